@@ -1,0 +1,146 @@
+"""What the benchmarks play: a toy world of 4,096 words, and agents of a given length.
+
+The prompt is 16 words, the reward trivial. The environment ends a text at its own stop word, which
+the policy never samples (the model's tokenizer calls that word its start token), so every text
+meets its budget; `RandomBudgets` ends texts earlier, at lengths that the environment draws.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+from stable_baselines3 import PPO
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
+
+from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.vec_env import TextVecEnv
+from textgym.envs.task import Task
+from textgym.envs.vector_env import TextVectorEnv
+from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.causal_lm import CausalLM
+from textgym.tokenizer import Tokenizer
+
+VOCABULARY = 4096
+PROMPT, COMPLETION, ENVS = 16, 48, 32
+EPOCHS, MINIBATCH = 4, 512
+CONTEXT = 192
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The size of a model."""
+
+    layers: int = 4
+    hidden: int = 256
+    heads: int = 8
+    intermediate: int = 688
+
+
+def make_tokenizer(*, stop: str, start: str | None = None) -> Tokenizer:
+    """4,096 words; `stop` ends a text, `start` is never sampled."""
+    words = ["<pad>", "<stop>", "<end>", *(f"w{i}" for i in range(VOCABULARY - 3))]
+    model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "w0")
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return Tokenizer(backend, pad_token="<pad>", eos_token=stop, bos_token=start)
+
+
+def make_model(shape: Shape, seed: int = 0) -> CausalLM:
+    """Random weights, untied head."""
+    return CausalLM.new(
+        make_tokenizer(stop="<end>", start="<stop>"),
+        seed=seed,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.intermediate,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+    )
+
+
+def length_of_text(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    """A trivial reward that differs from text to text, as advantages of zero would time zeros."""
+    return [len(text) % 17 / 17 for text in completions]
+
+
+def make_env(completion: int = COMPLETION, *, shortest: int | None = None) -> VecEnv:
+    """32 environments; with `shortest`, lengths are uniform from it to `completion`."""
+    generator = np.random.default_rng(0)
+    words = generator.integers(VOCABULARY - 3, size=(256, PROMPT))
+    task = Task(
+        id="bench/Words-v0",
+        prompts=[" ".join(f"w{i}" for i in row) for row in words],
+        reward=length_of_text,
+        tokenizer=make_tokenizer(stop="<stop>"),
+        max_new_tokens=completion,
+    )
+    env: VecEnv = TextVecEnv(TextVectorEnv(task, ENVS))
+    if shortest is not None:
+        env = RandomBudgets(env, shortest, completion)
+    return VecMonitor(env)
+
+
+class RandomBudgets(VecEnvWrapper):
+    """Ends each text at a length of its own, uniform in `shortest..longest`.
+
+    The last token of a text is replaced by the stop word. No observation that the policy acts on
+    ever shows that token, so what is learned from is what was sampled.
+    """
+
+    def __init__(self, venv: VecEnv, shortest: int, longest: int) -> None:
+        super().__init__(venv)
+        self._stop = venv.get_attr("tokenizer")[0].eos_token_id
+        self._generator = np.random.default_rng(1)
+        self._range = shortest, longest + 1
+        self._left = np.zeros(venv.num_envs, dtype=np.int64)
+
+    def reset(self) -> Any:
+        """As the environment's, with a new budget for every row."""
+        self._left = self._generator.integers(*self._range, size=self.num_envs)
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Hand the tokens on; the stop word where a budget is met."""
+        self._left -= 1
+        self.venv.step_async(np.where(self._left == 0, self._stop, actions))
+
+    def step_wait(self) -> Any:
+        """As the environment's; ended rows draw their next budget."""
+        result = self.venv.step_wait()
+        ended = np.flatnonzero(result[2])
+        self._left[ended] = self._generator.integers(*self._range, size=len(ended))
+        return result
+
+
+def make_ppo(
+    shape: Shape,
+    env: VecEnv,
+    n_steps: int,
+    *,
+    policy: type[Any] = TextActorCriticPolicy,
+    buffer: type[Any] = EpisodeRolloutBuffer,
+    n_epochs: int = EPOCHS,
+    optimizer_kwargs: dict[str, Any] | None = None,
+) -> PPO:
+    """`stable_baselines3.PPO` as it is, with SB3's own defaults (Adam, 3e-4, clipping at 0.5)."""
+    kwargs: dict[str, Any] = {"model": make_model(shape)}
+    if optimizer_kwargs is not None:
+        kwargs["optimizer_kwargs"] = optimizer_kwargs
+    agent = PPO(
+        policy,
+        env,
+        policy_kwargs=kwargs,
+        n_steps=n_steps,
+        batch_size=MINIBATCH,
+        n_epochs=n_epochs,
+        rollout_buffer_class=buffer,
+        rollout_buffer_kwargs={"pad_token_id": 0} if buffer is EpisodeRolloutBuffer else None,
+        device="cpu",
+        seed=0,
+    )
+    agent.set_logger(configure(None, []))
+    return agent

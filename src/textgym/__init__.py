@@ -1,0 +1,70 @@
+"""Text generation as a Gymnasium environment, trained by unmodified Stable-Baselines3 agents.
+
+Importing this registers the built-in environment ids with Gymnasium. The names below are loaded
+when they are first used, so that `import textgym` is fast and imports no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from textgym.making import register_builtin_tasks as _register_builtin_tasks
+
+if TYPE_CHECKING:
+    from textgym.agents.language_modelling import pretrain, sft
+    from textgym.agents.reward_fitting import fit_reward
+    from textgym.making import get_task, make_vec, register, register_reward
+    from textgym.reward_names import resolve_reward
+    from textgym.rewards import RewardOutput
+    from textgym.tokenizer import Tokenizer
+    from textgym.verbs import evaluate, generate, load_agent, make_agent, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RewardOutput",
+    "Tokenizer",
+    "evaluate",
+    "fit_reward",
+    "generate",
+    "get_task",
+    "load_agent",
+    "make_agent",
+    "make_vec",
+    "pretrain",
+    "register",
+    "register_reward",
+    "resolve_reward",
+    "sft",
+    "train",
+]
+
+_MODULES = {
+    "RewardOutput": "rewards",
+    "Tokenizer": "tokenizer",
+    "get_task": "making",
+    "make_vec": "making",
+    "register": "making",
+    "register_reward": "making",
+    "resolve_reward": "reward_names",
+    "evaluate": "verbs",
+    "fit_reward": "agents.reward_fitting",
+    "generate": "verbs",
+    "load_agent": "verbs",
+    "make_agent": "verbs",
+    "pretrain": "agents.language_modelling",
+    "sft": "agents.language_modelling",
+    "train": "verbs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+_register_builtin_tasks()

@@ -1,0 +1,205 @@
+"""Building an agent: Stable-Baselines3's own class with defaults that learn on text.
+
+Nothing here subclasses an algorithm. `build_agent` takes objects; `textgym.make_agent` resolves the
+names and calls it.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from textgym.agents.kl import KLPenalty
+from textgym.agents.recording import Recorder, RecordingVecEnv
+from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.errors import InputError, unknown_name
+from textgym.optimization import ScaledAdam
+from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.causal_lm import CausalLM
+
+POLICY_KEYWORDS = ("temperature", "top_k", "top_p", "value_trunk", "value_lr_scale")
+KL_KEYWORDS = ("kl_coef", "kl_estimator", "kl_target")
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm that `make_agent` knows by name.
+
+    :param target: "module:class" of the unmodified class.
+    :param description: when to choose it, in a line.
+    :param defaults: its keywords, from the task's budget in tokens and the number of environments.
+    """
+
+    target: str
+    description: str
+    defaults: Callable[[int, int], dict[str, Any]]
+
+    def load(self) -> type[BaseAlgorithm]:
+        """The class itself."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+def _ppo(budget: int, n_envs: int) -> dict[str, Any]:
+    n_steps = max(2 * budget, 2)
+    return {
+        "learning_rate": 3e-4,
+        "n_steps": n_steps,
+        "batch_size": max(2, min(512, n_steps * n_envs // 4)),
+        "n_epochs": 4,
+        "gamma": 1.0,
+        "gae_lambda": 0.95,
+        "clip_range": 0.2,
+        "ent_coef": 0.0,
+        "vf_coef": 0.5,
+        "max_grad_norm": 0.5,
+    }
+
+
+def _a2c(budget: int, n_envs: int) -> dict[str, Any]:
+    return {
+        "learning_rate": 5e-4,
+        "n_steps": max(budget, 2),
+        "gamma": 1.0,
+        "gae_lambda": 0.95,
+        "ent_coef": 0.0,
+        "vf_coef": 0.5,
+        "max_grad_norm": 0.5,
+        "normalize_advantage": True,
+        "use_rms_prop": False,
+    }
+
+
+PPO = Algorithm(
+    "stable_baselines3:PPO",
+    "the safe default: several clipped passes over each rollout",
+    _ppo,
+)
+A2C = Algorithm(
+    "stable_baselines3:A2C",
+    "one plain gradient step per rollout: simpler and quicker, wants more tokens",
+    _a2c,
+)
+
+
+def build_agent(
+    name: str,
+    algorithm: Algorithm,
+    env: VecEnv,
+    lm: CausalLM,
+    *,
+    reference: CausalLM | str | Path | None = None,
+    kl_coef: float = 0.0,
+    kl_estimator: str = "k1",
+    kl_target: float | None = None,
+    final_learning_rate: float | None = None,
+    value_warmup_rollouts: int = 3,
+    directory: str | Path | None = None,
+    sample_prompts: Sequence[str] = (),
+    seed: int | None = None,
+    **keywords: Any,
+) -> BaseAlgorithm:
+    """An unmodified SB3 agent whose policy is a copy of `lm`.
+
+    :param name: the word for the algorithm, kept for checkpoints.
+    :param env: as `textgym.make_vec` makes it.
+    :param reference: the model that the KL term is to (default: `lm` as it is now).
+    :param kl_coef: β; 0 means no reference pass at all.
+    :param final_learning_rate: if given, the rate falls linearly to it over `learn`.
+    :param value_warmup_rollouts: rollouts after which the trunk begins to learn (a value head that
+        knows nothing gives advantages that mean nothing).
+    :param directory: run directory for metrics, samples and TensorBoard.
+    :param sample_prompts: prompts whose continuations are shown over time.
+    :param keywords: the policy's (`temperature`, `top_k`, `top_p`, `value_trunk`,
+        `value_lr_scale`) and every one of the algorithm's own.
+    :raises UnknownNameError: for a keyword that neither knows.
+    """
+    task = env.get_attr("task")[0]
+    given = {k: keywords.pop(k) for k in POLICY_KEYWORDS if k in keywords}
+    cls = algorithm.load()
+    settings = algorithm.defaults(task.max_new_tokens, env.num_envs)
+    _check_keywords(name, cls, keywords)
+    settings |= keywords
+    if final_learning_rate is not None:
+        first = settings["learning_rate"]
+        settings["learning_rate"] = LinearSchedule(first, final_learning_rate, 1.0)
+    per_rollout = _optimizer_steps(settings, env.num_envs)
+    policy_kwargs = {
+        "model": lm,
+        "value_lr_scale": 10.0,
+        "trunk_start_step": value_warmup_rollouts * per_rollout,
+        "optimizer_class": ScaledAdam,
+        **given,
+        **(settings.pop("policy_kwargs", None) or {}),
+    }
+    buffer_kwargs: dict[str, Any] = {"pad_token_id": lm.tokenizer.pad_token_id}
+    if kl_coef or kl_target is not None:
+        sampling = {k: policy_kwargs[k] for k in ("temperature", "top_k", "top_p") if k in given}
+        frozen = reference if reference is not None else _frozen(lm)
+        buffer_kwargs["kl"] = KLPenalty(
+            frozen, kl_coef, kl_estimator=kl_estimator, kl_target=kl_target, **sampling
+        )
+    if directory is not None:
+        settings.setdefault("tensorboard_log", str(Path(directory) / "tensorboard"))
+    recording = RecordingVecEnv(env)
+    agent = cls(
+        TextActorCriticPolicy,
+        recording,
+        seed=seed,
+        policy_kwargs=policy_kwargs,
+        rollout_buffer_class=EpisodeRolloutBuffer,  # type: ignore[call-arg]
+        rollout_buffer_kwargs=buffer_kwargs,
+        **settings,
+    )
+    # SB3 pickles these two into its zip: shapes instead of weights keep that small.
+    agent.policy_kwargs["model"] = (lm.config, lm.tokenizer)
+    recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=directory)
+    recorder.attach(agent, recording)
+    plain = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}
+    plain |= {k: v for k, v in given.items() if isinstance(v, bool | int | float | str)}
+    plain.pop("tensorboard_log", None)
+    agent.text_settings = {  # type: ignore[attr-defined]
+        "agent": name,
+        "n_envs": env.num_envs,
+        "seed": seed,
+        "kl_coef": kl_coef,
+        "kl_estimator": kl_estimator,
+        "kl_target": kl_target,
+        "final_learning_rate": final_learning_rate,
+        "keywords": plain,
+    }
+    return agent
+
+
+def _frozen(lm: CausalLM) -> CausalLM:
+    import copy
+
+    return copy.deepcopy(lm).requires_grad_(False).eval()
+
+
+def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
+    """Optimizer steps of one rollout."""
+    total = int(settings["n_steps"]) * n_envs
+    batch_size = settings.get("batch_size", total)
+    minibatches: int = max(1, round(total / batch_size))
+    return int(settings.get("n_epochs", 1)) * minibatches
+
+
+def _check_keywords(name: str, cls: type[BaseAlgorithm], keywords: dict[str, Any]) -> None:
+    known = set(inspect.signature(cls.__init__).parameters) - {"self", "policy", "env", "seed"}
+    reserved = {"rollout_buffer_class", "rollout_buffer_kwargs"} & keywords.keys()
+    if reserved:
+        raise InputError(
+            f"{sorted(reserved)[0]} is what make_agent fills in: for another buffer write the long "
+            "form with the algorithm's own class"
+        )
+    extra = {*POLICY_KEYWORDS, *KL_KEYWORDS, "final_learning_rate", "value_warmup_rollouts"}
+    for keyword in keywords:
+        if keyword not in known:
+            raise unknown_name(f"keyword of agent {name!r}:", keyword, known | extra)

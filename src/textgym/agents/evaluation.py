@@ -1,0 +1,263 @@
+"""Playing held-out prompts with a policy, and everything worth knowing of the texts it wrote."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from textgym.agents.kl import kl_estimate
+from textgym.agents.vec_env import TextVecEnv
+from textgym.policies.cached_decoder import CachedDecoder
+from textgym.policies.causal_lm import CausalLM
+from textgym.policies.generation import never_sampled
+from textgym.policies.packing import PackedSegments
+from textgym.policies.sampling import Sampling, draw
+from textgym.reward_models.metrics import (
+    commonest_bigram_share,
+    distinct_n,
+    duplicate_share,
+    made_up_words,
+    repetition,
+)
+from textgym.rewards import Reward, call_reward, reward_name
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode.
+
+    :param tokens: int64, the terminal row without its padding.
+    :param acted: int64, for each chosen token the position of the last token before it.
+    """
+
+    prompt: str
+    completion: str
+    reward: float
+    finish_reason: str
+    tokens: np.ndarray
+    acted: np.ndarray
+    info: Mapping[str, Any] = field(repr=False)
+
+
+class InOrder:
+    """A source of prompts that gives each once, in order, and then the last one again and again.
+
+    :param prompts: texts, or mappings with the key `prompt` and columns.
+    """
+
+    def __init__(self, prompts: Sequence[str | Mapping[str, Any]]) -> None:
+        self.prompts, self.next = list(prompts), 0
+
+    def __call__(self, np_random: np.random.Generator) -> dict[str, Any]:
+        """The next prompt; its place is the column `prompt_index`."""
+        index = self.next
+        self.next += 1
+        prompt = self.prompts[min(index, len(self.prompts) - 1)]
+        row = {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
+        return {**row, "prompt_index": index}
+
+
+@torch.no_grad()
+def play(
+    lm: CausalLM, env: TextVecEnv, count: int, *, sampling: Sampling, seed: int = 0
+) -> list[Episode]:
+    """Play `count` episodes: the first that start, so that short ones are not favoured.
+
+    :param env: its prompts should come from `InOrder`, or any source.
+    :param sampling: temperature 0 takes the likeliest token.
+    """
+    generator = torch.Generator(lm.device).manual_seed(seed)
+    decoder = CachedDecoder(lm.model, lm.tokenizer.pad_token_id)
+    never = never_sampled(lm)
+    actions_count = lm.tokenizer.vocab_size
+    never = never[never < actions_count]
+    rows = torch.as_tensor(env.reset(), device=lm.device)
+    number = list(range(env.num_envs))  # which episode a row plays
+    begun = env.num_envs
+    acted: list[list[int]] = [[] for _ in number]
+    done: dict[int, Episode] = {}
+    while len(done) < count:
+        logits = lm.lm_head(decoder(rows))[:, :actions_count].float()
+        logits = sampling.filter(logits, never)
+        if sampling.temperature == 0:
+            actions = logits.argmax(-1)
+        else:
+            actions = draw(logits.log_softmax(-1), generator)
+        for env_index, last in enumerate((decoder.known - 1).tolist()):
+            acted[env_index].append(last)
+        observations, rewards, dones, infos = env.step(actions.cpu().numpy())
+        for i in np.flatnonzero(dones):
+            if number[i] < count:
+                done[number[i]] = _episode(infos[i], float(rewards[i]), acted[i], int(actions[i]))
+            number[i], acted[i] = begun, []
+            begun += 1
+        rows = torch.as_tensor(observations, device=lm.device)
+    return [done[i] for i in range(count)]
+
+
+def _episode(info: dict[str, Any], reward: float, acted: list[int], last: int) -> Episode:
+    positions = np.array(acted, dtype=np.int64)
+    end = int(positions[-1]) + 2  # the last chosen token stands one past what was seen
+    tokens = np.array(info["terminal_observation"][:end], dtype=np.int64)
+    return Episode(
+        prompt=info["prompt"],
+        completion=info["completion"],
+        reward=reward,
+        finish_reason=info["finish_reason"],
+        tokens=tokens,
+        acted=positions,
+        info=info,
+    )
+
+
+@torch.no_grad()
+def token_log_probs(
+    lm: CausalLM, episodes: Sequence[Episode], sampling: Sampling, *, batch_size: int = 64
+) -> list[np.ndarray]:
+    """Log-probability of each chosen token under a model, float64, one array per episode."""
+    never = never_sampled(lm)
+    order = sorted(range(len(episodes)), key=lambda i: len(episodes[i].tokens))
+    result: dict[int, np.ndarray] = {}
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        packed, actions = _pack([episodes[i] for i in part], lm.device)
+        hidden = lm.model.packed(packed.tokens, packed.lengths)[packed.acted_index]
+        logits = sampling.filter(lm.lm_head(hidden).float(), never, keep=actions)
+        chosen = logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0].double().cpu().numpy()
+        sizes = [len(episodes[i].acted) for i in part]
+        for i, values in zip(part, np.split(chosen, np.cumsum(sizes)[:-1]), strict=True):
+            result[i] = values
+    return [result[i] for i in range(len(episodes))]
+
+
+def _pack(episodes: Sequence[Episode], device: torch.device) -> tuple[PackedSegments, torch.Tensor]:
+    lengths = np.array([len(e.tokens) for e in episodes])
+    starts = lengths.cumsum() - lengths
+    tokens = np.concatenate([e.tokens for e in episodes])
+    acted = np.concatenate([e.acted + s for e, s in zip(episodes, starts, strict=True)])
+    packed = PackedSegments(
+        torch.as_tensor(tokens), torch.as_tensor(lengths), torch.as_tensor(acted)
+    ).to(device)
+    return packed, packed.tokens[packed.acted_index + 1]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the half-width of its 95% normal interval."""
+
+    mean: float
+    half_width: float
+
+    @classmethod
+    def of(cls, values: Sequence[float] | np.ndarray) -> "Interval":
+        """Of independent values."""
+        array = np.asarray(values, dtype=np.float64)
+        spread = float(array.std(ddof=1)) if len(array) > 1 else math.nan
+        return cls(float(array.mean()), 1.96 * spread / math.sqrt(len(array)))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What a policy wrote on held-out prompts, in figures.
+
+    :param reward: training reward per text.
+    :param judges: score of each independent judge, by name.
+    :param perplexity: per chosen token, under the reference model at temperature 1 (None without).
+    :param kl: nats per episode to the reference model (None without).
+    :param length: tokens per completion, without the stop token.
+    :param bigram_share: occurrences per text of the commonest bigram with a content word.
+    :param made_up: share of words that the given vocabulary does not hold (None without one).
+    """
+
+    episodes: list[Episode] = field(repr=False)
+    reward: Interval
+    judges: dict[str, Interval]
+    perplexity: float | None
+    kl: Interval | None
+    distinct_2: float
+    length: Interval
+    repetition: float
+    duplicates: float
+    bigram_share: float
+    made_up: float | None
+    finish: dict[str, float]
+
+    def figures(self) -> dict[str, Any]:
+        """Everything but the texts, as JSON values."""
+
+        def pair(value: Interval | None) -> list[float] | None:
+            return None if value is None else [value.mean, value.half_width]
+
+        return {
+            "episodes": len(self.episodes),
+            "reward": pair(self.reward),
+            "judges": {name: pair(score) for name, score in self.judges.items()},
+            "perplexity": self.perplexity,
+            "kl": pair(self.kl),
+            "distinct_2": self.distinct_2,
+            "length": pair(self.length),
+            "repetition": self.repetition,
+            "duplicates": self.duplicates,
+            "bigram_share": self.bigram_share,
+            "made_up": self.made_up,
+            "finish": self.finish,
+        }
+
+
+def evaluate_texts(
+    episodes: Sequence[Episode],
+    *,
+    lm: CausalLM,
+    sampling: Sampling,
+    judges: Sequence[Reward] = (),
+    reference: CausalLM | None = None,
+    vocabulary: frozenset[str] | None = None,
+) -> EvaluationReport:
+    """The figures of played episodes.
+
+    :param lm: the policy that played; `sampling` how it drew.
+    :param judges: reward models that training never used.
+    :param reference: the frozen starting model.
+    :param vocabulary: known words, lower case.
+    """
+    prompts = [e.prompt for e in episodes]
+    texts = [e.completion for e in episodes]
+    perplexity, kl = None, None
+    if reference is not None:
+        plain = np.concatenate(token_log_probs(reference, episodes, Sampling()))
+        perplexity = float(np.exp(-plain.mean()))
+        drawn = sampling if sampling.temperature > 0 else Sampling()
+        own = token_log_probs(lm, episodes, drawn)
+        theirs = token_log_probs(reference, episodes, drawn)
+        pairs = zip(own, theirs, strict=True)
+        kl = Interval.of(
+            [
+                float(kl_estimate(torch.as_tensor(a), torch.as_tensor(b), "k1").sum())
+                for a, b in pairs
+            ]
+        )
+    scores: dict[str, Interval] = {}
+    for judge in judges:
+        output = call_reward(judge, prompts, texts, {})
+        scores[reward_name(judge)] = Interval.of(np.asarray(output.scores, dtype=np.float64))
+    reasons = [e.finish_reason for e in episodes]
+    return EvaluationReport(
+        episodes=list(episodes),
+        reward=Interval.of([e.reward for e in episodes]),
+        judges=scores,
+        perplexity=perplexity,
+        kl=kl,
+        distinct_2=distinct_n(texts, 2),
+        length=Interval.of([float(e.info["completion_length"]) for e in episodes]),
+        repetition=float(np.mean([repetition(text) for text in texts])),
+        duplicates=duplicate_share(texts),
+        bigram_share=commonest_bigram_share(texts),
+        made_up=None if vocabulary is None else made_up_words(texts, vocabulary),
+        finish={reason: reasons.count(reason) / len(reasons) for reason in sorted(set(reasons))},
+    )

@@ -1,0 +1,118 @@
+"""The KL term that keeps a policy near the model it started from.
+
+Estimators of KL(π, π_ref) from the sampled token, after Schulman (2020), "Approximating KL
+Divergence", with log r = log π_ref(a) - log π(a):
+
+    k1 = -log r            unbiased, may be negative
+    k2 = (log r)² / 2      biased, never negative
+    k3 = (r - 1) - log r   unbiased, never negative
+
+The term is subtracted from the reward of its token. The coefficient is fixed, or follows a target
+with the proportional controller of Ziegler et al. (2019), "Fine-Tuning Language Models from Human
+Preferences", section 2.2.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from textgym.errors import InputError
+from textgym.policies.causal_lm import CausalLM
+from textgym.policies.generation import never_sampled
+from textgym.policies.packing import PackedSegments
+from textgym.policies.sampling import Sampling
+
+ESTIMATORS = ("k1", "k2", "k3")
+
+
+def kl_estimate(log_prob: Tensor, reference_log_prob: Tensor, estimator: str) -> Tensor:
+    """KL per token in nats from two log-probabilities of the sampled token, any equal shapes."""
+    log_ratio = reference_log_prob - log_prob
+    if estimator == "k1":
+        return -log_ratio
+    if estimator == "k2":
+        return log_ratio.square() / 2
+    if estimator == "k3":
+        return log_ratio.expm1() - log_ratio
+    raise InputError(f"kl_estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
+
+
+class KLPenalty:
+    """KL to a frozen reference model, computed once per rollout over whole sequences.
+
+    :param reference: a checkpoint directory (opened at first use) or a `CausalLM` (copied).
+    :param kl_coef: β, reward per nat. With 0 the KL is measured and logged, and costs nothing.
+    :param kl_estimator: `"k1"`, `"k2"` or `"k3"`.
+    :param kl_target: nats per episode to steer towards; None keeps β fixed.
+    :param kl_horizon: episodes over which the controller corrects an error of 100% or so.
+    :param temperature, top_k, top_p: as the policy's, since its log-probabilities are of the
+        distribution that it samples from.
+    """
+
+    def __init__(
+        self,
+        reference: CausalLM | str | Path,
+        kl_coef: float = 0.05,
+        *,
+        kl_estimator: str = "k1",
+        kl_target: float | None = None,
+        kl_horizon: float = 2000.0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> None:
+        if not (kl_coef >= 0 and kl_coef < float("inf")):
+            raise InputError(f"kl_coef must be a number from 0 up, got {kl_coef}")
+        if kl_target is not None and (kl_target <= 0 or kl_coef == 0):
+            raise InputError(
+                f"kl_target must be positive and needs a kl_coef to start from, got kl_target="
+                f"{kl_target} and kl_coef={kl_coef}"
+            )
+        kl_estimate(torch.zeros(1), torch.zeros(1), kl_estimator)
+        if temperature == 0:
+            raise InputError("temperature must be positive, as the policy's")
+        self.path = None if isinstance(reference, CausalLM) else str(reference)
+        # A copy: the reference must stay as it is while its owner trains on.
+        self.model = copy.deepcopy(reference) if isinstance(reference, CausalLM) else None
+        self.coefficient, self.estimator = float(kl_coef), kl_estimator
+        self.target, self.horizon = kl_target, kl_horizon
+        self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+
+    def reference(self, device: torch.device) -> CausalLM:
+        """The frozen model, on a device."""
+        if self.model is None:
+            assert self.path is not None
+            self.model = CausalLM.from_pretrained(self.path)
+        if self.model.device != device:
+            self.model = self.model.to(device)
+        return self.model.eval()
+
+    @torch.no_grad()
+    def per_token(self, packed: PackedSegments, actions: Tensor, log_probs: Tensor) -> Tensor:
+        """Raw KL `[A]` in nats of each acted token.
+
+        :param actions: `[A]` int64, the tokens chosen; `log_probs` `[A]` under the policy.
+        """
+        model = self.reference(packed.tokens.device)
+        hidden = model.model.packed(packed.tokens, packed.lengths)[packed.acted_index]
+        logits = model.lm_head(hidden).float()
+        logits = self.sampling.filter(logits, never_sampled(model), keep=actions)
+        reference = logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0]
+        return kl_estimate(log_probs, reference, self.estimator)
+
+    def update(self, kl_per_episode: float, episodes: int) -> None:
+        """Steer β: β ← β (1 + clip(KL / target - 1, ±0.2) · min(episodes / horizon, 1))."""
+        if self.target is None or not episodes:
+            return
+        error = min(max(kl_per_episode / self.target - 1.0, -0.2), 0.2)
+        self.coefficient *= 1.0 + error * min(episodes / self.horizon, 1.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the weights where a path can bring them back (SB3 pickles this object)."""
+        state = dict(self.__dict__)
+        if self.path is not None:
+            state["model"] = None
+        return state

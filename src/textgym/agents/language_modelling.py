@@ -1,0 +1,266 @@
+"""From files to a language model: pretraining on a corpus, fine-tuning on pairs."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from textgym.agents.run_directory import append_line, open_run
+from textgym.envs.corpus import read_pairs, read_texts, split_heldout
+from textgym.envs.prepare import Cleaner, default_rules
+from textgym.errors import InputError
+from textgym.policies.causal_lm import CausalLM
+from textgym.policies.documents import Document, pair_documents, text_documents
+from textgym.policies.pretraining import TrainingReport, train_language_model
+from textgym.tokenizer import Tokenizer
+
+TOKENIZERS = ("bpe", "byte", "character")
+
+
+class TextDocuments:
+    """The documents of a corpus, read anew at every iteration."""
+
+    def __init__(self, texts: Iterable[str], tokenizer: Tokenizer, context: int) -> None:
+        self.texts, self.tokenizer, self.context = texts, tokenizer, context
+
+    def __iter__(self) -> Iterator[Document]:
+        return text_documents(self.texts, self.tokenizer, context=self.context)
+
+
+def pretrain(
+    corpus: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    policy: str | Path | None = None,
+    steps: int | None = None,
+    seconds: float | None = None,
+    heldout: float = 0.05,
+    tokenizer: str = "bpe",
+    vocab_size: int = 2048,
+    hidden_size: int = 128,
+    num_hidden_layers: int = 4,
+    context: int = 256,
+    column: str = "text",
+    min_characters: int = 1,
+    max_characters: int = 10_000,
+    batch_size: int = 16,
+    accumulate: int = 1,
+    optimizer: str = "muon",
+    learning_rate: float = 3e-3,
+    muon_learning_rate: float = 0.02,
+    weight_decay: float = 0.0,
+    dropout: float = 0.0,
+    patience: int | None = None,
+    evaluate_every: int | None = None,
+    autocast: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    progress_bar: bool = True,
+    report: Callable[[str], None] = print,
+) -> TrainingReport:
+    """Train a tokenizer and a language model on a corpus, or go on with a model's training.
+
+    :param corpus: .txt, .jsonl or .csv (also .gz), streamed.
+    :param out: run directory; `CausalLM.from_pretrained(out)` opens its best checkpoint.
+    :param policy: a checkpoint to start from (with its tokenizer) instead of fresh weights.
+    :param steps, seconds: the budget (default: 2,000 steps).
+    :param heldout: share of the texts held out, by a hash of their letters and digits.
+    :param tokenizer: `"bpe"` (trained, `vocab_size` tokens), `"byte"` or `"character"`.
+    :param min_characters, max_characters: the length filter of the cleaning.
+    :param report: shows a line of text, such as the cleaning's counts.
+    :raises InputError: for an empty corpus, or one that cannot be read, naming file and line.
+    :raises StorageError: if `out` cannot be written or is in use.
+
+    The other keywords are those of `train_language_model` and `CausalLMConfig`.
+    """
+    if tokenizer not in TOKENIZERS:
+        raise InputError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}")
+    settings = {k: _plain(v) for k, v in locals().items() if k not in ("report", "progress_bar")}
+    rules = default_rules(min_characters=min_characters, max_characters=max_characters)
+    texts = Cleaner(rules).clean(read_texts(corpus, column=column))
+    training, held = split_heldout(texts, heldout, seed)
+    if steps is None and seconds is None:
+        steps = 2000
+    with open_run(out, settings, resume=resume) as directory:
+        held_texts = list(held)  # one pass over the corpus, which also counts for the report
+        report(str(texts.report))
+        if resume:
+            lm = CausalLM.from_pretrained(directory / "checkpoints" / "last")
+        elif policy is not None:
+            lm = CausalLM.from_pretrained(policy)
+        else:
+            lm = CausalLM.new(
+                _make_tokenizer(tokenizer, training, vocab_size),
+                seed=seed,
+                hidden_size=hidden_size,
+                num_hidden_layers=num_hidden_layers,
+                max_position_embeddings=context,
+            )
+        width = min(context, lm.config.max_position_embeddings)
+        held_documents = list(text_documents(held_texts, lm.tokenizer, context=width))
+        result = _train(
+            lm,
+            TextDocuments(training, lm.tokenizer, width),
+            held_documents,
+            directory,
+            device=device,
+            steps=steps,
+            seconds=seconds,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            muon_learning_rate=muon_learning_rate,
+            weight_decay=weight_decay,
+            dropout=dropout,
+            patience=patience,
+            evaluate_every=evaluate_every,
+            autocast=autocast,
+            seed=seed,
+            resume=resume,
+            progress_bar=progress_bar,
+        )
+        if result.heldout:
+            tokens = sum(len(d.tokens) - 1 for d in held_documents)
+            characters = max(1, sum(len(text) for text in held_texts))
+            bits = math.log(result.perplexity) * tokens / characters / math.log(2)
+            report(
+                f"held-out perplexity {result.perplexity:.1f} per token, "
+                f"{bits:.2f} bits per character ({len(held_texts)} texts)"
+            )
+    return result
+
+
+def sft(
+    data: str | Path,
+    *,
+    policy: str | Path,
+    out: str | Path,
+    steps: int | None = None,
+    seconds: float | None = None,
+    epochs: float = 3.0,
+    heldout: float = 0.05,
+    batch_size: int = 16,
+    accumulate: int = 1,
+    optimizer: str = "adamw",
+    learning_rate: float = 3e-4,
+    muon_learning_rate: float = 2e-3,
+    weight_decay: float = 0.0,
+    dropout: float = 0.0,
+    patience: int | None = 3,
+    evaluate_every: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    progress_bar: bool = True,
+    report: Callable[[str], None] = print,
+) -> TrainingReport:
+    """Fine-tune on prompt-completion pairs; only the completions are learned.
+
+    :param data: .jsonl or .csv (also .gz) with the columns `prompt` and `completion`.
+    :param policy: the checkpoint or run directory to start from.
+    :param epochs: the budget where neither `steps` nor `seconds` is given.
+    :param heldout: share of the pairs held out, by a hash.
+    :raises InputError: for bad data, naming file and line, or a pair that exceeds the context.
+    :raises StorageError: if `out` cannot be written or is in use.
+    """
+    settings = {k: _plain(v) for k, v in locals().items() if k not in ("report", "progress_bar")}
+    pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
+    if not pairs:
+        raise InputError(f"{data}: expected at least one prompt-completion pair, found none")
+    keys = [f"{prompt}\n{completion}" for prompt, completion in pairs]
+    is_held = set(split_heldout(keys, heldout, seed)[1])
+    with open_run(out, settings, resume=resume) as directory:
+        start = directory / "checkpoints" / "last" if resume else policy
+        lm = CausalLM.from_pretrained(start)
+        context = lm.config.max_position_embeddings
+        chosen = [p for p, key in zip(pairs, keys, strict=True) if key not in is_held] or pairs
+        kept = [p for p, key in zip(pairs, keys, strict=True) if key in is_held]
+        documents = list(pair_documents(chosen, lm.tokenizer, context=context))
+        report(f"{len(chosen)} pairs to learn from, {len(kept)} held out")
+        if steps is None and seconds is None:
+            steps = max(1, round(epochs * len(documents) / (batch_size * accumulate)))
+        result = _train(
+            lm,
+            documents,
+            list(pair_documents(kept, lm.tokenizer, context=context)),
+            directory,
+            device=device,
+            steps=steps,
+            seconds=seconds,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            muon_learning_rate=muon_learning_rate,
+            weight_decay=weight_decay,
+            dropout=dropout,
+            patience=patience,
+            evaluate_every=evaluate_every,
+            seed=seed,
+            resume=resume,
+            progress_bar=progress_bar,
+        )
+        if result.heldout:
+            report(f"held-out perplexity {result.perplexity:.1f} per completion token")
+    return result
+
+
+def pick_device(device: str) -> torch.device:
+    """`"auto"` is the GPU where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}") from None
+
+
+def _train(
+    lm: CausalLM,
+    documents: Iterable[Document],
+    heldout: Sequence[Document],
+    directory: Path,
+    *,
+    device: str,
+    **keywords: Any,
+) -> TrainingReport:
+    """`train_language_model` with its figures in the run directory."""
+    lm.to(pick_device(device))
+    with SummaryWriter(str(directory / "tensorboard")) as writer:
+
+        def record(figures: dict[str, float]) -> None:
+            append_line(directory / "metrics.jsonl", json.dumps(figures))
+            for key, value in figures.items():
+                if key != "step":
+                    writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))
+
+        return train_language_model(
+            lm,
+            documents,
+            heldout=heldout,
+            checkpoints=directory / "checkpoints",
+            record=record,
+            **keywords,
+        )
+
+
+def _make_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    if kind == "byte":
+        return Tokenizer.byte()
+    if kind == "character":
+        return Tokenizer.character(texts)
+    return Tokenizer.train_bpe(texts, vocab_size=vocab_size)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

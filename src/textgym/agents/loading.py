@@ -1,0 +1,138 @@
+"""Agents and learned reward models on disk: what a checkpoint holds beside the language model.
+
+A checkpoint of an agent is a directory that transformers opens as the language model. Our trainer
+state stands beside it in safetensors and JSON: value head, optimizer, generators, settings, and the
+reference model of the KL term in `reference/`. No pickle is written or read.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.errors import InputError
+from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.causal_lm import CausalLM
+from textgym.policies.checkpoint import (
+    checkpoint_directory,
+    read_trainer_state,
+    write_model,
+    write_trainer_state,
+)
+from textgym.reward_models.bradley_terry import KIND as BRADLEY_TERRY
+from textgym.reward_models.bradley_terry import TRUNK_FOLDER, BradleyTerryRewardModel
+from textgym.reward_models.ngrams import NgramModel
+from textgym.rewards import Reward
+from textgym.storage import atomic_directory, read_json, verify_directory
+
+REFERENCE = "reference"
+
+
+def save_agent(agent: BaseAlgorithm, directory: str | Path, *, environment: dict[str, Any]) -> None:
+    """Write an agent made by `make_agent`, atomically.
+
+    :param environment: what `load_agent` needs to make the environment again (JSON values).
+    :raises InputError: for an agent of another policy.
+    :raises StorageError: if the directory cannot be written.
+    """
+    policy = _text_policy(agent)
+    kl = getattr(getattr(agent, "rollout_buffer", None), "kl", None)
+    generator = policy.generator
+    state = {
+        "settings": agent.text_settings,  # type: ignore[attr-defined]
+        "environment": environment,
+        "num_timesteps": agent.num_timesteps,
+        "n_updates": getattr(agent, "_n_updates", 0),
+        "value": {
+            name: tensor
+            for name, tensor in policy.state_dict().items()
+            if name.startswith(("value_net.", "value_decoder."))
+        },
+        "optimizer": policy.optimizer.state_dict(),
+        "generator": None if generator is None else generator.get_state(),
+        "policy_seed": policy.seed,
+        "kl_coefficient": None if kl is None else kl.coefficient,
+    }
+    with atomic_directory(directory) as temporary:
+        write_model(policy.lm, temporary)
+        write_trainer_state(state, temporary)
+        if kl is not None:
+            (temporary / REFERENCE).mkdir()
+            write_model(kl.reference(policy.lm.device), temporary / REFERENCE)
+
+
+def read_agent(directory: str | Path) -> tuple[CausalLM, CausalLM | None, dict[str, Any]]:
+    """The language model, the reference (None without a KL term) and the state of a checkpoint.
+
+    :raises InputError: if it is no checkpoint of an agent, or damaged.
+    """
+    directory = checkpoint_directory(directory)
+    verify_directory(directory)
+    state = read_trainer_state(directory)
+    if not isinstance(state, dict) or "environment" not in state:
+        raise InputError(f"{directory}: a language model's checkpoint, not one of an RL agent")
+    reference = None
+    if (directory / REFERENCE / "config.json").is_file():
+        reference = CausalLM.from_pretrained(directory / REFERENCE).requires_grad_(False)
+    return CausalLM.from_pretrained(directory), reference, state
+
+
+def restore_agent(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
+    """Give a freshly built agent the state of a checkpoint; its weights it has already.
+
+    :raises InputError: if the two do not fit.
+    """
+    policy = _text_policy(agent)
+    try:
+        policy.load_state_dict({**policy.state_dict(), **state["value"]})
+        policy.optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise InputError(f"the checkpoint does not fit this agent: {error!s:.120}") from None
+    policy.seed = state["policy_seed"]
+    if state["generator"] is not None:
+        policy.generator = torch.Generator(policy.lm.device)
+        policy.generator.set_state(state["generator"].cpu())
+    agent.num_timesteps = int(state["num_timesteps"])
+    agent._n_updates = int(state["n_updates"])
+    buffer = getattr(agent, "rollout_buffer", None)
+    if isinstance(buffer, EpisodeRolloutBuffer) and buffer.kl is not None:
+        buffer.kl.coefficient = float(state["kl_coefficient"])
+
+
+def load_reward(directory: str | Path) -> Reward:
+    """A reward model that was saved: `fit_reward`'s on a trunk, or one on n-grams.
+
+    The trunk is opened here and handed over, so that reward models know no language model.
+
+    :raises InputError: if the directory holds none.
+    """
+    directory = reward_directory(directory)
+    verify_directory(directory)
+    fields = read_json(directory / "reward_model.json")
+    if isinstance(fields, dict) and fields.get("kind") == BRADLEY_TERRY:
+        trunk = CausalLM.from_pretrained(directory / TRUNK_FOLDER)
+        return BradleyTerryRewardModel.from_pretrained(directory, trunk)
+    return NgramModel.from_pretrained(directory)
+
+
+def reward_directory(path: str | Path) -> Path:
+    """The reward model meant by a path: itself, or the one of a run directory.
+
+    :raises InputError: if there is none.
+    """
+    path = Path(path)
+    for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
+        if (candidate / "reward_model.json").is_file():
+            return candidate
+    raise InputError(f"{path}: holds no reward_model.json, so it is no reward model (fit-reward)")
+
+
+def _text_policy(agent: BaseAlgorithm) -> TextActorCriticPolicy:
+    if not isinstance(agent.policy, TextActorCriticPolicy) or not hasattr(agent, "text_settings"):
+        raise InputError(
+            "only agents made by make_agent can be saved as a directory: for others use SB3's own "
+            "save, or CausalLM.from_agent(agent).save_pretrained(directory)"
+        )
+    return agent.policy

@@ -1,0 +1,256 @@
+"""What a training run writes down: text metrics, sample texts, `metrics.jsonl`, TensorBoard.
+
+It rides on Stable-Baselines3's own logger, so that `learn(tb_log_name=...)`, `tensorboard_log` and
+`verbose` work as always, and subclasses nothing: a `VecEnv` wrapper sees the finished episodes, and
+the buffer calls `Recorder.rollout_done` once a rollout, just before SB3 writes its figures.
+Every tag is explained in docs/metrics.md.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.generation import encode_prompts, generate_tokens
+from textgym.reward_models.metrics import distinct_n, duplicate_share, repetition
+
+if TYPE_CHECKING:
+    from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+
+_NOT_TENSORBOARD_ONLY = ("stdout", "log", "json", "csv")
+
+
+class JSONLines(KVWriter):
+    """One JSON object a line, appended: the record of a run, which survives a torn last line."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(path, "a", encoding="utf-8")
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        """Write the numbers among the values."""
+        row: dict[str, Any] = {"step": step}
+        for key, value in sorted(key_values.items()):
+            if isinstance(value, int | float | np.number):
+                row[key] = float(value)
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class Recorder:
+    """Collects finished episodes and writes their figures into `agent.logger`.
+
+    :param prompts: texts that are continued again and again, so that a reader sees the change.
+    :param max_new_tokens: of these continuations.
+    :param directory: a run directory for `metrics.jsonl` and `samples.jsonl`; None writes to
+        SB3's logger only.
+    :param sample_every: rollouts between two sets of continuations.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        directory: str | Path | None = None,
+        sample_every: int = 10,
+    ) -> None:
+        self.prompts, self.max_new_tokens = list(prompts), max_new_tokens
+        self.directory = None if directory is None else Path(directory)
+        self.sample_every = sample_every
+        self.agent: BaseAlgorithm | None = None
+        self.episodes: list[dict[str, Any]] = []
+        self.rollouts = 0
+        self._writer: JSONLines | None = None
+        self._carried = np.zeros(0)
+        self._rollout_began = self._rollout_ended = 0.0
+
+    def attach(self, agent: BaseAlgorithm, env: "RecordingVecEnv") -> None:
+        """Record what `agent` does on `env`."""
+        self.agent = agent
+        env.recorder = self
+        buffer = getattr(agent, "rollout_buffer", None)
+        if buffer is not None:
+            buffer.recorder = self
+
+    def step_begins(self) -> None:
+        """Called before every step: the first one of a rollout starts its clock."""
+        if self._rollout_began:
+            return
+        assert self.agent is not None
+        self._open_files()
+        if self._rollout_ended:
+            buffer: Any = getattr(self.agent, "rollout_buffer", None)
+            seconds = time.perf_counter() - self._rollout_ended
+            tokens = buffer.buffer_size * buffer.n_envs * getattr(self.agent, "n_epochs", 1)
+            self.agent.logger.record("time/update_tokens_per_second", tokens / seconds)
+        if self.rollouts % self.sample_every == 0:
+            self.write_samples()
+        self._rollout_began = time.perf_counter()
+
+    def episode_done(self, info: dict[str, Any]) -> None:
+        """Keep one finished episode until its rollout is over."""
+        self.episodes.append(info)
+
+    def rollout_done(
+        self, buffer: "EpisodeRolloutBuffer", environment_rewards: np.ndarray, dones: np.ndarray
+    ) -> None:
+        """Write the figures of a rollout; the buffer calls this after the KL term was added."""
+        assert self.agent is not None
+        now = time.perf_counter()
+        logger = self.agent.logger
+        tokens = buffer.buffer_size * buffer.n_envs
+        logger.record("time/rollout_tokens_per_second", tokens / (now - self._rollout_began))
+        logger.record("policy/entropy", -float(buffer.log_probs.mean()))
+        for key, value in episode_figures(self.episodes).items():
+            logger.record(key, value)
+        if buffer.kl is not None:
+            self._record_kl(buffer, dones)
+        elif self.episodes:
+            logger.record("reward/total", _mean(self.episodes, "episode", "r"))
+        self.episodes = []
+        self.rollouts += 1
+        self._rollout_began, self._rollout_ended = 0.0, time.perf_counter()
+
+    def _record_kl(self, buffer: "EpisodeRolloutBuffer", dones: np.ndarray) -> None:
+        assert self.agent is not None and buffer.kl is not None
+        if len(self._carried) != buffer.n_envs:
+            self._carried = np.zeros(buffer.n_envs)
+        logger = self.agent.logger
+        per_step = buffer.kl.coefficient * buffer.kl_raw
+        weighted = buffer.episode_totals(per_step, self._carried, dones)
+        logger.record("kl/coefficient", buffer.kl.coefficient)
+        logger.record("kl/per_token", float(buffer.kl_raw.mean()))
+        if len(weighted) and self.episodes:
+            logger.record("kl/per_episode", float(buffer.episode_kl.mean()))
+            logger.record("kl/weighted", float(weighted.mean()))
+            environment = _mean(self.episodes, "episode", "r")
+            logger.record("reward/total", environment - float(weighted.mean()))
+
+    def write_samples(self) -> None:
+        """Continue the fixed prompts with the policy as it is, into TensorBoard and the record."""
+        agent = self.agent
+        if agent is None or not self.prompts:
+            return
+        policy = agent.policy
+        if not isinstance(policy, TextActorCriticPolicy):
+            return
+        rows = encode_prompts(policy.lm, self.prompts, self.max_new_tokens)
+        tokens = generate_tokens(
+            policy.lm,
+            rows,
+            max_new_tokens=self.max_new_tokens,
+            sampling=policy.sampling,
+            generator=torch.Generator(policy.lm.device).manual_seed(0),
+        )
+        texts = policy.lm.tokenizer.decode_batch(tokens)
+        pairs = list(zip(self.prompts, texts, strict=True))
+        agent.logger.record("samples/continuations", _table(pairs), exclude=_NOT_TENSORBOARD_ONLY)
+        if self.directory is not None:
+            with open(self.directory / "samples.jsonl", "a", encoding="utf-8") as file:
+                for prompt, text in pairs:
+                    row = {"step": agent.num_timesteps, "prompt": prompt, "completion": text}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def _open_files(self) -> None:
+        """Join SB3's logger, which is a new object at every `learn`."""
+        assert self.agent is not None
+        if self.directory is None:
+            return
+        formats = self.agent.logger.output_formats
+        if self._writer is None or self._writer not in formats:
+            self._writer = JSONLines(self.directory / "metrics.jsonl")
+            formats.append(self._writer)
+
+
+class RecordingVecEnv(VecEnvWrapper):
+    """Passes everything through, and finished episodes to a `Recorder`."""
+
+    recorder: Recorder | None = None
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+
+    def reset(self) -> Any:
+        """As the wrapped environment's."""
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """As the wrapped environment's; the first of a rollout starts the recorder's clock."""
+        if self.recorder is not None:
+            self.recorder.step_begins()
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> Any:
+        """As the wrapped environment's."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        if self.recorder is not None:
+            for env in np.flatnonzero(dones):
+                self.recorder.episode_done(infos[env])
+        return observations, rewards, dones, infos
+
+
+def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Text metrics of finished episodes, by tag; nothing where no episode ended.
+
+    :param episodes: infos of their last steps, as `TextVecEnv` in `VecMonitor` gives them.
+    """
+    if not episodes:
+        return {}
+    texts = [info["completion"] for info in episodes]
+    lengths = np.array([info["completion_length"] for info in episodes], dtype=np.float64)
+    rewards = np.array([info["episode"]["r"] for info in episodes], dtype=np.float64)
+    figures = {
+        "reward/environment": float(rewards.mean()),
+        "reward/std": float(rewards.std()),
+        "text/length": float(lengths.mean()),
+        "text/distinct_2": distinct_n(texts, 2),
+        "text/repetition": float(np.mean([repetition(text) for text in texts])),
+        "text/duplicates": duplicate_share(texts),
+    }
+    if lengths.std() > 0 and rewards.std() > 0:
+        figures["reward/length_correlation"] = float(np.corrcoef(lengths, rewards)[0, 1])
+    reasons = [info["finish_reason"] for info in episodes]
+    for reason in ("stop", "length", "truncated"):
+        figures[f"text/finish_{reason}"] = reasons.count(reason) / len(reasons)
+    components: dict[str, list[float]] = {}
+    for info in episodes:
+        for name, value in info.get("reward_components", {}).items():
+            components.setdefault(name, []).append(float(value))
+    for name, values in components.items():
+        figures[f"reward_components/{name}"] = float(np.nanmean(values)) if values else np.nan
+    return figures
+
+
+def _mean(episodes: Sequence[dict[str, Any]], *path: str) -> float:
+    total = 0.0
+    for info in episodes:
+        value: Any = info
+        for key in path:
+            value = value[key]
+        total += float(value)
+    return total / len(episodes)
+
+
+def _table(pairs: Sequence[tuple[str, str]]) -> str:
+    """A Markdown table, which TensorBoard's text page renders."""
+
+    def cell(text: str) -> str:
+        return text.replace("|", "\\|").replace("\n", " ⏎ ").replace("<", "&lt;")
+
+    rows = [f"| {cell(prompt)} | {cell(text)} |" for prompt, text in pairs]
+    return "\n".join(["| prompt | continuation |", "| --- | --- |", *rows])

@@ -1,0 +1,136 @@
+"""Stable-Baselines3's `VecEnv` over the native vector environment."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices
+
+from textgym.envs.vector_env import TextVectorEnv
+from textgym.errors import InputError
+
+
+class SplitRewards(np.ndarray):
+    """Rewards float32 [n] that also say how an ended episode's reward splits over its tokens.
+
+    Stable-Baselines3 hands nothing but the rewards to its buffer, so the split travels on them.
+    `token_rewards` maps a row to float64 [completion_length], which sums to that row's reward.
+    """
+
+    token_rewards: dict[int, np.ndarray]
+
+    @classmethod
+    def of(cls, rewards: np.ndarray, token_rewards: dict[int, np.ndarray]) -> "SplitRewards":
+        """The same rewards with a split."""
+        split = rewards.view(cls)
+        split.token_rewards = token_rewards
+        return split
+
+
+class TextVecEnv(VecEnv):
+    """What a Stable-Baselines3 agent plays on: n rows of one task, stepped in NumPy.
+
+    Every array it returns is the caller's own: Stable-Baselines3 keeps observations over a step,
+    and adds its bootstrap into the rewards in place.
+
+    At an episode's end `infos[i]` holds the ending of `TextEnv`, `terminal_observation` (int64
+    [width]), `TimeLimit.truncated`, and `token_rewards` as a float64 array [completion_length].
+
+    :param vector_env: the environment to play on; nobody else may step it.
+    """
+
+    def __init__(self, vector_env: TextVectorEnv) -> None:
+        self.vector_env = vector_env
+        self._actions: np.ndarray | None = None
+        super().__init__(
+            vector_env.num_envs, vector_env.single_observation_space, vector_env.single_action_space
+        )
+
+    def reset(self) -> np.ndarray:
+        """Start new episodes in all rows, with the seeds of `seed` if it was called.
+
+        :return: int64 [n, width].
+        """
+        options = next((row_options for row_options in self._options if row_options), None)
+        infos = self.vector_env.restart(self._seeds, options)
+        self.reset_infos = [infos.get(row, {}) for row in range(self.num_envs)]
+        self._reset_seeds()
+        self._reset_options()
+        return self.vector_env.observations()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions, int [n], of the next `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Write the tokens.
+
+        :return: observations int64 [n, width], rewards float32 [n], dones bool [n], infos.
+        :raises RewardError: from the reward model; nothing has changed then.
+        """
+        if self._actions is None:
+            raise InputError("step_wait() without actions: call step_async(actions) first")
+        observations, result, finals, reset_infos = self.vector_env.advance(self._actions)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        splits: dict[int, np.ndarray] = {}
+        for row, ending in result.endings.items():
+            is_truncated = bool(result.is_truncated[row] and not result.is_terminated[row])
+            infos[row] = ending
+            ending["terminal_observation"] = finals[row]
+            ending["TimeLimit.truncated"] = is_truncated
+            if "token_rewards" in ending:
+                splits[row] = np.array(ending["token_rewards"], dtype=np.float64)
+                ending["token_rewards"] = splits[row]
+            self.reset_infos[row] = reset_infos[row]
+        rewards = result.rewards.astype(np.float32)
+        if splits:
+            rewards = SplitRewards.of(rewards, splits)
+        return observations, rewards, result.is_terminated | result.is_truncated, infos
+
+    def close(self) -> None:
+        """Close the vector environment."""
+        self.vector_env.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """Text has none."""
+        return [None] * self.num_envs
+
+    def render(self, mode: str | None = None) -> Any:
+        """The text so far of every row, if the environment was made with `render_mode="ansi"`."""
+        return self.vector_env.render()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of the rows ("tokenizer", "task", ...): they have it in common."""
+        value = getattr(self.vector_env, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of all rows.
+
+        :raises InputError: for some rows only, or for what an environment is built from.
+        """
+        if len(list(self._get_indices(indices))) != self.num_envs:
+            raise InputError(f"{attr_name!r} is common to all rows: it can be set for all only")
+        if attr_name in ("task", "tokenizer", "num_envs"):
+            raise InputError(f"{attr_name!r} is fixed: make another environment with make_vec")
+        setattr(self.vector_env, attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Call a method of the vector environment once for each row."""
+        method = getattr(self.vector_env, method_name)
+        return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(
+        self,
+        wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],
+        indices: VecEnvIndices = None,
+    ) -> list[bool]:
+        """No row stands in a wrapper of its own."""
+        return [False for _ in self._get_indices(indices)]

@@ -1,0 +1,283 @@
+"""Corpora of the user's own, streamed from disk: texts, prompt-completion pairs, ratings.
+
+Formats: .txt (one text a line, or one a paragraph), .jsonl and .csv, each also as .gz, in UTF-8.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from textgym.envs.prepare import text_key
+from textgym.envs.records import (
+    MAX_LINE_BYTES,
+    Record,
+    read_lines,
+    read_records,
+    text_column,
+    text_format,
+)
+from textgym.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One example for supervised fine-tuning."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class RatedCompletion:
+    """A text with several people's ratings on one scale.
+
+    :param prompt: what the text continues; "" if it stands alone.
+    :param block: rows of the same block were rated by the same people, in the same order; None
+        if it is not known who rated.
+    """
+
+    text: str
+    ratings: tuple[float, ...]
+    prompt: str = ""
+    block: int | str | None = None
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two completions of one prompt, of which somebody preferred the first (or neither)."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    is_tie: bool = False
+
+
+class TextFiles:
+    """The texts of one or more files, read anew on each iteration; see `read_texts`."""
+
+    def __init__(self, paths: Sequence[Path], column: str, paragraphs: bool) -> None:
+        self._paths = tuple(paths)
+        self._column = column
+        self._paragraphs = paragraphs
+
+    def __iter__(self) -> Iterator[str]:
+        """:raises InputError: a bad file (with its line), or no text in any of them."""
+        is_empty = True
+        for path in self._paths:
+            for text in _file_texts(path, self._column, self._paragraphs):
+                is_empty = False
+                yield text
+        if is_empty:
+            names = ", ".join(map(str, self._paths))
+            raise InputError(f"{names}: expected at least one text, found none")
+
+
+def read_texts(
+    paths: str | Path | Sequence[str | Path], *, column: str = "text", paragraphs: bool = False
+) -> TextFiles:
+    """The texts of a corpus, one in memory at a time; blank ones are skipped.
+
+    :param column: the column of .jsonl and .csv files that holds the text.
+    :param paragraphs: in .txt files, a text ends at a blank line rather than at each line's end.
+    :raises InputError: no path, no such file, or an unknown suffix; the contents are checked as
+        they are read.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    files = [Path(path) for path in given]
+    if not files:
+        raise InputError("expected the path of a corpus, got an empty list")
+    for path in files:
+        text_format(path)
+    return TextFiles(files, column, paragraphs)
+
+
+def split_heldout(
+    texts: Iterable[str], fraction: float, seed: int
+) -> tuple[Iterable[str], Iterable[str]]:
+    """(training texts, held-out texts): each text's side is a hash of its letters and digits.
+
+    The side depends on nothing but the text and the seed, so that it stays when a corpus grows,
+    and texts that differ in spaces, case or punctuation only are on one side. Both are lazy.
+
+    :param fraction: the expected share of held-out texts, 0 to 1.
+    :raises InputError: `fraction` outside 0 to 1, or `texts` can be read only once.
+    """
+    if not 0 <= fraction <= 1:
+        raise InputError(f"expected a held-out fraction from 0 to 1, got {fraction}")
+    if iter(texts) is texts:
+        raise InputError("expected texts to read twice (a list, read_texts), got an iterator")
+    return (
+        _Selected(texts, lambda text: not is_heldout(text, fraction, seed)),
+        _Selected(texts, lambda text: is_heldout(text, fraction, seed)),
+    )
+
+
+def is_heldout(text: str, fraction: float, seed: int) -> bool:
+    """Whether `split_heldout` holds this text out."""
+    data = f"{seed}\n{text_key(text) or text}".encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(data, digest_size=8, person=b"heldout").digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
+
+
+def shuffled(
+    items: Iterable[T], generator: np.random.Generator, buffer_size: int = 10_000
+) -> Iterator[T]:
+    """The items in random order, as far as a buffer of `buffer_size` items reaches.
+
+    :param generator: owned by the caller; the same state gives the same order.
+    :raises InputError: `buffer_size` is below 1.
+    """
+    if buffer_size < 1:
+        raise InputError(f"expected a buffer_size of at least 1, got {buffer_size}")
+    return _shuffle(items, generator, buffer_size)
+
+
+def read_pairs(
+    path: str | Path, *, prompt_column: str = "prompt", completion_column: str = "completion"
+) -> Iterator[Pair]:
+    """Prompt-completion pairs of a .jsonl or .csv file, streamed.
+
+    :raises InputError: with file and line; an empty prompt or completion; no row at all.
+    """
+    for record in _table(path, "pairs"):
+        prompt = _filled(record, prompt_column, path)
+        yield Pair(prompt, _filled(record, completion_column, path))
+
+
+def read_ratings(path: str | Path) -> Iterator[RatedCompletion | Preference]:
+    """Human judgements of a .jsonl or .csv file, streamed; all rows are of the first row's kind.
+
+    Rated rows: `text`, `ratings` (a list of numbers; in .csv written as JSON), optionally `prompt`
+    and `block`. Preference rows: `prompt`, `chosen`, `rejected`, optionally `tie`.
+
+    :raises InputError: with file and line; no row at all.
+    """
+    parse: Callable[[Record, str | Path], RatedCompletion | Preference] | None = None
+    for record in _table(path, "ratings"):
+        if parse is None:
+            parse = _rated if "ratings" in record.values else _preference
+        yield parse(record, path)
+
+
+class _Selected:
+    """The texts for which `is_wanted`, chosen anew on each iteration."""
+
+    def __init__(self, texts: Iterable[str], is_wanted: Callable[[str], bool]) -> None:
+        self._texts = texts
+        self._is_wanted = is_wanted
+
+    def __iter__(self) -> Iterator[str]:
+        return filter(self._is_wanted, self._texts)
+
+
+def _file_texts(path: Path, column: str, paragraphs: bool) -> Iterator[str]:
+    kind = text_format(path)
+    if kind == ".txt":
+        if paragraphs:
+            yield from _paragraphs(path)
+        else:
+            yield from (text for _, text in read_lines(path) if text.strip())
+        return
+    for record in read_records(path):
+        text = text_column(record, column, path)
+        if text.strip():
+            yield text
+
+
+def _paragraphs(path: Path) -> Iterator[str]:
+    lines: list[str] = []
+    size = 0
+    for number, line in read_lines(path):
+        if line.strip():
+            lines.append(line)
+            size += len(line)
+            if size > MAX_LINE_BYTES:
+                raise InputError(
+                    f"{path}, line {number}: a paragraph of over {MAX_LINE_BYTES:,} characters;"
+                    " read it line by line or add blank lines"
+                )
+        elif lines:
+            yield "\n".join(lines)
+            lines, size = [], 0
+    if lines:
+        yield "\n".join(lines)
+
+
+def _shuffle(items: Iterable[T], generator: np.random.Generator, buffer_size: int) -> Iterator[T]:
+    buffer: list[T] = []
+    for item in items:
+        if len(buffer) < buffer_size:
+            buffer.append(item)
+            continue
+        place = int(generator.integers(buffer_size))
+        yield buffer[place]
+        buffer[place] = item
+    for place in generator.permutation(len(buffer)):
+        yield buffer[place]
+
+
+def _table(path: str | Path, what: str) -> Iterator[Record]:
+    if text_format(path) == ".txt":
+        raise InputError(f"{path}: expected {what} as .jsonl or .csv, got a .txt file")
+    is_empty = True
+    for record in read_records(path):
+        is_empty = False
+        yield record
+    if is_empty:
+        raise InputError(f"{path}: expected {what}, found no row")
+
+
+def _filled(record: Record, column: str, path: str | Path) -> str:
+    text = text_column(record, column, path)
+    if not text.strip():
+        raise InputError(f"{path}, line {record.line}: expected a text in {column!r}, found none")
+    return text
+
+
+def _rated(record: Record, path: str | Path) -> RatedCompletion:
+    where = f"{path}, line {record.line}"
+    values = record.values.get("ratings")
+    if isinstance(values, str):  # a .csv field
+        try:
+            values = json.loads(values)
+        except (ValueError, RecursionError):
+            values = None
+    if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+        raise InputError(f"{where}: expected finite numbers in 'ratings', like [1, -2, 3]")
+    block = record.values.get("block")
+    if not isinstance(block, int | str | None) or isinstance(block, bool):
+        raise InputError(
+            f"{where}: expected a number or a name in 'block', found {str(block)[:40]!r}"
+        )
+    prompt = text_column(record, "prompt", path) if record.values.get("prompt") else ""
+    text = _filled(record, "text", path)
+    return RatedCompletion(text, tuple(map(float, values)), prompt, None if block == "" else block)
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < 1e9 and math.isfinite(value)
+
+
+def _preference(record: Record, path: str | Path) -> Preference:
+    where = f"{path}, line {record.line}"
+    prompt, chosen, rejected = (
+        _filled(record, column, path) for column in ("prompt", "chosen", "rejected")
+    )
+    tie = record.values.get("tie")
+    truth = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}
+    is_tie = truth.get(str(tie).lower())
+    if is_tie is None:
+        raise InputError(f"{where}: expected true or false in 'tie', found {str(tie)[:40]!r}")
+    if chosen == rejected and not is_tie:
+        raise InputError(f"{where}: 'chosen' and 'rejected' are the same text; mark it as a tie")
+    return Preference(prompt, chosen, rejected, is_tie)

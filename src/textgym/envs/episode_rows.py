@@ -1,0 +1,279 @@
+"""The rules of the game, for a batch of rows at once. Every environment of textgym plays on this.
+
+A row is one episode: prompt, then completion, right-padded, with an explicit length, because any id
+of the vocabulary (pad included) may be written. One `step` appends a token to every row, in NumPy;
+Python looks at single rows only where an episode or a turn ends, and asks the reward model once for
+all of them. A step that fails (a reward model that raises, hangs or lies) leaves the rows as they
+were.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from textgym.envs.dense_rewards import token_rewards
+from textgym.envs.prompts import Prompt, fresh_columns
+from textgym.envs.stopping import StopRule
+from textgym.envs.task import Task
+from textgym.errors import InputError
+from textgym.rewards import call_reward, shorten
+
+
+class StepResult(NamedTuple):
+    """What one step did to n rows.
+
+    :param rewards: float64 [n].
+    :param is_terminated: bool [n]: stopped, or met the budget.
+    :param is_truncated: bool [n]: met an outer limit or a full context; such a text is not scored.
+    :param endings: the info of each row that ended.
+    """
+
+    rewards: np.ndarray
+    is_terminated: np.ndarray
+    is_truncated: np.ndarray
+    endings: dict[int, dict[str, Any]]
+
+
+class _Turn(NamedTuple):
+    """A finished part of a dialogue: its text, and the player's ids or None (the environment)."""
+
+    text: str
+    ids: list[int] | None
+
+
+class EpisodeRows:
+    """n episodes of one task.
+
+    :param max_episode_steps: an outer limit in tokens; meeting it truncates.
+    :raises InputError: see `PromptSource` and `StopRule`.
+    """
+
+    def __init__(self, task: Task, n: int, max_episode_steps: int | None = None) -> None:
+        self.task = task
+        self.source = task.prompt_source()
+        self.width = task.width(self.source)
+        self.max_episode_steps = max_episode_steps
+        self._stop = StopRule(task)
+        self._rows = np.arange(n)
+        self.tokens = np.full((n, self.width), task.tokenizer.pad_token_id, dtype=np.int64)
+        self.lengths = np.zeros(n, dtype=np.int64)
+        self._used = np.zeros(n, dtype=np.int64)
+        self._turn_starts = np.zeros(n, dtype=np.int64)
+        self._is_over = np.ones(n, dtype=bool)
+        self._prompts: list[Prompt | None] = [None] * n
+        self._turns: list[list[_Turn]] = [[] for _ in range(n)]
+        self._steps = 0
+
+    # ---- starting ----------------------------------------------------------
+
+    def reset(
+        self, rows: Sequence[int], generators: Sequence[np.random.Generator]
+    ) -> list[dict[str, Any]]:
+        """Start new episodes in some rows.
+
+        :param generators: one for each of `rows`; each draws its row's prompt.
+        :return: the info of each: prompt, prompt_length and the prompt's columns.
+        """
+        drawn = [self.source.draw(generator) for generator in generators]
+        pad = self.task.tokenizer.pad_token_id
+        for row, prompt in zip(rows, drawn, strict=True):
+            length = len(prompt.ids)
+            self.tokens[row, :length] = prompt.ids
+            self.tokens[row, length:] = pad
+            self.lengths[row] = self._turn_starts[row] = length
+            self._used[row] = 0
+            self._is_over[row] = False
+            self._prompts[row] = prompt
+            self._turns[row] = []
+        return [{"prompt": p.text, "prompt_length": len(p.ids), **fresh_columns(p)} for p in drawn]
+
+    # ---- playing -----------------------------------------------------------
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        """Append one token to every row.
+
+        :param actions: int [n], ids of the vocabulary.
+        :raises InputError: for another id, or if an episode is over; nothing has changed then.
+        :raises RewardError: from the reward model; nothing has changed then either.
+        """
+        actions = self._checked(actions)
+        self.tokens[self._rows, self.lengths] = actions
+        try:
+            result, replies = self._judge(actions)
+        except BaseException:
+            self.tokens[self._rows, self.lengths] = self.task.tokenizer.pad_token_id
+            raise
+        self.lengths += 1
+        self._used += 1
+        self._steps += 1
+        for row, (own, words, ids) in replies.items():
+            start = self.lengths[row]
+            self.tokens[row, start : start + len(ids)] = ids
+            self.lengths[row] = self._turn_starts[row] = start + len(ids)
+            self._turns[row] += [own, _Turn(words, None)]
+        for row in result.endings:
+            self._is_over[row] = True
+        return result
+
+    def _checked(self, actions: np.ndarray) -> np.ndarray:
+        actions = np.asarray(actions)
+        if actions.shape != self._rows.shape or actions.dtype.kind not in "iu":
+            raise InputError(
+                f"expected {len(self._rows)} token ids (integers), got an array of "
+                f"{actions.dtype} with shape {actions.shape}"
+            )
+        size = len(self._stop.is_stop_token)
+        if actions.min() < 0 or actions.max() >= size:
+            wrong = actions[(actions < 0) | (actions >= size)][0]
+            raise InputError(f"expected token ids from 0 to {size - 1}, got {wrong}")
+        if self._is_over.any():
+            raise InputError("the episode is over or has not begun: call reset() before step()")
+        return actions
+
+    def _judge(
+        self, actions: np.ndarray
+    ) -> tuple[StepResult, dict[int, tuple[_Turn, str, list[int]]]]:
+        """What the tokens just written lead to, without changing anything yet."""
+        used, ends = self._used + 1, self.lengths + 1
+        is_stop = self._stop.is_stop_token[actions]
+        cuts: dict[int, int] = {}
+        if self._stop.strings:
+            cuts = self._stop.string_cuts(self.tokens, self._turn_starts, ends, ~is_stop)
+            is_stop[list(cuts)] = True
+        is_spent = used >= self.task.max_new_tokens
+        is_terminated = is_stop | is_spent
+        is_full = ends >= self.width
+        replies: dict[int, tuple[_Turn, str, list[int]]] = {}
+        if self.task.reply is not None:
+            for row in np.flatnonzero(is_stop & ~is_spent).tolist():
+                reply = self._ask_reply(row, cuts)
+                if reply is None:
+                    continue  # the dialogue is over
+                is_terminated[row] = False
+                is_full[row] = ends[row] + len(reply[2]) >= self.width
+                if not is_full[row]:
+                    replies[row] = reply
+        is_truncated = is_full & ~is_terminated
+        if self.max_episode_steps is not None:
+            is_truncated |= used >= self.max_episode_steps
+        result = StepResult(np.zeros(len(used)), is_terminated, is_truncated, {})
+        rows = np.flatnonzero(is_terminated | is_truncated).tolist()
+        if rows:
+            reasons = [_reason(is_terminated[row], is_stop[row], is_full[row]) for row in rows]
+            self._end(rows, reasons, cuts, result)
+        return result, replies
+
+    def _ask_reply(self, row: int, cuts: dict[int, int]) -> tuple[_Turn, str, list[int]] | None:
+        """The player's finished turn, the environment's words, and their ids; None at the end."""
+        assert self.task.reply is not None
+        own = self._own_turns([row], cuts)[0]
+        turns = [turn.text for turn in self._turns[row]] + [own.text]
+        prompt = self._prompt(row).text
+        try:
+            words = self.task.reply(prompt, turns)
+            return None if words is None else (own, words, self.task.tokenizer.encode(words))
+        except Exception as error:
+            message = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"the reply function of {self.task.id!r} failed with {type(error).__name__}: "
+                f"{message} (prompt {shorten(prompt)!r}); it must return a text or None"
+            ) from error
+
+    # ---- ending ------------------------------------------------------------
+
+    def _end(
+        self, rows: list[int], reasons: list[str], cuts: dict[int, int], result: StepResult
+    ) -> None:
+        """Score the texts of `rows` and fill `result.rewards` and `result.endings`."""
+        own = self._own_turns(rows, cuts)
+        turns = [[*self._turns[row], turn] for row, turn in zip(rows, own, strict=True)]
+        for row, reason, parts in zip(rows, reasons, turns, strict=True):
+            prompt = self._prompt(row)
+            result.endings[row] = {
+                "finish_reason": reason,
+                "prompt": prompt.text,
+                "prompt_length": len(prompt.ids),
+                "completion": "".join(part.text for part in parts),
+                "completion_length": int(self._used[row]) + 1,
+                "reward_components": {},
+            }
+            if prompt.columns:
+                result.endings[row]["columns"] = fresh_columns(prompt)
+        asked = []
+        for i, (row, reason) in enumerate(zip(rows, reasons, strict=True)):
+            if reason == "length" and self.task.unfinished_score is not None:
+                result.rewards[row] = self.task.unfinished_score
+            elif result.is_terminated[row]:
+                asked.append(i)
+        if asked:
+            self._score([rows[i] for i in asked], [turns[i] for i in asked], result)
+
+    def _score(self, rows: list[int], turns: list[list[_Turn]], result: StepResult) -> None:
+        endings = [result.endings[row] for row in rows]
+        prompts = [self._prompt(row) for row in rows]
+        names = {name: None for prompt in prompts for name in prompt.columns}
+        output = call_reward(
+            self.task.reward,
+            [ending["prompt"] for ending in endings],
+            [ending["completion"] for ending in endings],
+            {name: [prompt.columns.get(name) for prompt in prompts] for name in names},
+            step=self._steps,
+            timeout=self.task.reward_timeout,
+        )
+        result.rewards[rows] = output.scores
+        for name, values in output.components.items():
+            for ending, value in zip(endings, values, strict=True):
+                if value == value:  # NaN: the part does not apply to this text
+                    ending["reward_components"][name] = float(value)
+        if output.spans is not None:
+            for row, ending, spans, parts in zip(rows, endings, output.spans, turns, strict=True):
+                total = float(result.rewards[row])
+                ending["token_rewards"] = token_rewards(total, spans, parts, self.task.tokenizer)
+
+    def _own_turns(self, rows: list[int], cuts: dict[int, int]) -> list[_Turn]:
+        """The player's current turn in each row, the token just written included."""
+        ids = [
+            self.tokens[row, self._turn_starts[row] : self.lengths[row] + 1].tolist()
+            for row in rows
+        ]
+        texts = self.task.tokenizer.decode_batch(ids)
+        return [
+            _Turn(text[: cuts.get(row, len(text))], own)
+            for row, text, own in zip(rows, texts, ids, strict=True)
+        ]
+
+    # ---- looking -----------------------------------------------------------
+
+    def _prompt(self, row: int) -> Prompt:
+        prompt = self._prompts[row]
+        if prompt is None:
+            raise InputError("the episode has not begun: call reset() first")
+        return prompt
+
+    def turn_count(self, row: int) -> int:
+        """How many turns of the row's dialogue are finished, the environment's included."""
+        return len(self._turns[row])
+
+    def text(self, row: int) -> str:
+        """Prompt and completion so far, as text."""
+        start, end = int(self._turn_starts[row]), int(self.lengths[row])
+        own = self.task.tokenizer.decode(self.tokens[row, start:end].tolist())
+        return "".join([self._prompt(row).text, *(turn.text for turn in self._turns[row]), own])
+
+    def save(self) -> dict[str, Any]:
+        """The state of all rows, for `restore`."""
+        names = ("tokens", "lengths", "_used", "_turn_starts", "_is_over")
+        arrays = {name: getattr(self, name).copy() for name in names}
+        turns = [list(turns) for turns in self._turns]
+        return arrays | {"_turns": turns, "_steps": self._steps, "_prompts": list(self._prompts)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state."""
+        self.__dict__.update(state)
+
+
+def _reason(is_terminated: bool, is_stop: bool, is_full: bool) -> str:
+    if is_terminated:
+        return "stop" if is_stop else "length"
+    return "context" if is_full else "truncated"

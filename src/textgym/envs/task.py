@@ -1,0 +1,130 @@
+"""A task: everything that defines a text game, in one frozen object."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from textgym.envs.prompts import Prompts, PromptSource, check_source
+from textgym.errors import InputError, unknown_name
+from textgym.rewards import Reward, check_reward
+from textgym.tokenizer import Tokenizer
+
+Reply = Callable[[str, Sequence[str]], str | None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """What one registers: prompts, reward, budget and the rules of the end.
+
+    :param id: the environment's id, for errors and logs.
+    :param prompts: see `PromptSource`.
+    :param reward: the reward model, an object (see `textgym.rewards`).
+    :param tokenizer: text to ids and back; default: one token a byte.
+    :param max_new_tokens: the budget: tokens that the player writes in an episode, the stop token
+        counted. Meeting it ends the episode as a text that is scored as it stands.
+    :param stop: strings that end the text like the stop token; the completion is cut before them.
+        One that names a special token of the tokenizer ends it as that token.
+    :param unfinished_score: the reward of a text that meets the budget; the reward model is not
+        asked about it.
+    :param max_prompt_tokens: the longest prompt; fixes the width of the observation.
+    :param truncate_prompt: cut over-long prompts at their start instead of refusing them.
+    :param reply: for dialogues. After each stop, `reply(prompt, turns)` gives the environment's
+        next words, or None to end; `turns` are the texts so far, the player's first. Needs
+        `max_context`.
+    :param max_context: the width of the observation in tokens. A full one truncates the episode.
+    :param reward_timeout: seconds that the reward model may take for a batch.
+    :raises InputError: for a field that makes no sense.
+    """
+
+    id: str
+    prompts: Prompts
+    reward: Reward
+    tokenizer: Tokenizer = field(default_factory=Tokenizer.byte)
+    max_new_tokens: int = 64
+    stop: str | Sequence[str] | None = None
+    unfinished_score: float | None = None
+    max_prompt_tokens: int | None = None
+    truncate_prompt: bool = False
+    reply: Reply | None = None
+    max_context: int | None = None
+    reward_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        check_source(self.prompts)
+        check_reward(self.reward)
+        if not isinstance(self.tokenizer, Tokenizer):
+            raise InputError(
+                f"tokenizer must be a textgym.Tokenizer, got {type(self.tokenizer).__name__}: "
+                "Tokenizer.load opens the one of a checkpoint directory"
+            )
+        _check_count("max_new_tokens", self.max_new_tokens)
+        _check_count("max_prompt_tokens", self.max_prompt_tokens)
+        _check_count("max_context", self.max_context)
+        for text in self.stop_strings:
+            if not isinstance(text, str) or not text:
+                raise InputError(f"stop must be a text or a list of texts, got {self.stop!r:.60}")
+        score, seconds = self.unfinished_score, self.reward_timeout
+        if score is not None and not (_is_number(score) and math.isfinite(score)):
+            raise InputError(f"unfinished_score must be a finite number or None, got {score!r}")
+        if seconds is not None and not (_is_number(seconds) and seconds > 0):
+            raise InputError(f"reward_timeout must be seconds above 0, or None, got {seconds!r}")
+        if self.reply is not None and self.max_context is None:
+            raise InputError(
+                "a task with reply needs max_context: the width of the observation must be known"
+            )
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """`stop` as a tuple."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    def prompt_source(self) -> PromptSource:
+        """The prompts, read, encoded and checked.
+
+        :raises InputError: see `PromptSource`; also if the context has no room for a prompt.
+        """
+        limit = self.max_prompt_tokens
+        if self.max_context is not None:
+            if self.max_context < 2:
+                raise InputError(f"max_context must be at least 2, got {self.max_context}")
+            limit = min(self.max_context - 1, limit or self.max_context)
+        return PromptSource(
+            self.prompts,
+            self.tokenizer,
+            max_prompt_tokens=limit,
+            truncate_prompt=self.truncate_prompt,
+        )
+
+    def width(self, source: PromptSource) -> int:
+        """Columns of an observation: the longest prompt and the budget, or `max_context`."""
+        return self.max_context or source.max_tokens + self.max_new_tokens
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
+        """Itself: a task never changes, and a copied environment asks the same reward model."""
+        return self
+
+
+def check_fields(names: Sequence[str]) -> None:
+    """Whether all names are fields of a task.
+
+    :raises UnknownNameError: for the first that is not; it proposes the nearest one.
+    """
+    known = [f.name for f in fields(Task) if f.name != "id"]
+    for name in names:
+        if name not in known:
+            raise unknown_name("field of a task", name, known)
+
+
+def _check_count(name: str, value: object) -> None:
+    is_optional = name != "max_new_tokens"
+    if value is None and is_optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} must be a whole number of tokens, at least 1, got {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,144 @@
+"""Writing text as a `gymnasium.Env`: one token a step, or one utterance a step."""
+
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from textgym.envs.episode_rows import EpisodeRows, StepResult
+from textgym.envs.task import Task
+from textgym.envs.text_space import TextSpace
+from textgym.envs.token_row import TokenRow
+from textgym.errors import InputError, unknown_name
+from textgym.tokenizer import Tokenizer
+
+Action = Literal["token", "text"]
+ACTIONS = ("token", "text")
+METADATA: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
+
+
+class TextEnv(gymnasium.Env[Any, Any]):
+    """One episode of a task at a time.
+
+    With `action="token"` an action is a token id (`Discrete(vocabulary)`) and the observation one
+    right-padded int64 row, prompt then completion. With `action="text"` an action is a whole
+    utterance, which is encoded and played token by token with a stop token after it, so that the
+    same words earn the same reward; the observation is the text so far.
+
+    At an episode's end the info holds `finish_reason` ("stop", "length", "context"), `prompt`,
+    `prompt_length`, `completion`, `completion_length` (tokens of the player, the stop token
+    counted), `reward_components`, the prompt's `columns` if it has any, and `token_rewards` (a list
+    of floats, one for each token of the player) if the reward model gave spans.
+
+    :param task: what is played.
+    :param render_mode: "ansi": `render` returns the text so far.
+    :raises InputError: for an unknown action or render mode, or see `EpisodeRows`.
+    """
+
+    metadata: dict[str, Any] = METADATA
+
+    def __init__(
+        self, task: Task, action: Action = "token", render_mode: str | None = None
+    ) -> None:
+        if action not in ACTIONS:
+            raise unknown_name("action", str(action), ACTIONS)
+        check_render_mode(render_mode)
+        self.task = task
+        self.action = action
+        self.render_mode = render_mode
+        self._episode = EpisodeRows(task, 1)
+        if action == "token":
+            self.observation_space, self.action_space = token_spaces(task, self._episode.width)
+        else:
+            self.observation_space, self.action_space = text_spaces(task, self._episode.width)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The task's tokenizer."""
+        return self.task.tokenizer
+
+    @property
+    def width(self) -> int:
+        """Columns of a row of token ids: the longest prompt and the budget."""
+        return self._episode.width
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draw a prompt and begin. The info holds `prompt`, `prompt_length` and its columns."""
+        super().reset(seed=seed)
+        info = self._episode.reset([0], [self.np_random])[0]
+        return self._observation(), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Write one token, or one utterance.
+
+        :raises InputError: for an action outside the space, or if the episode is over.
+        :raises RewardError: from the reward model. In both cases nothing has changed.
+        """
+        if self.action == "token":
+            result = self._episode.step(np.asarray(action).reshape(1))
+        else:
+            result = self._play(action)
+        info = result.endings.get(0, {})
+        return (
+            self._observation(info),
+            float(result.rewards[0]),
+            bool(result.is_terminated[0]),
+            bool(result.is_truncated[0]),
+            info,
+        )
+
+    def _play(self, utterance: object) -> StepResult:
+        """The tokens of an utterance and a stop token, until the turn or the episode ends."""
+        if not isinstance(utterance, str):
+            raise InputError(f"expected a text as the action, got {type(utterance).__name__}")
+        ids = [*self.tokenizer.encode(utterance), self.tokenizer.eos_token_id]
+        episode, saved, turns = self._episode, self._episode.save(), self._episode.turn_count(0)
+        try:
+            for token_id in ids:
+                result = episode.step(np.array([token_id]))
+                if result.endings or episode.turn_count(0) > turns:
+                    break
+        except BaseException:
+            episode.restore(saved)
+            raise
+        return result
+
+    def _observation(self, ending: dict[str, Any] | None = None) -> Any:
+        if self.action == "token":
+            return self._episode.tokens[0].copy()
+        if ending:
+            return ending["prompt"] + ending["completion"]
+        return self._episode.text(0)
+
+    def render(self) -> str | None:
+        """The text so far, prompt included; None without a render mode."""
+        return None if self.render_mode is None else self._episode.text(0)
+
+
+def token_spaces(task: Task, width: int) -> tuple[TokenRow, spaces.Discrete]:
+    """Observation and action space of token actions: a row of ids, and one id."""
+    size = task.tokenizer.vocab_size
+    return TokenRow(size, width, task.tokenizer.pad_token_id), spaces.Discrete(size)
+
+
+def text_spaces(task: Task, width: int) -> tuple[TextSpace, TextSpace]:
+    """Observation and action space of text actions, in characters.
+
+    A token stands for at most as many characters as its own name in the vocabulary has. An
+    utterance may be longer than the budget: it is cut there.
+    """
+    longest = max(map(len, task.tokenizer.backend.get_vocab()))
+    action = TextSpace(16 * task.max_new_tokens, sample_length=task.max_new_tokens)
+    return TextSpace(longest * width), action
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Refuse a render mode that there is not.
+
+    :raises UnknownNameError: naming the nearest one.
+    """
+    if render_mode is not None and render_mode not in METADATA["render_modes"]:
+        raise unknown_name("render mode", str(render_mode), METADATA["render_modes"])

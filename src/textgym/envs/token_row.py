@@ -1,0 +1,23 @@
+"""The observation space of token environments: one right-padded row of token ids."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+
+class TokenRow(spaces.Box):
+    """A `Box` of int64 token ids `[width]` that also knows which id is padding.
+
+    :param vocab_size: ids run from 0 to `vocab_size - 1`.
+    :param width: tokens of a row.
+    :param pad_token_id: fills a row to the right of its last token.
+    """
+
+    def __init__(self, vocab_size: int, width: int, pad_token_id: int) -> None:
+        super().__init__(0, vocab_size - 1, (width,), np.int64)
+        self.pad_token_id = pad_token_id
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self.pad_token_id = dict(state)["pad_token_id"]

@@ -1,0 +1,178 @@
+"""Many episodes at once as a native `gymnasium.vector.VectorEnv`, token actions."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from textgym.envs.episode_rows import EpisodeRows, StepResult
+from textgym.envs.task import Task
+from textgym.envs.text_env import METADATA, check_render_mode, token_spaces
+from textgym.errors import InputError
+from textgym.tokenizer import Tokenizer
+
+
+class Advance(NamedTuple):
+    """A step with its resets.
+
+    :param observations: int64 [n, width], a copy; ended rows show their next prompt.
+    :param final_observations: int64 [width] of each row that ended.
+    :param reset_infos: the reset info of each row that ended.
+    """
+
+    observations: np.ndarray
+    result: StepResult
+    final_observations: dict[int, np.ndarray]
+    reset_infos: dict[int, dict[str, Any]]
+
+
+class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """n rows of one task, stepped together; a row that ends starts its next prompt at once.
+
+    It plays exactly as `SyncVectorEnv` over `TextEnv` with `autoreset_mode=SAME_STEP` does (seeds,
+    prompts, rewards, infos), with one reward call for all the episodes that end together. Only
+    where `max_episode_steps` truncates does its `final_info` say more than a `TimeLimit` around
+    `TextEnv` can: `finish_reason` "truncated" and the text.
+
+    :param max_episode_steps: tokens after which an episode is truncated. A truncated text is not
+        scored: its reward is 0 and the value of the text so far stands for the rest.
+    :raises InputError: see `EpisodeRows`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int = 1,
+        *,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        check_render_mode(render_mode)
+        for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InputError(f"{name} must be a whole number, at least 1, got {value!r}")
+        self.task = task
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.metadata = METADATA | {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self._episodes = EpisodeRows(task, num_envs, max_episode_steps)
+        self.single_observation_space, self.single_action_space = token_spaces(
+            task, self._episodes.width
+        )
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._generators: list[np.random.Generator] = []
+        self._seeds: list[int] = []
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The task's tokenizer."""
+        return self.task.tokenizer
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generator of each row."""
+        return tuple(self._own_generators())
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each row's generator."""
+        self._own_generators()
+        return tuple(self._seeds)
+
+    def _own_generators(self) -> list[np.random.Generator]:
+        if not self._generators:
+            drawn = [seeding.np_random(None) for _ in range(self.num_envs)]
+            self._generators = [generator for generator, _ in drawn]
+            self._seeds = [seed for _, seed in drawn]
+        return self._generators
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start new episodes in all rows, or in those of `options["reset_mask"]` (bool [n]).
+
+        :param seed: row i gets `seed + i`, or its own of a list; None leaves the generators as they
+            are.
+        """
+        infos: dict[str, Any] = {}
+        for row, info in self.restart(seed, options).items():
+            infos = self._add_info(infos, info, row)
+        return self._episodes.tokens.copy(), infos
+
+    def observations(self) -> np.ndarray:
+        """Int64 [n, width]: the rows as they stand, a copy."""
+        return self._episodes.tokens.copy()
+
+    def restart(
+        self, seed: int | Sequence[int | None] | None, options: dict[str, Any] | None
+    ) -> dict[int, dict[str, Any]]:
+        """As `reset`, with the info of each row by itself."""
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        if seeds is not None and len(seeds) != self.num_envs:
+            raise InputError(f"expected {self.num_envs} seeds, one for each row, got {len(seeds)}")
+        rows = self._selected(options)
+        generators = self._own_generators()
+        for row in rows:
+            row_seed = None if seeds is None else seeds[row]
+            if row_seed is not None:
+                generators[row], self._seeds[row] = seeding.np_random(row_seed)
+        infos = self._episodes.reset(rows, [generators[row] for row in rows])
+        return dict(zip(rows, infos, strict=True))
+
+    def _selected(self, options: dict[str, Any] | None) -> list[int]:
+        is_reset = (options or {}).get("reset_mask")
+        if is_reset is None:
+            return list(range(self.num_envs))
+        if not isinstance(is_reset, np.ndarray) or is_reset.dtype != np.bool_:
+            raise InputError('options["reset_mask"] must be a NumPy array of bool')
+        if is_reset.shape != (self.num_envs,) or not is_reset.any():
+            raise InputError(
+                f'options["reset_mask"] must have shape ({self.num_envs},) and one True at least, '
+                f"got {is_reset}"
+            )
+        return [int(row) for row in np.flatnonzero(is_reset)]
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Write one token in every row.
+
+        :param actions: int [n], token ids.
+        :return: observations int64 [n, width], rewards float64 [n], terminations bool [n],
+            truncations bool [n], infos with `final_obs` and `final_info` of the rows that ended.
+        :raises InputError: for an id outside the vocabulary.
+        :raises RewardError: from the reward model. In both cases nothing has changed.
+        """
+        observations, result, finals, reset_infos = self.advance(actions)
+        infos: dict[str, Any] = {}
+        for row, ending in result.endings.items():
+            final = {"final_obs": finals[row], "final_info": ending}
+            infos = self._add_info(infos, final, row)
+            infos = self._add_info(infos, reset_infos[row], row)
+        return observations, result.rewards, result.is_terminated, result.is_truncated, infos
+
+    def advance(self, actions: np.ndarray) -> Advance:
+        """As `step`, with the infos of each row by itself."""
+        result = self._episodes.step(actions)
+        finals: dict[int, np.ndarray] = {}
+        reset_infos: dict[int, dict[str, Any]] = {}
+        if result.endings:
+            rows = list(result.endings)
+            finals = {row: self._episodes.tokens[row].copy() for row in rows}
+            generators = self._own_generators()
+            infos = self._episodes.reset(rows, [generators[row] for row in rows])
+            reset_infos = dict(zip(rows, infos, strict=True))
+        return Advance(self._episodes.tokens.copy(), result, finals, reset_infos)
+
+    def render(self) -> tuple[str, ...] | None:
+        """The text so far of every row; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        return tuple(self._episodes.text(row) for row in range(self.num_envs))

@@ -1,0 +1,168 @@
+"""Optimizers and schedules that every training loop shares."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from textgym.errors import InputError
+
+
+def cosine_with_warmup(progress: float, *, warmup: float = 0.05, floor: float = 0.05) -> float:
+    """Learning-rate factor: linear from 0 to 1 over `warmup`, then a cosine down to `floor`.
+
+    :param progress: share of the training that is done, 0 to 1 (clipped).
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    if progress < warmup:
+        return progress / warmup
+    angle = math.pi * (progress - warmup) / max(1.0 - warmup, 1e-9)
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(angle))
+
+
+class Optimizers:
+    """Several torch optimizers that step as one, with one learning-rate factor.
+
+    Muon (Jordan et al. 2024) orthogonalises the update of a matrix, so it takes the hidden weight
+    matrices only; embeddings, norms, biases and heads go to AdamW.
+    """
+
+    def __init__(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+        self._base = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+
+    def set_learning_rate_factor(self, factor: float) -> None:
+        """Set every learning rate to `factor` times its initial value."""
+        for optimizer, base in zip(self.optimizers, self._base, strict=True):
+            for group, learning_rate in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = factor * learning_rate
+
+    def step(self) -> None:
+        """One update from the gradients at hand."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The state of each optimizer."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Take up the states of `state_dict`."""
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def build_optimizer(
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
+    learning_rate: float = 3e-3,
+    optimizer: str = "muon",
+    muon_learning_rate: float = 0.02,
+    weight_decay: float = 0.0,
+) -> Optimizers:
+    """AdamW, or Muon on the block matrices with AdamW on the rest.
+
+    :param named_parameters: as `module.named_parameters()` gives them; matrices whose name contains
+        `.layers.` count as block matrices.
+    :param optimizer: `"muon"` or `"adamw"`.
+    :param muon_learning_rate: for the block matrices.
+    :raises InputError: for any other `optimizer`, or a rate that is not positive.
+    """
+    if optimizer not in ("muon", "adamw"):
+        raise InputError(f"optimizer must be 'muon' or 'adamw', got {optimizer!r}")
+    if not (learning_rate > 0 and muon_learning_rate > 0):
+        raise InputError(
+            f"learning rates must be positive, got {learning_rate} and {muon_learning_rate}"
+        )
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in named_parameters:
+        if not parameter.requires_grad:
+            continue
+        is_matrix = optimizer == "muon" and parameter.ndim == 2 and ".layers." in f".{name}"
+        (matrices if is_matrix else others).append(parameter)
+    parts: list[torch.optim.Optimizer] = []
+    if others:
+        parts.append(
+            torch.optim.AdamW(
+                others, lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True
+            )
+        )
+    if matrices:
+        parts.append(torch.optim.Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay))
+    return Optimizers(parts)
+
+
+def split_state(state: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
+    """Separate the tensors of a nested state from the rest, which JSON can hold.
+
+    :return: tensors by path, and the same nest with each tensor replaced by `{"tensor": path}`.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def walk(value: Any, path: str) -> Any:
+        if isinstance(value, Tensor):
+            while path in tensors:  # the keys "a.b" and "a" → "b" read the same
+                path += "'"
+            tensors[path] = value.detach().contiguous()
+            return {"tensor": path}
+        if isinstance(value, dict):
+            keys = [
+                (("int", k) if isinstance(k, int) else ("str", str(k)), v) for k, v in value.items()
+            ]
+            return {"dict": [[kind, k, walk(v, f"{path}.{k}")] for (kind, k), v in keys]}
+        if isinstance(value, list | tuple):
+            items = [walk(v, f"{path}.{i}") for i, v in enumerate(value)]
+            return {"tuple" if isinstance(value, tuple) else "list": items}
+        return {"value": value}
+
+    return tensors, walk(state, prefix)
+
+
+def join_state(tensors: dict[str, Tensor], nest: Any) -> Any:
+    """The inverse of `split_state`."""
+    kind, content = next(iter(nest.items()))
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {(int(k) if t == "int" else k): join_state(tensors, v) for t, k, v in content}
+    if kind in ("list", "tuple"):
+        items = [join_state(tensors, v) for v in content]
+        return tuple(items) if kind == "tuple" else items
+    return content
+
+
+class ScaledAdam(torch.optim.Adam):
+    """Adam whose groups may carry `lr_scale` and `start_step`.
+
+    Stable-Baselines3 sets one learning rate on all groups before every update; a group's is
+    multiplied by `lr_scale` (a value head that learns faster than its trunk), and is zero for the
+    first `start_step` steps (a trunk that waits for its value head; its moments warm up).
+    """
+
+    def __init__(self, params: Any, lr: float = 3e-4, **keywords: Any) -> None:
+        super().__init__(params, lr=lr, **{"fused": True, **keywords})
+        for group in self.param_groups:
+            group.setdefault("lr_scale", 1.0)
+            group.setdefault("start_step", 0)
+            group.setdefault("steps_done", 0)
+
+    def step(self, closure: Any = None) -> Any:
+        """One update; the groups' learning rates are as SB3 set them before and after."""
+        plain = [group["lr"] for group in self.param_groups]
+        for group in self.param_groups:
+            is_waiting = group["steps_done"] < group["start_step"]
+            group["lr"] = 0.0 if is_waiting else group["lr"] * group["lr_scale"]
+            group["steps_done"] += 1
+        try:
+            return super().step(closure)
+        finally:
+            for group, learning_rate in zip(self.param_groups, plain, strict=True):
+                group["lr"] = learning_rate

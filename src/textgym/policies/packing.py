@@ -1,0 +1,64 @@
+"""Ragged sequences as flat tensors, so that no linear layer ever sees padding.
+
+Legend: `B` segments (or rows), `N` tokens in all, `A` acted positions (where the policy chose a
+token), `L` width of a padded row, `T` longest segment.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackedSegments:
+    """Token sequences laid end to end, and the positions whose next token the policy chose.
+
+    :param tokens: `[N]` int64, the segments one after the other.
+    :param lengths: `[B]` int64, tokens of each segment; they sum to `N`.
+    :param acted_index: `[A]` int64 into `tokens`: the last token that the policy saw when it acted.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    acted_index: Tensor
+
+    def __len__(self) -> int:
+        return int(self.acted_index.shape[0])
+
+    def __getitem__(self, selection: slice) -> "PackedSegments":
+        """A subset of the acted positions over the same tokens (TRPO's sub-sampling)."""
+        return PackedSegments(self.tokens, self.lengths, self.acted_index[selection])
+
+    def to(self, device: torch.device | str) -> "PackedSegments":
+        """The same on another device."""
+        return PackedSegments(
+            self.tokens.to(device), self.lengths.to(device), self.acted_index.to(device)
+        )
+
+
+def pack_sequences(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Lists of token ids as `(tokens [N], lengths [B])`, int64."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
+    flat = [token for sequence in sequences for token in sequence]
+    return torch.tensor(flat, dtype=torch.int64), lengths
+
+
+def row_lengths(rows: Tensor, pad_token_id: int) -> Tensor:
+    """`[B]` int64: one past the last token of each row of `[B, L]` that is not padding."""
+    position = torch.arange(1, rows.shape[1] + 1, device=rows.device)
+    return ((rows != pad_token_id) * position).amax(dim=1)
+
+
+def pack_rows(rows: Tensor, lengths: Tensor) -> PackedSegments:
+    """Right-padded rows `[B, L]` as segments that act at their last token."""
+    is_token = torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]
+    return PackedSegments(rows[is_token], lengths, lengths.cumsum(0) - 1)
+
+
+def positions_of(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and position of each flat token: two `[N]` int64 tensors, from `lengths [B]`."""
+    rows = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    starts = lengths.cumsum(0) - lengths
+    return rows, torch.arange(len(rows), device=lengths.device) - starts[rows]

@@ -1,0 +1,121 @@
+"""Choosing the next token: temperature, top-k, top-p, and one fast draw.
+
+The distribution that is drawn from is the one whose log-probabilities are reported. Legend: `n`
+rows, `v` vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from textgym.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How logits become the distribution that is sampled from.
+
+    :param temperature: divides the logits; 0 is greedy (only for generation).
+    :param top_k: keep the k likeliest tokens (ties with the k-th included); 0 keeps all.
+    :param top_p: keep the smallest set of likeliest tokens that holds this much probability
+        (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"); 1 keeps all.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise InputError(f"temperature must be at least 0, got {self.temperature}")
+        if self.top_k < 0:
+            raise InputError(f"top_k must be at least 0 (0 keeps all), got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p must be in (0, 1], got {self.top_p}")
+
+    def filter(
+        self, logits: Tensor, never: Tensor | None = None, keep: Tensor | None = None
+    ) -> Tensor:
+        """Logits of the distribution that is sampled from; excluded tokens are at -inf.
+
+        :param logits: `[n, v]` float.
+        :param never: `[k]` int64, tokens that are never sampled (padding).
+        :param keep: `[n]` int64, tokens that stay in: those once drawn, which rounding on the edge
+            of the set must not put out when they are evaluated again.
+        :return: `[n, v]`; the tensor given is never changed.
+        """
+        if self.temperature not in (0.0, 1.0):
+            logits = logits / self.temperature
+        if never is not None:
+            logits = logits.index_fill(-1, never, float("-inf"))
+        if self.top_k == 0 and self.top_p == 1.0:
+            return logits
+        is_excluded = torch.zeros_like(logits, dtype=torch.bool)
+        with torch.no_grad():
+            if 0 < self.top_k < logits.shape[-1]:
+                least = logits.topk(self.top_k, dim=-1).values[:, -1:]
+                is_excluded |= logits < least
+            if self.top_p < 1.0:
+                inside = logits.masked_fill(is_excluded, float("-inf"))
+                probabilities, order = inside.softmax(-1).sort(dim=-1, descending=True)
+                before = probabilities.cumsum(-1) - probabilities
+                is_excluded |= torch.empty_like(is_excluded).scatter_(
+                    -1, order, before >= self.top_p
+                )
+            if keep is not None:
+                is_excluded.scatter_(-1, keep[:, None], False)
+        return logits.masked_fill(is_excluded, float("-inf"))
+
+
+def draw(log_probs: Tensor, generator: torch.Generator) -> Tensor:
+    """One token a row by the inverse of the cumulative distribution: one random number a row.
+
+    :param log_probs: `[n, v]` float32, normalised; -inf is never drawn.
+    :param generator: the caller's own, on the same device.
+    :return: `[n]` int64.
+    """
+    cumulative = log_probs.exp().cumsum(-1)  # [n, v]
+    total = cumulative[:, -1:]
+    uniform = torch.rand(total.shape, generator=generator, device=total.device, dtype=total.dtype)
+    # Rounding must not carry u to the total, past the last token that has any probability.
+    point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, point, right=True)[:, 0]
+
+
+class LogProbAndEntropy(torch.autograd.Function):
+    """Log-probability of the chosen token and entropy, with a backward of one pass.
+
+    Stable-Baselines3 multiplies the entropy by `ent_coef`, zero by default, and still runs its
+    backward: here a gradient of zero costs nothing. Gradients by hand, with p the probabilities:
+    d log p_a / d logits = onehot(a) - p and d H / d logits = -p (log p + H).
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+        """`logits [n, v]`, `actions [n]` int64 → two `[n]`, the log-probability and the entropy."""
+        log_probs = logits.log_softmax(-1)
+        chosen = log_probs.gather(-1, actions[:, None])[:, 0]
+        probabilities = log_probs.exp()
+        log_probs = log_probs.masked_fill_(probabilities == 0, 0.0)  # 0 · log 0 = 0
+        entropy = -torch.linalg.vecdot(probabilities, log_probs)
+        ctx.save_for_backward(probabilities, log_probs, actions, entropy)
+        return chosen, entropy
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_chosen: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        """See the class."""
+        probabilities, log_probs, actions, entropy = ctx.saved_tensors
+        if bool((grad_entropy == 0).all()):
+            grad = probabilities * -grad_chosen[:, None]
+        else:
+            scale = grad_chosen[:, None] + grad_entropy[:, None] * (log_probs + entropy[:, None])
+            grad = probabilities * -scale
+        return grad.scatter_add_(-1, actions[:, None], grad_chosen[:, None]), None
+
+
+def log_prob_and_entropy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """`logits [n, v]` (as `Sampling.filter` gives them), `actions [n]` int64 → two `[n]` float."""
+    return LogProbAndEntropy.apply(logits, actions)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,159 @@
+"""Names for things: tasks, reward models and agents, each resolved only when it is used.
+
+A target is an object, or a string "module:attribute" that is imported at the first `resolve`. So
+the built-in names below cost nothing, and a user's package can register its own in one line. This
+is the one place with state at module level: a registry that each caller had to pass around would
+name nothing.
+"""
+
+import importlib
+from collections.abc import Iterable
+
+from textgym.errors import InputError, unknown_name
+
+
+class Registry:
+    """A table from names to objects, or to where an object can be imported from.
+
+    :param kind: what the names stand for, in the singular ("reward model"); used in errors.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._targets: dict[str, object] = {}
+        self._descriptions: dict[str, str] = {}
+
+    def register(
+        self, name: str, target: object, *, description: str = "", replace: bool = False
+    ) -> None:
+        """Give `target` a name.
+
+        :param target: "module:attribute", or the object itself.
+        :param description: one line for listings; without it, the object's own first line.
+        :param replace: allow the name to be taken already (otherwise only by the same target).
+        :raises InputError: if the name or the target has the wrong form, or the name is taken.
+        """
+        if not isinstance(name, str) or not name or set(name) & set(" ,=\n\t"):
+            raise InputError(
+                f"a {self.kind} needs a name without spaces, commas and '=', got {name!r}"
+            )
+        if isinstance(target, str) and not _is_reference(target):
+            raise InputError(
+                f"{self.kind} {name!r}: a target given as a string must read 'module:attribute', "
+                f"got {target!r}"
+            )
+        if not replace and name in self._targets and self._targets[name] != target:
+            raise InputError(
+                f"the {self.kind} {name!r} is registered already: choose another name, "
+                "or pass replace=True"
+            )
+        self._targets[name] = target
+        self._descriptions[name] = description
+
+    def unregister(self, name: str) -> None:
+        """Forget a name; nothing happens if it is unknown."""
+        self._targets.pop(name, None)
+        self._descriptions.pop(name, None)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._targets)
+
+    def describe(self) -> dict[str, str]:
+        """One line for every name, sorted by name. Imports nothing."""
+        return {name: self._descriptions[name] or self._first_line(name) for name in self.names()}
+
+    def _first_line(self, name: str) -> str:
+        target = self._targets[name]
+        if isinstance(target, str):
+            return target
+        lines = (getattr(target, "__doc__", None) or "").strip().splitlines()
+        return lines[0] if lines else type(target).__name__
+
+    def resolve(self, name: str) -> object:
+        """The object behind a name, imported now if it has to be.
+
+        :raises UnknownNameError: if nothing has this name; it proposes the nearest one.
+        :raises InputError: if the import fails.
+        """
+        if name not in self._targets:
+            raise unknown_name(self.kind, name, self._targets)
+        target = self._targets[name]
+        if isinstance(target, str):
+            return import_reference(target, kind=f"{self.kind} {name!r}")
+        return target
+
+
+def import_reference(reference: str, *, kind: str = "object") -> object:
+    """The object that "module:attribute" (or "module:attribute.of.it") names.
+
+    :param kind: what it is to be, for the error.
+    :raises InputError: if the module or the attribute does not exist. Other errors of an import
+        (a missing extra, a syntax error) pass through as they are.
+    """
+    if not _is_reference(reference):
+        raise InputError(f"{kind}: expected 'module:attribute', got {reference!r}")
+    module_name, _, path = reference.partition(":")
+    try:
+        target: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not module_name.startswith(error.name or "\0"):
+            raise  # the module is there, something that it imports is not
+        raise InputError(
+            f"{kind}: no module named {error.name!r} (from {reference!r}): is its folder on "
+            "PYTHONPATH, or its package installed?"
+        ) from None
+    for attribute in path.split("."):
+        if not hasattr(target, attribute):
+            raise _no_attribute(kind, reference, module_name, attribute, dir(target))
+        target = getattr(target, attribute)
+    return target
+
+
+def _no_attribute(
+    kind: str, reference: str, module: str, attribute: str, present: Iterable[str]
+) -> InputError:
+    public = [name for name in present if not name.startswith("_")]
+    return InputError(
+        f"{kind} ({reference!r}): {unknown_name(f'attribute of {module}', attribute, public)}"
+    )
+
+
+def _is_reference(text: str) -> bool:
+    module, separator, attribute = text.partition(":")
+    parts = module.split(".") + attribute.split(".")
+    return separator == ":" and all(part.isidentifier() for part in parts)
+
+
+tasks = Registry("environment")
+"""Environment ids; `textgym.making` fills it and gives the ids to Gymnasium."""
+
+rewards = Registry("reward model")
+"""Reward models: a reward, a class of rewards, or a function without arguments that makes one."""
+
+agents = Registry("agent")
+"""Agents, that is algorithms: the word that `make_agent` and `--agent` take."""
+
+for _name, _target, _description in (
+    ("length", "rules:Length", "1 at a target length, less the farther the text is from it"),
+    ("regex", "rules:Regex", "pays where a regular expression matches"),
+    ("keyword", "rules:Keyword", "pays where given words occur"),
+    ("repetition", "rules:Repetition", "a penalty on n-grams that occur again"),
+    ("lexicon", "lexicon:Lexicon", "sentiment by a word list with negation and boosters"),
+    ("shortness", "composition:ShortnessPenalty", "a penalty on texts under a number of words"),
+):
+    rewards.register(_name, f"textgym.reward_models.{_target}", description=_description)
+for _name, _target, _description in (
+    ("crowd", "crowd", "learned from the people who rated the bundled reviews"),
+    ("critic", "critic", "the independent judge, fitted on critics' labels: for evaluation"),
+    ("other_raters", "other_domain_raters", "a second judge, from raters of other kinds of text"),
+):
+    rewards.register(_name, f"textgym.agents.judges:{_target}", description=_description)
+for _name, _target, _description in (
+    ("ppo", "PPO", "proximal policy optimisation: the steady default"),
+    ("a2c", "A2C", "advantage actor-critic: one update a rollout, simple and fast"),
+):
+    agents.register(_name, f"textgym.agents.building:{_target}", description=_description)

@@ -1,0 +1,235 @@
+"""The learned reward model: a language model's trunk, its mean hidden state, one linear head.
+
+Bradley & Terry 1952; on language models Christiano et al. 2017 and Stiennon et al. 2020. Here the
+hidden states are averaged over the text instead of taking the last one, which ranked better on
+short texts. The trunk is a constructor argument: any module with
+`hidden_states(tokens [b, t] int64, lengths [b] int64) -> [b, t, d]` for right-padded rows, a
+`config` with `hidden_size` and `max_position_embeddings`, and `save_pretrained(directory)`.
+
+Legend: `b` texts, `t` tokens of the longest one, `d` hidden size.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from textgym.errors import InputError
+from textgym.storage import atomic_directory, read_json, verify_directory, write_json_atomically
+
+CONFIG_FILE, HEAD_FILE, TRUNK_FOLDER = "reward_model.json", "head.safetensors", "trunk"
+KIND = "bradley_terry"
+
+
+class TextTokenizer(Protocol):
+    """What this file needs of a tokenizer; `textgym.tokenizer.Tokenizer` has it."""
+
+    pad_token_id: int
+    eos_token_id: int
+
+    def encode_batch(
+        self, texts: Sequence[str], add_special_tokens: bool = False
+    ) -> list[list[int]]:
+        """Token ids of each text."""
+        ...
+
+
+def bradley_terry_loss(score_a: Tensor, score_b: Tensor, label: Tensor) -> Tensor:
+    """Mean of -label·log σ(a - b) - (1 - label)·log σ(b - a), for soft labels.
+
+    :param score_a: float [p].
+    :param score_b: float [p].
+    :param label: float [p] in [0, 1], probability that a is the better one; .5 for a tie.
+    :returns: a float tensor without dimensions. Its gradient by a is (σ(a - b) - label) / p.
+    """
+    return F.binary_cross_entropy_with_logits(score_a - score_b, label.to(score_a.dtype))
+
+
+class BradleyTerryRewardModel(nn.Module):
+    """Scores prompt + completion as one text, in standard deviations once `standardise`d.
+
+    A text longer than the trunk's context is scored by its end; an empty one as a lone stop token.
+    Scoring never changes the model, whatever `train()` says: dropout acts only in `forward` with a
+    generator.
+
+    :param trunk: the language model; it becomes part of this one and is changed by fitting.
+    :param tokenizer: default: the trunk's own.
+    :param dropout: share of the mean hidden state's entries dropped while fitting.
+    :param seed: of the head's first weights.
+    :param batch_size: texts that are scored at once.
+    :param include_prompt: False scores the completion alone.
+    :raises InputError: for a dropout outside [0, 1) or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        tokenizer: TextTokenizer | None = None,
+        *,
+        dropout: float = 0.1,
+        seed: int = 0,
+        mean: float = 0.0,
+        std: float = 1.0,
+        name: str = KIND,
+        batch_size: int = 64,
+        include_prompt: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1 or batch_size < 1 or not std > 0:
+            raise InputError(
+                "a reward model needs 0 <= dropout < 1, batch_size >= 1 and std > 0, got "
+                f"dropout={dropout}, batch_size={batch_size}, std={std}"
+            )
+        self.trunk = cast(Any, trunk)
+        self.tokenizer: TextTokenizer = tokenizer or self.trunk.tokenizer
+        size = int(self.trunk.config.hidden_size)
+        self.context = int(self.trunk.config.max_position_embeddings)
+        generator = torch.Generator().manual_seed(seed)
+        device = next(trunk.parameters()).device
+        weight = torch.randn(size, generator=generator) / size
+        self.head_weight = nn.Parameter(weight.to(device))
+        self.head_bias = nn.Parameter(torch.zeros((), device=device))
+        self.dropout, self.batch_size, self.include_prompt = dropout, batch_size, include_prompt
+        self.mean, self.std, self.name = float(mean), float(std), name
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids as the trunk saw texts (bos first, where it has one), cut to its context."""
+        rows = self.tokenizer.encode_batch(list(texts), add_special_tokens=True)
+        return [row[-self.context :] or [self.tokenizer.eos_token_id] for row in rows]
+
+    def forward(
+        self, tokens: Tensor, lengths: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Raw scores [b] of right-padded rows.
+
+        :param tokens: int64 [b, t].
+        :param lengths: int64 [b], tokens of each row, at least 1.
+        :param generator: draws the dropout; None for none.
+        """
+        hidden = self.trunk.hidden_states(tokens, lengths)
+        is_token = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        summed = (hidden * is_token[:, :, None]).sum(dim=1)
+        pooled = summed / lengths[:, None].to(hidden.dtype)  # [b, d]
+        if generator is not None and self.dropout > 0:
+            chance = torch.rand(pooled.shape, generator=generator, device=generator.device)
+            is_kept = (chance >= self.dropout).to(pooled.device)
+            pooled = pooled * is_kept / (1 - self.dropout)
+        scores: Tensor = pooled @ self.head_weight.to(pooled.dtype) + self.head_bias
+        return scores
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Token rows as int64 [b, t], padded on the right, and their lengths int64 [b]."""
+        lengths = [len(row) for row in rows]
+        tokens = np.full((len(rows), max(lengths)), self.tokenizer.pad_token_id, np.int64)
+        for target, row in zip(tokens, rows, strict=True):
+            target[: len(row)] = row
+        device = self.head_weight.device
+        return torch.from_numpy(tokens).to(device), torch.tensor(lengths, device=device)
+
+    def raw(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """float64 [b], scores of whole texts before standardisation; each by itself."""
+        rows = self.encode(texts)
+        order = sorted(range(len(rows)), key=lambda k: len(rows[k]))  # little padding
+        scores = np.zeros(len(rows))
+        was_training = self.training
+        self.eval()
+        with torch.no_grad():
+            for start in range(0, len(order), self.batch_size):
+                places = order[start : start + self.batch_size]
+                batch = self.batch([rows[k] for k in places])
+                scores[places] = self.forward(*batch).double().cpu().numpy()
+        self.train(was_training)
+        return scores
+
+    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """float64 [b], (raw - mean) / std of whole texts."""
+        return (self.raw(texts) - self.mean) / self.std
+
+    def standardise(self, texts: Sequence[str]) -> Self:
+        """Make scores 0 in the mean with standard deviation 1 on these texts; returns itself.
+
+        :raises InputError: if the texts' scores do not differ.
+        """
+        raw = self.raw(texts)
+        if len(raw) < 2 or not raw.std() > 1e-9:
+            raise InputError(
+                f"{self.name}: standardising needs texts with different scores, got {len(raw)} "
+                "texts of one score: pass more texts, or fit longer"
+            )
+        self.mean, self.std = float(raw.mean()), float(raw.std())
+        return self
+
+    def __call__(  # the reward contract's, not torch's: forward is called by its name
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> list[float]:
+        """:returns: one standardised score per completion."""
+        pairs = zip(prompts, completions, strict=True)
+        scores = self.score([p + c if self.include_prompt else c for p, c in pairs])
+        return [float(score) for score in scores]
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write `reward_model.json`, the head, and the trunk's own checkpoint in `trunk/`.
+
+        :raises StorageError: if it cannot be written.
+        """
+        with atomic_directory(directory) as folder:
+            head = {"weight": self.head_weight, "bias": self.head_bias}
+            tensors = {key: part.detach().cpu().contiguous() for key, part in head.items()}
+            save_file(tensors, str(folder / HEAD_FILE))
+            self.trunk.save_pretrained(folder / TRUNK_FOLDER)
+            fields = {
+                "kind": KIND,
+                "name": self.name,
+                "mean": self.mean,
+                "std": self.std,
+                "dropout": self.dropout,
+                "include_prompt": self.include_prompt,
+                "trunk": TRUNK_FOLDER,
+            }
+            write_json_atomically(folder / CONFIG_FILE, fields)
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | Path, trunk: nn.Module, tokenizer: TextTokenizer | None = None
+    ) -> Self:
+        """The saved reward model around its trunk, which the caller opened from `trunk/`.
+
+        :raises InputError: naming the file, if it is missing, damaged, of another kind, or the
+            trunk does not fit the head.
+        """
+        directory = Path(directory)
+        verify_directory(directory)
+        fields = read_json(directory / CONFIG_FILE)
+        kind = fields.get("kind") if isinstance(fields, dict) else fields
+        if kind != KIND:
+            raise InputError(f"{directory / CONFIG_FILE}: expected kind {KIND!r}, got {kind!r}")
+        try:
+            model = cls(
+                trunk,
+                tokenizer,
+                dropout=float(fields["dropout"]),
+                mean=float(fields["mean"]),
+                std=float(fields["std"]),
+                name=str(fields["name"]),
+                include_prompt=bool(fields["include_prompt"]),
+            )
+            head = load_file(str(directory / HEAD_FILE))
+            weight, bias = head["weight"], head["bias"]
+        except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+            raise InputError(f"{directory}: damaged reward model ({error})") from None
+        if weight.shape != model.head_weight.shape:
+            raise InputError(
+                f"{directory / HEAD_FILE}: a head for hidden size {len(weight)} does not fit a "
+                f"trunk of {len(model.head_weight)}: open the trunk saved beside it"
+            )
+        with torch.no_grad():
+            model.head_weight.copy_(weight)
+            model.head_bias.copy_(bias)
+        return model.eval()

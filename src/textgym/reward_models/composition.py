@@ -1,0 +1,168 @@
+"""Several reward models as one: the weighted sum, every part logged, shadows included.
+
+And the part that most sums on texts need: a floor under the length.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from textgym.errors import InputError
+from textgym.reward_models.words import count_words
+from textgym.rewards import Reward, RewardOutput, call_reward, check_reward, reward_name
+
+_OWN = "\0own"  # a component's name that no reward model uses
+
+Weighted = tuple[Reward, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A part's checked answer. :param scores: float64 [b], NaN where it gave None."""
+
+    scores: npt.NDArray[np.float64]
+    components: dict[str, npt.NDArray[np.float64]]
+    spans: Sequence[Sequence[tuple[int, int, float]]] | None
+
+
+def _may_abstain(reward: Reward) -> Reward:
+    """The same reward model for the seam, with None ("does not apply") turned into a component."""
+
+    @functools.wraps(reward, assigned=(), updated=())  # the seam reads the part's own signature
+    def ask_part(*arguments: Any, **keywords: Any) -> RewardOutput:
+        answer = reward(*arguments, **keywords)
+        output = answer if isinstance(answer, RewardOutput) else RewardOutput(answer)
+        if not isinstance(output.scores, list | tuple) or not isinstance(
+            output.components, Mapping
+        ):
+            return output  # the seam judges it
+        has_score = [math.nan if score is None else 1.0 for score in output.scores]
+        filled: list[Any] = [0.0 if score is None else score for score in output.scores]
+        return RewardOutput(filled, {**output.components, _OWN: has_score}, output.spans)
+
+    ask_part.name = reward_name(reward)  # type: ignore[attr-defined]
+    return ask_part
+
+
+def ask(
+    reward: Reward,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    columns: Mapping[str, Sequence[Any]],
+) -> Answer:
+    """Ask a part through the contract's seam; only here may it answer None.
+
+    :raises RewardError: naming the part, for everything else that the contract forbids.
+    """
+    output = call_reward(_may_abstain(reward), prompts, completions, columns)
+    components = {name: np.asarray(values) for name, values in output.components.items()}
+    has_score = components.pop(_OWN, np.ones(len(completions)))
+    scores = np.where(np.isnan(has_score), np.nan, np.asarray(output.scores, np.float64))
+    return Answer(scores, components, output.spans)
+
+
+class WeightedSum:
+    """Σ weight · score over the parts; a part that answers None drops out for that text.
+
+    Every part is logged as component `<name>` (raw) and `<name>/weighted`, its own components as
+    `<name>/<component>`. A part of weight 0 is a shadow: scored and logged, never part of the total
+    (but a shadow that breaks the contract is an error like any other). If every part of weight
+    other than 0 answers None, so does the sum.
+
+    :param parts: `{name: (reward, weight)}`, or a list of `(reward, weight)` that go by their own
+        names. A bare reward has weight 1.
+    :param name: the sum's name in logs.
+    :raises InputError: for no part, a name twice, a weight that is not finite.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Reward | Weighted] | Sequence[Reward | Weighted],
+        *,
+        name: str = "weighted_sum",
+    ) -> None:
+        self.name = name
+        if isinstance(parts, Mapping):
+            named = [(key, *_with_weight(part)) for key, part in parts.items()]
+        else:
+            pairs = [_with_weight(part) for part in parts]
+            named = [(reward_name(reward), reward, weight) for reward, weight in pairs]
+        names = [key for key, _, _ in named]
+        twice = sorted({key for key in names if names.count(key) > 1})
+        if not named or twice:
+            raise InputError(
+                f"a weighted sum needs parts with different names, got {names}: "
+                "pass {name: (reward, weight)}"
+            )
+        self.parts: list[tuple[str, Reward, float]] = named
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> RewardOutput:
+        """:returns: total, every part raw and weighted, and the weighted spans of parts with any.
+
+        :raises RewardError: naming the part whose answer breaks the contract.
+        """
+        total = np.zeros(len(completions))
+        applies = np.zeros(len(completions), bool)
+        components: dict[str, npt.NDArray[np.float64]] = {}
+        spans: list[list[tuple[int, int, float]]] = [[] for _ in completions]
+        for name, reward, weight in self.parts:
+            answer = ask(reward, prompts, completions, columns)
+            components[name] = answer.scores
+            weighted = np.where(np.isnan(answer.scores), 0.0, answer.scores) * weight
+            components[f"{name}/weighted"] = weighted
+            components.update((f"{name}/{key}", part) for key, part in answer.components.items())
+            if weight == 0:
+                continue
+            total += weighted
+            applies |= ~np.isnan(answer.scores)
+            for row, own in zip(spans, answer.spans or [()] * len(spans), strict=True):
+                row.extend((start, end, amount * weight) for start, end, amount in own)
+        scores = [float(t) if a else None for t, a in zip(total, applies, strict=True)]
+        return RewardOutput(
+            scores,
+            {key: part.tolist() for key, part in components.items()},
+            spans if any(spans) else None,
+        )
+
+
+def _with_weight(part: Reward | Weighted) -> Weighted:
+    reward, weight = part if isinstance(part, tuple) else (part, 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise InputError(
+            f"the weight of {reward_name(reward)!r} must be a finite number, got {weight!r}"
+        )
+    return check_reward(reward), float(weight)
+
+
+class ShortnessPenalty:
+    """-max(0, words - n) / divisor for a completion of n words: a floor under the length.
+
+    RL on texts pays KL per token while short texts score as extreme as long ones, so an unguarded
+    policy first gets short. Add this with weight 1 to a reward in standard deviations.
+
+    :param words: from this many words on the penalty is 0.
+    :param divisor: missing words that cost 1.
+    :raises InputError: if either is not positive.
+    """
+
+    name = "shortness"
+
+    def __init__(self, words: float = 14, divisor: float = 7) -> None:
+        if not (words > 0 and divisor > 0):
+            raise InputError(f"words and divisor must be above 0, got {words} and {divisor}")
+        self.words, self.divisor = words, divisor
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> list[float]:
+        """:returns: a float in [-words / divisor, 0] per completion."""
+        return [
+            0.0 - max(0.0, self.words - count_words(text)) / self.divisor for text in completions
+        ]

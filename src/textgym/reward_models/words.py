@@ -1,0 +1,53 @@
+"""How the reward models and metrics cut a text into words.
+
+One rule for every language: a run of letters or digits is a word (with the apostrophes inside
+it), and each character of a script written without spaces (Chinese, Japanese, Thai, ...) is a
+word of its own. Word counts, n-grams and repetition therefore mean something in Chinese too.
+"""
+
+import re
+from collections.abc import Sequence
+
+# Scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, CJK ideographs and extensions.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # fmt: skip # noqa: E501
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:['’][^\W_{_UNSPACED}]+)*")
+
+# Function words: a bigram made of these alone says nothing about what a text talks of.
+FUNCTION_WORDS = frozenset(
+    """a about after all also an and any are as at be been before being but by can could did do does
+    doing don't down each either else even ever every few for from had has have having he her here
+    hers him his how i if in into is isn't it it's its itself just like may me might more most much
+    must my no nor not of off on once one only or other our out over own rather really same she
+    should so some such than that that's the their them then there there's these they this those
+    through to too under until up upon us very was wasn't we were what when where which while who
+    whom whose why will with without would yet you your yours s t d ll re ve m
+    的 了 是 在 和 也 都 就 不 有 我 你 他 她 它 们 这 那
+    一 个 地 得 着 过 与 及 或 而 但 很 又 还 吗 呢 吧 啊""".split()
+)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text in lower case; punctuation and spaces are no words.
+
+    >>> split_words("Don't blink: 好看!")
+    ["don't", 'blink', '好', '看']
+    """
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+def count_words(text: str) -> int:
+    """Number of words of a text, see `split_words`."""
+    return len(split_words(text))
+
+
+def word_ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """All runs of `n` neighbouring words, in order; empty if there are fewer than `n`."""
+    return (
+        list(zip(*(words[k:] for k in range(n)), strict=False)) if n > 1 else [(w,) for w in words]
+    )
+
+
+def contains_phrase(words: Sequence[str], phrase: Sequence[str]) -> bool:
+    """Whether `phrase` stands in `words` as a run of neighbouring words."""
+    n = len(phrase)
+    return any(list(words[k : k + n]) == list(phrase) for k in range(len(words) - n + 1))

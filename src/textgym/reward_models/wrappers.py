@@ -1,0 +1,190 @@
+"""One reward model around another: normalise, clip, squash.
+
+A wrapper keeps the inner model's name, passes its components on and logs the inner score as the
+component `raw`. None ("does not apply") stays None. The inner model's spans are dropped: they split
+a total that is no longer the one paid.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from textgym.errors import InputError
+from textgym.reward_models.composition import ask
+from textgym.rewards import Reward, RewardOutput, check_reward, reward_name
+
+_SMALLEST_STD = 1e-6
+
+
+class _Wrapper:
+    """What the three have in common: everything but `change`."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward = check_reward(reward)
+        self.name = reward_name(reward)
+
+    def change(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The new scores [b] of the inner ones [b]; NaN stands for None and must stay NaN."""
+        raise NotImplementedError
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> RewardOutput:
+        """:returns: the changed scores, and the inner ones as component `raw`."""
+        answer = ask(self.reward, prompts, completions, columns)
+        changed = self.change(answer.scores)
+        components = {key: part.tolist() for key, part in answer.components.items()}
+        components["raw"] = answer.scores.tolist()
+        scores = [None if np.isnan(score) else float(score) for score in changed]
+        return RewardOutput(scores, components)
+
+
+class Clip(_Wrapper):
+    """min(max(score, low), high).
+
+    :raises InputError: unless low < high.
+    """
+
+    def __init__(self, reward: Reward, low: float = -1.0, high: float = 1.0) -> None:
+        super().__init__(reward)
+        if not low < high:
+            raise InputError(f"clipping needs low < high, got {low} and {high}")
+        self.low, self.high = low, high
+
+    def change(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Scores [b] in [low, high]."""
+        return np.clip(scores, self.low, self.high)
+
+
+class Squash(_Wrapper):
+    """scale · tanh(score / scale): nearly the score itself about 0, never beyond ± scale.
+
+    It takes from a policy what it gains by driving an unbounded score to extremes.
+
+    :raises InputError: for a scale that is not positive and finite.
+    """
+
+    def __init__(self, reward: Reward, scale: float = 2.0) -> None:
+        super().__init__(reward)
+        if not 0 < scale < float("inf"):
+            raise InputError(f"scale must be positive and finite, got {scale}")
+        self.scale = scale
+
+    def change(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Scores [b] in (-scale, scale)."""
+        return self.scale * np.tanh(scores / self.scale)
+
+
+class Normalise(_Wrapper):
+    """(score - mean) / std, with statistics that are given, fitted once, or running.
+
+    Fixed statistics are the safe choice: a text keeps its score for the whole run. With
+    `running=True` each batch is first added to the statistics (Welford 1962, in the batch form of
+    Chan et al. 1979) and then scored by them, so a text's score depends on what came before and on
+    the rest of its batch; `freeze()` ends that.
+
+    :param mean: given statistics; both or neither.
+    :param std: above 0.
+    :param running: gather the statistics from the batches that are scored.
+    :raises InputError: if only one of mean and std is given, std is not positive, or they are given
+        although running.
+    """
+
+    def __init__(
+        self,
+        reward: Reward,
+        mean: float | None = None,
+        std: float | None = None,
+        *,
+        running: bool = False,
+    ) -> None:
+        super().__init__(reward)
+        if (mean is None) != (std is None) or (running and mean is not None):
+            raise InputError("normalising takes mean and std together, or neither and running=True")
+        if std is not None and not 0 < std < float("inf"):
+            raise InputError(f"std must be positive and finite, got {std}")
+        self.running = running
+        self.count, self.mean, self._squares = 0, 0.0, 0.0
+        self._fixed_std = std
+        if mean is not None:
+            self.mean = float(mean)
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation in use; None before there is one."""
+        if self._fixed_std is not None:
+            return self._fixed_std
+        if self.count < 2:
+            return None
+        return max(float((self._squares / self.count) ** 0.5), _SMALLEST_STD)
+
+    def fit(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> Self:
+        """Take mean and std from these texts, and keep them; returns itself.
+
+        :raises InputError: unless at least two texts get different scores.
+        """
+        scores = ask(self.reward, prompts, completions, columns).scores
+        scores = scores[~np.isnan(scores)]
+        if len(scores) < 2 or not scores.std() > _SMALLEST_STD:
+            raise InputError(
+                f"{self.name}: normalising needs texts with different scores, got {len(scores)} "
+                "scores without a spread: pass more texts"
+            )
+        self.mean, self._fixed_std, self.running = float(scores.mean()), float(scores.std()), False
+        return self
+
+    def freeze(self) -> Self:
+        """Keep the running statistics as they are; returns itself."""
+        self._fixed_std, self.running = self.std or 1.0, False
+        return self
+
+    def state(self) -> dict[str, float | bool | None]:
+        """The statistics as JSON takes them, for `load_state`."""
+        return {
+            "count": self.count,
+            "mean": self.mean,
+            "squares": self._squares,
+            "std": self._fixed_std,
+            "running": self.running,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from the statistics of `state()`.
+
+        :raises InputError: if a field is missing.
+        """
+        try:
+            self.count, self.running = int(state["count"]), bool(state["running"])
+            self.mean, self._squares = float(state["mean"]), float(state["squares"])
+            self._fixed_std = None if state["std"] is None else float(state["std"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.name}: damaged normaliser state ({error})") from None
+
+    def change(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Scores [b] in standard deviations.
+
+        :raises InputError: without any statistics.
+        """
+        if self.running:
+            self._add(scores[~np.isnan(scores)])
+        elif self.std is None:
+            raise InputError(
+                f"{self.name}: nothing to normalise with: pass mean and std, call fit, or "
+                "set running=True"
+            )
+        return (scores - self.mean) / (self.std or 1.0)
+
+    def _add(self, batch: npt.NDArray[np.float64]) -> None:
+        """Merge a batch into count, mean and sum of squares."""
+        if not len(batch):
+            return
+        total = self.count + len(batch)
+        shift = float(batch.mean()) - self.mean
+        self._squares += float(((batch - batch.mean()) ** 2).sum())
+        self._squares += shift * shift * self.count * len(batch) / total
+        self.mean += shift * len(batch) / total
+        self.count = total

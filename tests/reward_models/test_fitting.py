@@ -1,0 +1,187 @@
+"""Fitting a reward model: it learns from ratings and preferences, reports, stops, refuses."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from textgym.errors import InputError
+from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
+from textgym.reward_models.comparisons import comparisons, hold_out
+from textgym.reward_models.fitting import FitProgress, FitReport, fit_bradley_terry
+from textgym.reward_models.pairs import pair_accuracy
+from textgym.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Item:
+    text: str
+    ratings: tuple[float, ...]
+    block: int | None = None
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    prompt: str
+    chosen: str
+    rejected: str
+    is_tie: bool = False
+
+
+class BagTrunk(nn.Module):
+    """Each token's embedding by itself: enough to learn which characters people like."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(hidden_size=8, max_position_embeddings=64)
+        weight = torch.randn(vocab_size, 8, generator=torch.Generator().manual_seed(1))
+        self.embed = nn.Embedding.from_pretrained(weight * 0.1, freeze=False)
+
+    def hidden_states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        hidden: Tensor = self.embed(tokens)
+        return hidden
+
+
+def build(seed: int = 0) -> BradleyTerryRewardModel:
+    tokenizer = Tokenizer.byte()
+    return BradleyTerryRewardModel(BagTrunk(tokenizer.vocab_size), tokenizer, seed=seed)
+
+
+def rated(blocks: int, seed: int, block: bool = True) -> list[Item]:
+    """Raters like the letter a, dislike b, each on a scale of his own, with one point of noise."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(blocks):
+        offsets = rng.integers(-3, 4, 6)
+        for _ in range(8):
+            letters = "".join(rng.choice(list("abxyz "), 8))
+            merit = letters.count("a") - letters.count("b")
+            ratings = tuple((merit + offsets + rng.integers(-1, 2, 6)).tolist())
+            rows.append(Item(letters, ratings, number if block else None))
+    return rows
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_it_learns_what_raters_like(block: bool) -> None:
+    model, seen = build(), list[FitProgress]()
+    report = fit_bradley_terry(
+        model, rated(25, 0, block), rated(6, 1, block), seed=0, epochs=6, learning_rate=0.05,
+        progress=seen.append,
+    )  # fmt: skip
+    assert model.raw(["aaaa"])[0] > model.raw(["xyxy"])[0] > model.raw(["bbbb"])[0]
+    assert report.pair_accuracy > 0.65
+    assert report.pearson > 0.8
+    assert report.pair_accuracy > report.baseline - 0.05
+    assert 0.5 < report.rater_vs_rater <= 1
+    assert seen[-1].step == report.steps
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+
+
+def test_it_learns_from_preferences_whose_prompt_is_part_of_the_text() -> None:
+    rows = [Choice(f"{k} ", "aa" + "xyz"[k % 3], "bb" + "xyz"[k % 3]) for k in range(40)]
+    rows.append(Choice("p", "x", "x", is_tie=True))
+    model = build()
+    report = fit_bradley_terry(model, rows, seed=0, epochs=8, learning_rate=0.05)
+    assert report.pair_accuracy == 1.0
+    assert np.isnan(report.rater_vs_rater)
+    assert model(["1 "], ["aax"])[0] > model(["1 "], ["bbx"])[0]
+    assert ("held-out pair accuracy", "1.000") in report.rows()
+    assert not any("ceiling" in label for label, _ in report.rows())
+
+
+def test_labels_turned_round_turn_the_scores_round() -> None:
+    rows = [Choice(f"{k} ", "aa", "bb") for k in range(20)]
+    swapped = [Choice(row.prompt, row.rejected, row.chosen) for row in rows]
+    gaps = []
+    for choices in (rows, swapped):
+        model = build()
+        fit_bradley_terry(model, choices, epochs=5, learning_rate=0.05)
+        gaps.append(np.subtract(*model.raw(["aa", "bb"])))
+    assert gaps[0] > 0.03
+    assert gaps[1] < -0.03
+
+
+def test_the_same_seed_gives_the_same_model_and_no_global_generator_moves() -> None:
+    before = torch.get_rng_state()
+    scores = []
+    for seed in (3, 3, 4):
+        model = build()
+        fit_bradley_terry(model, rated(6, 0), rated(3, 1), seed=seed, evaluations=0)
+        scores.append(model.raw(["abxy", "zzza"]).tolist())
+    assert scores[0] == scores[1] != scores[2]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_best_state_comes_back_when_held_out_pairs_get_worse() -> None:
+    # the held-out raters want the opposite: every step makes it worse
+    training = rated(20, 0)
+    opposite = [Item(r.text, tuple(-v for v in r.ratings), r.block) for r in rated(6, 1)]
+    model, seen = build(), list[FitProgress]()
+    report = fit_bradley_terry(
+        model, training, opposite, epochs=20, learning_rate=0.05, patience=2, progress=seen.append
+    )
+    assert report.stopped_early
+    assert report.steps < 20 * 20
+    accuracies = [p.accuracy for p in seen if p.accuracy == p.accuracy]
+    assert report.pair_accuracy == pytest.approx(max(accuracies))
+
+
+def test_seconds_end_it_and_the_default_standardises_on_the_training_texts() -> None:
+    model, training = build(), rated(10, 0)
+    report = fit_bradley_terry(model, training, rated(3, 1), epochs=1e6, seconds=1e-6)
+    assert report.steps == 1
+    scores = model.score([row.text for row in training])
+    assert (scores.mean(), scores.std()) == (pytest.approx(0, abs=1e-5), pytest.approx(1))
+
+
+def test_rows_without_usable_pairs_are_refused() -> None:
+    ties = [Item(str(k), (1.0, 1.0), k // 2) for k in range(8)]
+    with pytest.raises(InputError, match="no usable pairs"):
+        fit_bradley_terry(build(), ties, rated(3, 1))
+    with pytest.raises(InputError, match="no usable held-out pairs"):
+        fit_bradley_terry(build(), rated(3, 1), ties)
+    lonely = [Item(str(k), (float(k),), k) for k in range(8)]  # a block of one has no pair
+    with pytest.raises(InputError, match="no usable pairs"):
+        fit_bradley_terry(build(), lonely, rated(3, 1))
+    for rows in ([], [Item("a", (1.0,)), Choice("p", "a", "b")]):
+        with pytest.raises(InputError, match="no usable pairs: expected rated texts"):
+            comparisons(rows)
+    with pytest.raises(InputError, match="epochs > 0"):
+        fit_bradley_terry(build(), rated(3, 1), epochs=0)
+
+
+def test_hold_out_keeps_blocks_and_prompts_together() -> None:
+    rng = np.random.default_rng(0)
+    training, held = hold_out(rated(20, 0), rng)
+    assert {row.block for row in training}.isdisjoint({row.block for row in held})  # type: ignore[union-attr]
+    assert (len(training), len(held)) == (18 * 8, 2 * 8)
+    choices = [Choice(f"{k % 10}", "a", f"b{k}") for k in range(50)]
+    training, held = hold_out(choices, rng)
+    assert len(held) == 10
+    assert {row.prompt for row in held}.isdisjoint({row.prompt for row in training})  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="at least two blocks or prompts"):
+        hold_out(choices[:1], rng)
+
+
+def test_batches_of_a_pass_hold_every_row_once() -> None:
+    rows = [*rated(3, 0), *rated(4, 1, block=False)]
+    data = comparisons(rows)
+    batches = list(data.batches(np.random.default_rng(0), batch_size=8))
+    assert len(batches) == data.steps(8) == 3 + 4
+    assert sorted(t for b in batches for t in b.texts) == sorted(r.text for r in rows)
+    for batch in batches[:2]:
+        assert batch.pairs.first.max() < len(batch.texts)
+
+
+def test_report_table_holds_what_is_known() -> None:
+    report = FitReport(0.6, 0.64, 0.79, 0.81, 0.4, 700, 300, 25.0, False)
+    assert report.rows()[:3] == [
+        ("held-out pair accuracy", "0.600"),
+        ("n-gram baseline", "0.640"),
+        ("rater against rater (ceiling)", "0.790"),
+    ]
+    assert pair_accuracy([1.0, 0.0], comparisons([Choice("", "a", "b")]).pairs(np.random.default_rng(0))) == 1.0  # fmt: skip # noqa: E501
