@@ -4,8 +4,8 @@
     python recipes/start_model.py --corpus build/start --out build/start_model
 
 Stage 1 reads WordNet's definitions and examples with the reviews mixed in; stage 2 reads the
-reviews alone and keeps the weights that do best on the validation reviews. The test reviews are read once,
-at the end. `curve.jsonl` in the output directory is the whole course.
+reviews alone and keeps the weights that do best on the validation reviews. The test reviews are
+read once, at the end. `curve.jsonl` in the output directory is the whole course.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from textgym.envs.movie_reviews import review_texts
@@ -30,19 +31,20 @@ VOCABULARY = 4096
 
 
 class Mixture:
-    """All of WordNet once and the reviews several times an epoch."""
+    """All of WordNet once and the reviews several times an epoch, in a new order each time.
 
-    def __init__(self, wordnet: list[Document], reviews: list[Document], repeats: int) -> None:
-        self.wordnet, self.reviews, self.repeats = wordnet, reviews, repeats
+    WordNet comes sorted by part of speech and field: read in that order, a model drifts along.
+    """
+
+    def __init__(
+        self, wordnet: list[Document], reviews: list[Document], repeats: int, seed: int
+    ) -> None:
+        self.documents, self.seed, self.epoch = wordnet + reviews * repeats, seed, 0
 
     def __iter__(self) -> Iterator[Document]:
-        every = max(1, len(self.wordnet) // max(1, len(self.reviews) * self.repeats))
-        count = 0
-        for i, document in enumerate(self.wordnet):
-            yield document
-            if i % every == 0 and self.reviews:
-                yield self.reviews[count % len(self.reviews)]
-                count += 1
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.documents))
+        self.epoch += 1
+        return (self.documents[i] for i in order)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -66,6 +68,7 @@ def main() -> int:
     parser.add_argument("--review-minutes", type=float, default=20.0, help="stage 2")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--resume", action="store_true", help="go on with stage 1")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -88,7 +91,10 @@ def main() -> int:
     ]
     review_documents = list(text_documents(reviews, tokenizer, context=CONTEXT))
     mixture = Mixture(
-        list(text_documents(wordnet, tokenizer, context=CONTEXT)), review_documents, repeats=3
+        list(text_documents(wordnet, tokenizer, context=CONTEXT)),
+        review_documents,
+        repeats=3,
+        seed=arguments.seed,
     )
     curve = open(arguments.out / "curve.jsonl", "a", encoding="utf-8")
     for name, minutes, muon_learning_rate, learning_rate, dropout in stages:
@@ -116,6 +122,7 @@ def main() -> int:
             progress_bar=False,
             checkpoints=arguments.out / "checkpoints" / name,
             record=record,
+            resume=arguments.resume and name == "mixture",
         )
     curve.close()
     save_pretrained(lm, arguments.out / "model", dtype=torch.bfloat16)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from textgym.reward_names import resolve_reward
     from textgym.rewards import RewardOutput
     from textgym.tokenizer import Tokenizer
-    from textgym.verbs import evaluate, generate, load_agent, make_agent, train
+    from textgym.training import train
+    from textgym.verbs import evaluate, generate, load_agent, make_agent
 
 __version__ = "0.1.0"
 
@@ -53,7 +54,7 @@ _MODULES = {
     "make_agent": "verbs",
     "pretrain": "agents.language_modelling",
     "sft": "agents.language_modelling",
-    "train": "verbs",
+    "train": "training",
 }
 
 

@@ -1,0 +1,244 @@
+"""The command line: `textgym VERB ...`; a verb is a function, and its keywords are the flags.
+
+Errors are one line and an exit code: 2 for wrong input, 3 where something could not be written, 130
+after an interrupt. `TEXTGYM_TRACEBACK=1` shows where an error came from.
+"""
+
+import contextlib
+import errno
+import inspect
+import os
+import shlex
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from textgym import __version__
+from textgym.cli_options import Flag, flags_of, from_command_line, from_file, typer_function
+from textgym.cli_verbs import VERBS, verb_flags
+from textgym.config_file import read_config_file
+from textgym.errors import InputError, TextGymError
+
+Call = Callable[[], int | None]
+
+LISTINGS = {
+    "tensorboard": ("show runs in TensorBoard", "textgym.cli_listings:show_tensorboard"),
+    "envs": ("list the environments", "textgym.cli_listings:list_envs"),
+    "rewards": ("list the reward models", "textgym.cli_listings:list_rewards"),
+    "agents": ("list the algorithms", "textgym.cli_listings:list_agents"),
+    "doctor": ("check this installation", "textgym.doctor:examine"),
+}
+PLUGIN_GROUP = "textgym.plugins"
+INTERNAL, INTERRUPTED, CANNOT_WRITE = 1, 130, 3
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    :param argv: without the program's name; None takes the process's own.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with _signals(), _short_warnings():
+        if os.environ.get("TEXTGYM_TRACEBACK") == "1":
+            return _run(arguments)
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            _say("interrupted")
+            return INTERRUPTED
+        except BrokenPipeError:  # such as `textgym envs | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except Exception as error:
+            message, code = _one_line(error, arguments)
+            _say(f"error: {message}")
+            return code
+
+
+def _run(arguments: list[str]) -> int:
+    """Parse first, then call: an error while parsing has touched nothing."""
+    verb = next((a for a in arguments if not a.startswith("-")), None)
+    if verb is not None and verb not in ("demo", "generate", "tensorboard"):
+        _load_plugins()
+    calls: list[Call] = []
+    app = _app(verb, arguments, calls.append)
+    code = app(arguments or ["--help"], standalone_mode=False, prog_name="textgym")
+    for call in calls:
+        code = call()
+    return int(code or 0)
+
+
+def _app(verb: str | None, arguments: list[str], chosen: Callable[[Call], None]) -> typer.Typer:
+    """All verbs; only the one that is called gets its flags, since they cost an import."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+    @app.callback(invoke_without_command=True, epilog="textgym VERB --help explains a verb.")
+    def about(version: bool = typer.Option(False, "--version", help="print the version")) -> None:
+        """Text generation as a Gymnasium environment, trained by Stable-Baselines3 agents."""
+        if version:
+            print(f"textgym {__version__}")
+            raise typer.Exit
+
+    for name, description in VERBS.items():
+        if name == verb:
+            flags = verb_flags(name, arguments)
+            command = typer_function(flags, _chooser(name, flags, chosen), _long_help(name))
+        else:
+            command = typer_function((), lambda values: None, "")
+        app.command(name, help=_long_help(name) if name == verb else description.help)(command)
+    for name, (help_line, target) in LISTINGS.items():
+        function = _load(target) if name == verb else None
+        flags = flags_of(function) if function is not None else []
+        command = typer_function(flags, _listing(function, flags, chosen), help_line)
+        app.command(name, help=help_line)(command)
+    return app
+
+
+def _chooser(
+    verb: str, flags: list[Flag], chosen: Callable[[Call], None]
+) -> Callable[[dict[str, Any]], None]:
+    return lambda given: chosen(lambda: _call(verb, flags, given))
+
+
+def _listing(
+    function: Any, flags: list[Flag], chosen: Callable[[Call], None]
+) -> Callable[[dict[str, Any]], None]:
+    by_name = {flag.name: flag for flag in flags}
+
+    def run(given: dict[str, Any]) -> None:
+        values = {k: from_command_line(by_name[k], v) for k, v in given.items()}
+        _check_required(flags, values)
+        chosen(lambda: function(**values))
+
+    return run
+
+
+def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
+    """Call a verb's function with the flags, on top of a configuration file."""
+    from textgym.cli_output import show_result
+
+    by_name = {flag.name: flag for flag in flags}
+    values = {name: from_command_line(by_name[name], value) for name, value in given.items()}
+    config = values.pop("config", None)
+    if config is not None:
+        known = [name for name in by_name if name != "config"]
+        settings = read_config_file(config, verb=verb, known=known)
+        values = {k: from_file(by_name[k], v, config) for k, v in settings.items()} | values
+    if not values.get("resume"):
+        _check_required(flags, values)
+    elif "out" not in values:
+        raise InputError("--resume needs --out: the run to go on with")
+    extra = {flag.name: values.pop(flag.name, flag.default) for flag in VERBS[verb].extra}
+    try:
+        result = VERBS[verb].function(**values)
+        if getattr(result, "interrupted", False):
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        _say(f"interrupted: {_how_to_go_on(verb, values)}")
+        return INTERRUPTED
+    show_result(verb, result, values, extra)
+    return 0
+
+
+def _check_required(flags: list[Flag], values: dict[str, Any]) -> None:
+    missing = [flag.option for flag in flags if flag.is_required and flag.name not in values]
+    if missing:
+        raise InputError(f"missing {', '.join(missing)}")
+
+
+def _how_to_go_on(verb: str, values: dict[str, Any]) -> str:
+    out = values.get("out")
+    parameters = inspect.signature(VERBS[verb].function).parameters
+    if out is None or not (Path(out) / "checkpoints" / "last").is_dir():
+        return "nothing had been saved yet"
+    if "resume" not in parameters:
+        return f"what was done so far is in {out}"
+    return f"saved; go on with: textgym {verb} --out {shlex.quote(str(out))} --resume"
+
+
+def _long_help(verb: str) -> str:
+    """The first paragraph of the function's docstring."""
+    text = inspect.getdoc(VERBS[verb].function) or VERBS[verb].help
+    return text.split("\n\n")[0].replace("`", "")
+
+
+def _load(target: str) -> Any:
+    from textgym.registry import import_reference
+
+    return import_reference(target)
+
+
+def _load_plugins() -> None:
+    """Import what other packages register under the entry-point group `textgym.plugins`."""
+    for plugin in metadata.entry_points(group=PLUGIN_GROUP):
+        try:
+            plugin.load()
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            _say(f"warning: plugin {plugin.name!r} ({plugin.value}) failed: {reason:.200}")
+
+
+def _one_line(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
+    """What to tell the user about an error, and the exit code."""
+    if isinstance(error, TextGymError):
+        return str(error), error.exit_code
+    if hasattr(error, "format_message"):  # a usage error of Typer's
+        verb = next((a for a in arguments if not a.startswith("-")), None)
+        known = verb if verb in VERBS or verb in LISTINGS else None
+        help_of = " ".join(["textgym", *filter(None, [known]), "--help"])
+        return f"{' '.join(error.format_message().split())} (see {help_of})", 2
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"cannot write: {error.strerror or error}", CANNOT_WRITE
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"internal error, {reason:.300} (set TEXTGYM_TRACEBACK=1 to see where)", INTERNAL
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    print(f"textgym: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM is taken as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Warnings of the libraries, on one line each."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        _say(f"warning: {' '.join(str(message).split()):.300}")
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+
+
+if __name__ == "__main__":
+    sys.exit(main())

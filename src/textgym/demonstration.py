@@ -94,7 +94,11 @@ def run_demo(
 ) -> dict[str, Any]:
     """Run the demo; everything it makes is in `out` (the next free name if that is taken).
 
+    :param out: run directory.
     :param from_scratch: begin with raw text instead of the start model that comes along.
+    :param seed: of everything that is drawn.
+    :param quick: a few seconds of everything: shows the road, not the result.
+    :param progress_bar: show progress bars.
     :param split: prompts to report on; `"validation"` for choosing settings.
     :return: the figures of `report.json`.
     :raises StorageError: if `out` cannot be written.

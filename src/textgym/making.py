@@ -112,9 +112,9 @@ def get_task(id: str, **overrides: Any) -> Task:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
-            raise InputError(f"environment {id!r}: no module named {module!r}") from None
+            if not module.startswith(error.name or "\0"):
+                raise  # the module is there, something that it imports is not
+            raise InputError(f"environment {id!r}: no module named {error.name!r}") from None
     fields = registry.tasks.resolve(name)
     if not isinstance(fields, Mapping):
         assert callable(fields)

@@ -146,10 +146,12 @@ def run_lock(directory: str | Path) -> Iterator[Path]:
 def recover(path: str | Path) -> None:
     """Put back the directory that a crash between two renames left aside, if there is one."""
     path = Path(path)
+    if path.exists():
+        return
     for aside in _temporaries(path, "old-"):
-        if not path.exists() and (aside / path.name).exists():
+        if (aside / path.name).exists():
             os.rename(aside / path.name, path)
-        shutil.rmtree(aside, ignore_errors=True)
+            return
 
 
 def _replace(temporary: Path, path: Path) -> None:
@@ -170,7 +172,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 def _remove_dead_temporaries(path: Path) -> None:
     """Remove what a crash in the middle of writing `path` left behind."""
-    for temporary in _temporaries(path, ""):
+    for temporary in [*_temporaries(path, ""), *_temporaries(path, "old-")]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 

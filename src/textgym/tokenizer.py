@@ -45,7 +45,7 @@ class Tokenizer:
                 f"the pad token must differ from the eos token, got {pad_token!r} for both: "
                 "pass another token of the vocabulary as pad_token"
             )
-        # Plain words of another project's vocabulary must not come out of text either.
+        # Another project may have added them without calling them special: text would make them.
         specials = (pad_token, eos_token, *(() if bos_token is None else (bos_token,)))
         known = {
             token.content for token in backend.get_added_tokens_decoder().values() if token.special

@@ -4,21 +4,21 @@ Names (environments, reward models, agents, directories) are resolved here; belo
 passed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgym import registry
 from textgym.errors import InputError
-from textgym.making import get_task, make_vec
+from textgym.making import make_vec
 from textgym.reward_names import resolve_reward
 from textgym.rewards import Reward
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
-    from stable_baselines3.common.callbacks import BaseCallback
 
     from textgym.agents.evaluation import EvaluationReport
+    from textgym.envs.task import Task
     from textgym.policies.causal_lm import CausalLM
 
 DEFAULT_N_ENVS = 32
@@ -29,7 +29,7 @@ def make_agent(
     env: str,
     *,
     policy: "str | Path | CausalLM | None" = None,
-    reward: Reward | str | None = None,
+    reward: Reward | str | Path | None = None,
     n_envs: int = DEFAULT_N_ENVS,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -60,7 +60,7 @@ def make_agent(
         raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
     overrides = dict(env_kwargs or {})
     if reward is not None:
-        overrides["reward"] = reward
+        overrides["reward"] = resolve_reward(reward)
     lm = policy
     if isinstance(lm, str | Path):
         lm = CausalLM.from_pretrained(lm)
@@ -78,29 +78,46 @@ def make_agent(
         lm,
         reference=reference,
         directory=out,
-        sample_prompts=sample_prompts(env, overrides),
+        sample_prompts=sample_prompts(task),
         seed=seed,
         **keywords,
     )
-    built.text_environment = {  # type: ignore[attr-defined]
-        "id": env,
-        "reward": reward if isinstance(reward, str) else None,
-        "env_kwargs": {k: v for k, v in (env_kwargs or {}).items() if _is_plain(v)},
-    }
+    built.text_environment = _environment_record(  # type: ignore[attr-defined]
+        env, reward, env_kwargs or {}
+    )
     return built
+
+
+def _environment_record(env: str, reward: object, env_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint keeps of an environment: names and JSON values, and what it cannot keep."""
+    from textgym.agents.run_directory import is_plain, plain
+
+    kept = {key: plain(value) for key, value in env_kwargs.items() if is_plain(plain(value))}
+    is_named = isinstance(reward, str | Path)
+    lost = sorted(env_kwargs.keys() - kept.keys())
+    if reward is not None and not is_named:
+        lost.append("reward")
+    return {
+        "id": env,
+        "reward": str(reward) if is_named else None,
+        "env_kwargs": kept,
+        "not_saved": lost,
+    }
 
 
 def load_agent(
     directory: str | Path,
     *,
-    reward: Reward | str | None = None,
+    reward: Reward | str | Path | None = None,
     n_envs: int | None = None,
     out: str | Path | None = None,
+    env_kwargs: dict[str, Any] | None = None,
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """Bring an agent back from its checkpoint or run directory, with KL term and logging.
 
     :param reward: needed where the agent was trained on an object rather than a name.
+    :param env_kwargs: replace or add to the saved ones; needed for those that were objects.
     :param keywords: override the saved ones.
     :raises InputError: if the directory holds no agent, or what it needs is not there.
     """
@@ -108,6 +125,13 @@ def load_agent(
 
     lm, reference, state = read_agent(directory)
     settings, environment = state["settings"], state["environment"]
+    given = {*keywords, *(env_kwargs or {})} | ({"reward"} if reward is not None else set())
+    for name in (*environment.get("not_saved", ()), *settings.get("not_saved", ())):
+        if name not in given:
+            raise InputError(
+                f"{directory}: the agent was made with an object as {name!r}, which a checkpoint "
+                f"does not hold: pass {name}=... again"
+            )
     saved = {k: settings[k] for k in ("kl_coef", "kl_estimator", "kl_target")}
     saved |= {"final_learning_rate": settings["final_learning_rate"], **settings["keywords"]}
     agent = make_agent(
@@ -119,90 +143,21 @@ def load_agent(
         seed=settings["seed"],
         out=out,
         reference=reference,
-        env_kwargs=environment["env_kwargs"],
+        env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})},
         **{**saved, **keywords},
     )
-    restore_agent(agent, state)
+    restore_agent(agent, state, keep_kl_coefficient="kl_coef" not in keywords)
     return agent
-
-
-def train(
-    env: str,
-    *,
-    agent: str = "ppo",
-    policy: str | Path | None = None,
-    reward: str | None = None,
-    timesteps: int = 100_000,
-    out: str | Path,
-    n_envs: int = DEFAULT_N_ENVS,
-    seed: int = 0,
-    resume: bool = False,
-    progress_bar: bool = True,
-    callback: "BaseCallback | list[BaseCallback] | None" = None,
-    report: Callable[[str], None] = print,
-    **keywords: Any,
-) -> "BaseAlgorithm":
-    """Train an agent and save it in a run directory; Ctrl-C saves too.
-
-    :param timesteps: completion tokens.
-    :param resume: go on with the run in `out`.
-    :param keywords: as `make_agent`'s.
-    :raises KeyboardInterrupt: after an interrupt, once the agent has been saved.
-    :raises StorageError: if `out` cannot be written or is in use.
-    """
-    from textgym.agents.loading import save_agent
-    from textgym.agents.run_directory import open_run
-
-    out = Path(out)
-    settings = {
-        "env": env,
-        "agent": agent,
-        "policy": None if policy is None else str(policy),
-        "reward": reward,
-        "timesteps": timesteps,
-        "n_envs": n_envs,
-        "seed": seed,
-        **{k: v for k, v in keywords.items() if _is_plain(v)},
-    }
-    if resume:
-        trained = load_agent(out, reward=reward, out=out, **keywords)
-    else:
-        trained = make_agent(
-            agent, env, policy=policy, reward=reward, n_envs=n_envs, seed=seed, out=out, **keywords
-        )
-    interrupted = False
-    with open_run(out, settings, resume=resume) as directory:
-        remaining = max(timesteps - trained.num_timesteps, 0)
-        try:
-            if remaining:
-                trained.learn(
-                    remaining,
-                    callback=callback,
-                    tb_log_name=agent,
-                    reset_num_timesteps=not resume,
-                    progress_bar=progress_bar,
-                )
-        except KeyboardInterrupt:
-            interrupted = True
-        save_agent(
-            trained,
-            directory / "checkpoints" / "last",
-            environment=trained.text_environment,  # type: ignore[attr-defined]
-        )
-        report(f"{directory}: saved after {trained.num_timesteps:,} tokens")
-    if interrupted:
-        raise KeyboardInterrupt
-    return trained
 
 
 def evaluate(
     env: str,
     *,
     policy: "str | Path | CausalLM",
-    reward: Reward | str | None = None,
+    reward: Reward | str | Path | None = None,
     gold: Sequence[Reward | str] | Reward | str = (),
     reference: "str | Path | CausalLM | None" = None,
-    prompts: Sequence[Any] | None = None,
+    prompts: str | Path | Sequence[Any] | None = None,
     n_episodes: int = 500,
     n_envs: int = 64,
     temperature: float = 1.0,
@@ -214,15 +169,23 @@ def evaluate(
 ) -> "EvaluationReport":
     """Let a policy play and report on its texts.
 
+    :param env: an environment's id, or "module:id".
+    :param policy: the checkpoint or run directory to judge.
+    :param reward: a reward model or its name; without it, the environment's own.
     :param gold: independent judges, by name or object.
     :param reference: the frozen starting model, for perplexity and KL.
-    :param prompts: each is played once; None draws `n_episodes` from the environment's own.
+    :param prompts: a list or a file, each played once; without it, `n_episodes` are drawn from the
+        environment's own.
+    :param n_episodes: texts to write where no prompts are given.
+    :param n_envs: rows that play at a time.
+    :param temperature, top_k, top_p: how the policy draws; temperature 0 takes the likeliest token.
+    :param seed: of the prompts and of what is drawn.
+    :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
     :param vocabulary: known words in lower case, to count made-up ones.
     :raises InputError: if a name, a directory or a prompt is wrong.
     """
     from textgym.agents.evaluation import InOrder, evaluate_texts, play
-    from textgym.agents.vec_env import TextVecEnv
-    from textgym.envs.vector_env import TextVectorEnv
+    from textgym.envs.prompts import PromptSource
     from textgym.policies.causal_lm import CausalLM
     from textgym.policies.sampling import Sampling
 
@@ -233,19 +196,21 @@ def evaluate(
     judges = [resolve_reward(judge) for judge in named]
     overrides: dict[str, Any] = {**(env_kwargs or {}), "tokenizer": lm.tokenizer}
     if reward is not None:
-        overrides["reward"] = reward
+        overrides["reward"] = resolve_reward(reward)
     if prompts is not None:
-        texts = [p if isinstance(p, str) else p["prompt"] for p in prompts]
-        rows = lm.tokenizer.encode_batch(texts, add_special_tokens=True)
-        overrides |= {
-            "prompts": InOrder(prompts),
-            "max_prompt_tokens": max((len(row) for row in rows), default=1),
-        }
-        n_episodes = len(prompts)
-    if n_episodes < 1:
-        raise InputError("evaluation needs at least one prompt")
-    vec_env = TextVecEnv(TextVectorEnv(get_task(env, **overrides), min(n_envs, n_episodes)))
-    vec_env.seed(seed)
+        source = PromptSource(prompts, lm.tokenizer)
+        rows = [{"prompt": row.text, **row.columns} for row in source.all()]
+        overrides |= {"prompts": InOrder(rows), "max_prompt_tokens": source.max_tokens}
+        n_episodes = len(rows)
+    if n_episodes < 1 or n_envs < 1:
+        raise InputError(f"n_episodes and n_envs must be positive, got {n_episodes} and {n_envs}")
+    vec_env = make_vec(env, min(n_envs, n_episodes), seed=seed, **overrides)
+    width, context = vec_env.observation_space.shape[0], lm.config.max_position_embeddings  # type: ignore[index]
+    if width > context:
+        raise InputError(
+            f"prompt and budget together take {width} tokens, but the model's context is "
+            f"{context}: lower max_new_tokens or shorten the prompts"
+        )
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     episodes = play(lm, vec_env, n_episodes, sampling=sampling, seed=seed)
     return evaluate_texts(
@@ -268,7 +233,18 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
 ) -> list[str]:
-    """Continue one prompt or several; returns the continuations without their prompts."""
+    """Continue one prompt or several.
+
+    :param policy: a checkpoint or run directory.
+    :param prompt: what to continue; may be given several times.
+    :param max_new_tokens: tokens that are written at most.
+    :param temperature: below 1 plays safe, above 1 dares; 0 takes the likeliest token.
+    :param top_k: draw from the k likeliest tokens only; 0 from all.
+    :param top_p: draw from the likeliest tokens that make up this probability; 1 from all.
+    :param seed: of what is drawn.
+    :return: the continuations without their prompts.
+    :raises InputError: for an empty prompt, or one that does not fit the context.
+    """
     from textgym.policies.causal_lm import CausalLM
 
     lm = policy if isinstance(policy, CausalLM) else CausalLM.from_pretrained(policy)
@@ -283,23 +259,11 @@ def generate(
     )
 
 
-def sample_prompts(env: str, overrides: dict[str, Any], count: int = 8) -> list[str]:
-    """The first different prompts that an environment draws with seed 0."""
+def sample_prompts(task: "Task", count: int = 8) -> list[str]:
+    """The first different prompts that a task draws with seed 0."""
     import numpy as np
 
-    from textgym.envs.prompts import PromptSource
-
-    task = get_task(env, **overrides)
-    source = PromptSource(
-        task.prompts,
-        task.tokenizer,
-        max_prompt_tokens=task.max_prompt_tokens,
-        truncate_prompt=task.truncate_prompt,
-    )
+    source = task.prompt_source()
     rng = np.random.default_rng(0)
     drawn = [source.draw(rng) for _ in range(4 * count)]
     return list(dict.fromkeys(row.text for row in drawn))[:count]
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)

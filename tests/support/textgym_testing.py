@@ -69,14 +69,14 @@ def letter_env(n_envs=3, *, max_episode_steps=None, **fields):
 def set_up(agent):
     """Make an agent ready for `rollout` and `train` without `learn`."""
     agent.set_logger(Logger(folder=None, output_formats=[]))
-    _, agent.test_callback = agent._setup_learn(1000, None)
+    _, agent.env.test_callback = agent._setup_learn(1000, None)  # SB3 pickles what agents hold
     return agent
 
 
 def rollout(agent):
     """Fill the agent's buffer once."""
     buffer = agent.rollout_buffer
-    assert agent.collect_rollouts(agent.env, agent.test_callback, buffer, agent.n_steps)
+    assert agent.collect_rollouts(agent.env, agent.env.test_callback, buffer, agent.n_steps)
     return buffer
 
 
@@ -100,32 +100,36 @@ class NaiveTokenPolicy(ActorCriticPolicy):
             self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
         )
 
-    def one(self, row):
-        """Logits `[v]` of the sampled distribution, and the value `[1]`, for one row `[L]`."""
+    def one(self, row, played=None):
+        """Logits `[v]` of the sampled distribution, and the value `[1]`, for one row `[L]`.
+
+        :param played: a token that once was drawn, which therefore stays in the distribution.
+        """
         tokens = row[: int((row != PAD).nonzero().max()) + 1][None]
         hidden = self.lm.hidden_states(tokens)[0, -1]
         logits = self.lm.lm_head(hidden) / self.sampling.temperature
-        is_out = torch.zeros(len(logits), dtype=torch.bool)
-        is_out[self.never] = True
-        logits = logits.masked_fill(is_out, -torch.inf)
-        ranked = logits.argsort(descending=True)
-        if self.sampling.top_k:
-            is_out[ranked[self.sampling.top_k :]] = True
-            logits = logits.masked_fill(is_out, -torch.inf)
-        if self.sampling.top_p < 1:
-            held = 0.0
-            for token in ranked.tolist():
-                is_out[token] |= held >= self.sampling.top_p
-                held += float(logits.softmax(-1)[token])
-            logits = logits.masked_fill(is_out, -torch.inf)
+        probabilities = logits.detach().exp()
+        probabilities[self.never] = 0.0
+        ranked = probabilities.argsort(descending=True)
+        inside = ranked[: self.sampling.top_k or None]
+        inside = inside[probabilities[inside] > 0]
+        before = probabilities[inside].cumsum(0) - probabilities[inside]
+        inside = inside[before < self.sampling.top_p * probabilities[inside].sum()]
+        is_in = torch.zeros(len(logits), dtype=torch.bool)
+        is_in[inside] = True
+        if played is not None:
+            is_in[played] = True
+        logits = logits.masked_fill(~is_in, -torch.inf)
         if self.value_decoder is not None:
             hidden = self.value_decoder.packed(tokens[0], torch.tensor([tokens.shape[1]]))[-1]
         return logits, self.value_net(hidden)
 
     def evaluate_actions(self, obs, actions):
-        logits, values = zip(*[self.one(row) for row in obs], strict=True)
+        played = actions.long().flatten()
+        both = [self.one(row, token) for row, token in zip(obs, played, strict=True)]
+        logits, values = zip(*both, strict=True)
         distribution = torch.distributions.Categorical(logits=torch.stack(logits))
-        chosen = distribution.log_prob(actions.long().flatten())
+        chosen = distribution.log_prob(played)
         return torch.stack(values), chosen, distribution.entropy()
 
     def predict_values(self, obs):
@@ -163,6 +167,11 @@ class TeeBuffer(EpisodeRolloutBuffer):
         super().compute_returns_and_advantage(last_values, dones)
         self.stock.compute_returns_and_advantage(last_values, dones)
 
+    def get(self, batch_size=None):
+        before = len(self.parts)
+        yield from super().get(batch_size)
+        self.parts_per_epoch = len(self.parts) - before
+
     def _samples(self, part):
         self.parts.append(self._flat_index(part))
         return super()._samples(part)
@@ -174,7 +183,7 @@ class MirrorBuffer:
     def __init__(self, tee):
         self.stock, self.parts = tee.stock, list(tee.parts)
         self.values, self.returns = tee.stock.values, tee.stock.returns
-        self.per_epoch = len(list(tee._parts(torch.arange(len(tee.segments)).numpy(), tee.size)))
+        self.per_epoch = tee.parts_per_epoch
 
     def get(self, batch_size=None):
         def take(array, index):

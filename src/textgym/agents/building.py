@@ -6,6 +6,7 @@ names and calls it.
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from textgym.agents.kl import KLPenalty
 from textgym.agents.recording import Recorder, RecordingVecEnv
 from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.run_directory import is_plain
 from textgym.errors import InputError, unknown_name
 from textgym.optimization import ScaledAdam
 from textgym.policies.actor_critic import TextActorCriticPolicy
@@ -51,7 +53,7 @@ def _ppo(budget: int, n_envs: int) -> dict[str, Any]:
     return {
         "learning_rate": 3e-4,
         "n_steps": n_steps,
-        "batch_size": max(2, min(512, n_steps * n_envs // 4)),
+        "batch_size": _batch_size(n_steps * n_envs),
         "n_epochs": 4,
         "gamma": 1.0,
         "gae_lambda": 0.95,
@@ -60,6 +62,13 @@ def _ppo(budget: int, n_envs: int) -> dict[str, Any]:
         "vf_coef": 0.5,
         "max_grad_norm": 0.5,
     }
+
+
+def _batch_size(total: int) -> int:
+    """A divisor of a rollout's tokens, as near as can be to four minibatches of at most 512."""
+    wanted = max(4.0, total / 512)
+    counts = [n for n in range(1, total // 2 + 1) if total % n == 0]
+    return total // min(counts, key=lambda n: abs(math.log(n / wanted)))
 
 
 def _a2c(budget: int, n_envs: int) -> dict[str, Any]:
@@ -126,8 +135,13 @@ def build_agent(
     settings = algorithm.defaults(task.max_new_tokens, env.num_envs)
     _check_keywords(name, cls, keywords)
     settings |= keywords
+    if "batch_size" in settings and "batch_size" not in keywords:
+        settings["batch_size"] = _batch_size(int(settings["n_steps"]) * env.num_envs)
+    saved = {**settings, **given}  # what a checkpoint needs to build the agent again
     if final_learning_rate is not None:
         first = settings["learning_rate"]
+        if not isinstance(first, int | float):
+            raise InputError("final_learning_rate needs a learning_rate that is a number")
         settings["learning_rate"] = LinearSchedule(first, final_learning_rate, 1.0)
     per_rollout = _optimizer_steps(settings, env.num_envs)
     policy_kwargs = {
@@ -140,7 +154,9 @@ def build_agent(
     }
     buffer_kwargs: dict[str, Any] = {"pad_token_id": lm.tokenizer.pad_token_id}
     if kl_coef or kl_target is not None:
-        sampling = {k: policy_kwargs[k] for k in ("temperature", "top_k", "top_p") if k in given}
+        sampling = {
+            k: policy_kwargs[k] for k in ("temperature", "top_k", "top_p") if k in policy_kwargs
+        }
         frozen = reference if reference is not None else _frozen(lm)
         buffer_kwargs["kl"] = KLPenalty(
             frozen, kl_coef, kl_estimator=kl_estimator, kl_target=kl_target, **sampling
@@ -161,9 +177,8 @@ def build_agent(
     agent.policy_kwargs["model"] = (lm.config, lm.tokenizer)
     recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=directory)
     recorder.attach(agent, recording)
-    plain = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}
-    plain |= {k: v for k, v in given.items() if isinstance(v, bool | int | float | str)}
-    plain.pop("tensorboard_log", None)
+    saved.pop("tensorboard_log", None)
+    plain = {k: v for k, v in saved.items() if is_plain(v)}
     agent.text_settings = {  # type: ignore[attr-defined]
         "agent": name,
         "n_envs": env.num_envs,
@@ -173,6 +188,7 @@ def build_agent(
         "kl_target": kl_target,
         "final_learning_rate": final_learning_rate,
         "keywords": plain,
+        "not_saved": sorted(saved.keys() - plain.keys()),
     }
     return agent
 

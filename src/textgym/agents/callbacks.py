@@ -1,6 +1,7 @@
 """Callbacks in Stable-Baselines3's own form."""
 
 import time
+from collections.abc import Callable
 
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -21,3 +22,39 @@ class StopAfterSeconds(BaseCallback):
 
     def _on_step(self) -> bool:
         return time.monotonic() < self._end
+
+
+class SaveCheckpoint(BaseCallback):
+    """Save at the start of training, then every so many seconds, always between two updates.
+
+    :param save: writes the checkpoint, atomically.
+    :param seconds: wall-clock time between two checkpoints.
+    """
+
+    def __init__(self, save: Callable[[], None], *, seconds: float = 300.0) -> None:
+        super().__init__()
+        self.save, self.seconds = save, seconds
+        self._last = float("-inf")
+
+    def _on_rollout_start(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= self.seconds:
+            self.save()
+            self._last = time.monotonic()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class StopWhen(BaseCallback):
+    """End `learn` at the first step where a condition holds.
+
+    :param is_time: asked at every step.
+    """
+
+    def __init__(self, is_time: Callable[[], bool]) -> None:
+        super().__init__()
+        self.is_time = is_time
+
+    def _on_step(self) -> bool:
+        return not self.is_time()

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.agents.kl import kl_estimate
-from textgym.agents.vec_env import TextVecEnv
 from textgym.policies.cached_decoder import CachedDecoder
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.generation import never_sampled
@@ -62,7 +62,7 @@ class InOrder:
 
 @torch.no_grad()
 def play(
-    lm: CausalLM, env: TextVecEnv, count: int, *, sampling: Sampling, seed: int = 0
+    lm: CausalLM, env: VecEnv, count: int, *, sampling: Sampling, seed: int = 0
 ) -> list[Episode]:
     """Play `count` episodes: the first that start, so that short ones are not favoured.
 
@@ -170,7 +170,7 @@ class EvaluationReport:
     :param judges: score of each independent judge, by name.
     :param perplexity: per chosen token, under the reference model at temperature 1 (None without).
     :param kl: nats per episode to the reference model (None without).
-    :param length: tokens per completion, without the stop token.
+    :param length: tokens per completion, the stop token counted.
     :param bigram_share: occurrences per text of the commonest bigram with a content word.
     :param made_up: share of words that the given vocabulary does not hold (None without one).
     """

@@ -97,7 +97,7 @@ class KLPenalty:
         :param actions: `[A]` int64, the tokens chosen; `log_probs` `[A]` under the policy.
         """
         model = self.reference(packed.tokens.device)
-        hidden = model.model.packed(packed.tokens, packed.lengths)[packed.acted_index]
+        hidden = model.model.packed(packed.tokens, packed.lengths, packed.acted_index)
         logits = model.lm_head(hidden).float()
         logits = self.sampling.filter(logits, never_sampled(model), keep=actions)
         reference = logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from textgym.agents.run_directory import append_line, open_run
+from textgym.agents.resuming import resumable
+from textgym.agents.run_directory import append_line, open_run, plain
 from textgym.envs.corpus import read_pairs, read_texts, split_heldout
 from textgym.envs.prepare import Cleaner, default_rules
 from textgym.errors import InputError
@@ -19,6 +20,7 @@ from textgym.policies.pretraining import TrainingReport, train_language_model
 from textgym.tokenizer import Tokenizer
 
 TOKENIZERS = ("bpe", "byte", "character")
+BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every")
 
 
 class TextDocuments:
@@ -31,6 +33,7 @@ class TextDocuments:
         return text_documents(self.texts, self.tokenizer, context=self.context)
 
 
+@resumable(may_change=BUDGET)
 def pretrain(
     corpus: str | Path | Sequence[str | Path],
     *,
@@ -68,10 +71,25 @@ def pretrain(
     :param corpus: .txt, .jsonl or .csv (also .gz), streamed.
     :param out: run directory; `CausalLM.from_pretrained(out)` opens its best checkpoint.
     :param policy: a checkpoint to start from (with its tokenizer) instead of fresh weights.
-    :param steps, seconds: the budget (default: 2,000 steps).
+    :param steps: optimizer steps at most (2,000 where `seconds` is not given either).
+    :param seconds: wall-clock time at most.
     :param heldout: share of the texts held out, by a hash of their letters and digits.
-    :param tokenizer: `"bpe"` (trained, `vocab_size` tokens), `"byte"` or `"character"`.
-    :param min_characters, max_characters: the length filter of the cleaning.
+    :param tokenizer: `"bpe"` (trained), `"byte"` or `"character"`.
+    :param vocab_size: tokens of a trained tokenizer.
+    :param hidden_size: width of the model.
+    :param num_hidden_layers: depth of the model.
+    :param context: tokens that the model can see; a longer text is cut into pieces.
+    :param column: where .jsonl and .csv files hold the text.
+    :param min_characters: shorter texts are left out.
+    :param max_characters: longer texts are left out.
+    :param accumulate: batches of an optimizer step.
+    :param learning_rate: of AdamW, highest value.
+    :param weight_decay: of the optimizer.
+    :param dropout: on both residual branches while training.
+    :param seed: of the weights, the order of the texts and the dropout.
+    :param resume: go on with the run in `out`; what is not given is as it was.
+    :param device: `"auto"` (the GPU where there is one), `"cpu"`, `"cuda"` or `"cuda:1"`.
+    :param progress_bar: show one.
     :param report: shows a line of text, such as the cleaning's counts.
     :raises InputError: for an empty corpus, or one that cannot be read, naming file and line.
     :raises StorageError: if `out` cannot be written or is in use.
@@ -80,7 +98,7 @@ def pretrain(
     """
     if tokenizer not in TOKENIZERS:
         raise InputError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}")
-    settings = {k: _plain(v) for k, v in locals().items() if k not in ("report", "progress_bar")}
+    settings = {"verb": "pretrain", **{k: plain(v) for k, v in locals().items() if k != "report"}}
     rules = default_rules(min_characters=min_characters, max_characters=max_characters)
     texts = Cleaner(rules).clean(read_texts(corpus, column=column))
     training, held = split_heldout(texts, heldout, seed)
@@ -136,6 +154,7 @@ def pretrain(
     return result
 
 
+@resumable(may_change=BUDGET)
 def sft(
     data: str | Path,
     *,
@@ -164,12 +183,15 @@ def sft(
 
     :param data: .jsonl or .csv (also .gz) with the columns `prompt` and `completion`.
     :param policy: the checkpoint or run directory to start from.
+    :param steps: optimizer steps at most.
+    :param seconds: wall-clock time at most.
     :param epochs: the budget where neither `steps` nor `seconds` is given.
+    :param out: run directory; `CausalLM.from_pretrained(out)` opens its best checkpoint.
     :param heldout: share of the pairs held out, by a hash.
     :raises InputError: for bad data, naming file and line, or a pair that exceeds the context.
     :raises StorageError: if `out` cannot be written or is in use.
     """
-    settings = {k: _plain(v) for k, v in locals().items() if k not in ("report", "progress_bar")}
+    settings = {"verb": "sft", **{k: plain(v) for k, v in locals().items() if k != "report"}}
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
     if not pairs:
         raise InputError(f"{data}: expected at least one prompt-completion pair, found none")
@@ -256,11 +278,3 @@ def _make_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokeniz
     if kind == "character":
         return Tokenizer.character(texts)
     return Tokenizer.train_bpe(texts, vocab_size=vocab_size)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

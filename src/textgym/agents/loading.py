@@ -25,7 +25,7 @@ from textgym.reward_models.bradley_terry import KIND as BRADLEY_TERRY
 from textgym.reward_models.bradley_terry import TRUNK_FOLDER, BradleyTerryRewardModel
 from textgym.reward_models.ngrams import NgramModel
 from textgym.rewards import Reward
-from textgym.storage import atomic_directory, read_json, verify_directory
+from textgym.storage import atomic_directory, read_json, recover, verify_directory
 
 REFERENCE = "reference"
 
@@ -79,9 +79,13 @@ def read_agent(directory: str | Path) -> tuple[CausalLM, CausalLM | None, dict[s
     return CausalLM.from_pretrained(directory), reference, state
 
 
-def restore_agent(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
+def restore_agent(
+    agent: BaseAlgorithm, state: dict[str, Any], *, keep_kl_coefficient: bool = True
+) -> None:
     """Give a freshly built agent the state of a checkpoint; its weights it has already.
 
+    :param keep_kl_coefficient: take the coefficient from the checkpoint too, which a target may
+        have moved.
     :raises InputError: if the two do not fit.
     """
     policy = _text_policy(agent)
@@ -98,7 +102,9 @@ def restore_agent(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     agent._n_updates = int(state["n_updates"])
     buffer = getattr(agent, "rollout_buffer", None)
     if isinstance(buffer, EpisodeRolloutBuffer) and buffer.kl is not None:
-        buffer.kl.coefficient = float(state["kl_coefficient"])
+        saved = state["kl_coefficient"]
+        if keep_kl_coefficient and saved is not None:
+            buffer.kl.coefficient = float(saved)
 
 
 def load_reward(directory: str | Path) -> Reward:
@@ -124,6 +130,7 @@ def reward_directory(path: str | Path) -> Path:
     """
     path = Path(path)
     for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
+        recover(candidate)
         if (candidate / "reward_model.json").is_file():
             return candidate
     raise InputError(f"{path}: holds no reward_model.json, so it is no reward model (fit-reward)")

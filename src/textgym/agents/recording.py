@@ -7,6 +7,7 @@ Every tag is explained in docs/metrics.md.
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from textgym.agents.run_directory import append_line
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.generation import encode_prompts, generate_tokens
 from textgym.reward_models.metrics import distinct_n, duplicate_share, repetition
@@ -33,22 +35,23 @@ class JSONLines(KVWriter):
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(path, "a", encoding="utf-8")
+        self.path = path
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Write the numbers among the values."""
+        """Write the numbers among the values; one that is not finite as null.
+
+        :raises StorageError: if the file cannot be written.
+        """
         row: dict[str, Any] = {"step": step}
         for key, value in sorted(key_values.items()):
             if isinstance(value, int | float | np.number):
-                row[key] = float(value)
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+                row[key] = float(value) if math.isfinite(value) else None
+        append_line(self.path, json.dumps(row))
 
     def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        """Nothing is left open between two lines."""
 
 
 class Recorder:
@@ -149,11 +152,12 @@ class Recorder:
         policy = agent.policy
         if not isinstance(policy, TextActorCriticPolicy):
             return
-        rows = encode_prompts(policy.lm, self.prompts, self.max_new_tokens)
+        rows = encode_prompts(policy.lm, self.prompts, max_new_tokens=1)
+        room = policy.lm.config.max_position_embeddings - max(map(len, rows))
         tokens = generate_tokens(
             policy.lm,
             rows,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=min(self.max_new_tokens, room),
             sampling=policy.sampling,
             generator=torch.Generator(policy.lm.device).manual_seed(0),
         )
@@ -161,10 +165,9 @@ class Recorder:
         pairs = list(zip(self.prompts, texts, strict=True))
         agent.logger.record("samples/continuations", _table(pairs), exclude=_NOT_TENSORBOARD_ONLY)
         if self.directory is not None:
-            with open(self.directory / "samples.jsonl", "a", encoding="utf-8") as file:
-                for prompt, text in pairs:
-                    row = {"step": agent.num_timesteps, "prompt": prompt, "completion": text}
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for prompt, text in pairs:
+                row = {"step": agent.num_timesteps, "prompt": prompt, "completion": text}
+                append_line(self.directory / "samples.jsonl", json.dumps(row, ensure_ascii=False))
 
     def _open_files(self) -> None:
         """Join SB3's logger, which is a new object at every `learn`."""
@@ -177,17 +180,22 @@ class Recorder:
             formats.append(self._writer)
 
 
-class RecordingVecEnv(VecEnvWrapper):
-    """Passes everything through, and finished episodes to a `Recorder`."""
+class RecordingVecEnv(VecMonitor):
+    """Passes everything through, and finished episodes to a `Recorder`.
+
+    It is a `VecMonitor`, as what `make_vec` gives, so that SB3's `EvalCallback` sees training and
+    evaluation environments of one type; it monitors only what is not monitored yet.
+    """
 
     recorder: Recorder | None = None
 
     def __init__(self, venv: VecEnv) -> None:
         super().__init__(venv)
+        self.is_monitored = isinstance(venv, VecMonitor)
 
     def reset(self) -> Any:
         """As the wrapped environment's."""
-        return self.venv.reset()
+        return self.venv.reset() if self.is_monitored else super().reset()
 
     def step_async(self, actions: np.ndarray) -> None:
         """As the wrapped environment's; the first of a rollout starts the recorder's clock."""
@@ -197,7 +205,8 @@ class RecordingVecEnv(VecEnvWrapper):
 
     def step_wait(self) -> Any:
         """As the wrapped environment's."""
-        observations, rewards, dones, infos = self.venv.step_wait()
+        step_wait = self.venv.step_wait if self.is_monitored else super().step_wait
+        observations, rewards, dones, infos = step_wait()
         if self.recorder is not None:
             for env in np.flatnonzero(dones):
                 self.recorder.episode_done(infos[env])
@@ -230,9 +239,10 @@ def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
     components: dict[str, list[float]] = {}
     for info in episodes:
         for name, value in info.get("reward_components", {}).items():
-            components.setdefault(name, []).append(float(value))
+            applies = value == value  # NaN: the component says nothing of this text
+            components.setdefault(name, []).extend([float(value)] if applies else [])
     for name, values in components.items():
-        figures[f"reward_components/{name}"] = float(np.nanmean(values)) if values else np.nan
+        figures[f"reward_components/{name}"] = float(np.mean(values)) if values else math.nan
     return figures
 
 

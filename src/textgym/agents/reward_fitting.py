@@ -38,11 +38,15 @@ def fit_reward(
     :param ratings: .jsonl or .csv (also .gz) of rated texts (`text`, `ratings`, maybe `prompt` and
         `block`) or of preferences (`prompt`, `chosen`, `rejected`, maybe `tie`).
     :param policy: checkpoint or run directory of the language model whose trunk it stands on.
-    :param out: run directory; `--reward out` uses the fitted model.
+    :param out: run directory; as a reward model, it is named by this path.
+    :param learning_rate: of AdamW, highest value.
+    :param dropout: on the mean hidden state while fitting.
+    :param seed: of the head, the pairs and the dropout.
     :raises InputError: for bad data, naming file and line, or where nothing can be learned.
     :raises StorageError: if `out` cannot be written or is in use.
     """
     settings = {
+        "verb": "fit_reward",
         "ratings": str(ratings),
         "policy": str(policy),
         "epochs": epochs,

@@ -85,6 +85,10 @@ class PromptSource:
         """How many prompts there are; 0 for a function, which has no end."""
         return len(self._prompts)
 
+    def all(self) -> list[Prompt]:
+        """The prompts of a list or file, in order."""
+        return list(self._prompts)
+
     def draw(self, generator: np.random.Generator) -> Prompt:
         """One prompt, uniformly from a list or file."""
         if self._function is None:

@@ -79,6 +79,12 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             raise InputError(
                 "temperature must be positive while training; predict is greedy anyway"
             )
+        is_scaled = value_lr_scale != 1.0 or trunk_start_step > 0
+        if is_scaled and optimizer_class.__module__.startswith("torch."):
+            raise InputError(
+                f"value_lr_scale and trunk_start_step mean nothing to {optimizer_class.__name__}: "
+                "pass optimizer_class=textgym.optimization.ScaledAdam"
+            )
         self._spec = {"model": model}  # in a dictionary: no module may be set before super()
         self.value_trunk, self.use_cache = value_trunk, use_cache
         self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
@@ -244,12 +250,14 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         return pack_rows(obs, row_lengths(obs, self.lm.tokenizer.pad_token_id))
 
     def _hidden(self, module: Decoder, packed: PackedSegments) -> Tensor:
-        return module.packed(packed.tokens, packed.lengths)[packed.acted_index]
+        return module.packed(packed.tokens, packed.lengths, packed.acted_index)
 
     def _logits(self, hidden: Tensor, keep: Tensor | None = None) -> Tensor:
         assert isinstance(self.action_space, spaces.Discrete)
         logits = self.lm.lm_head(hidden)[:, : self.action_space.n].float()
-        return self.sampling.filter(logits, self.never, keep)
+        # In place and unseen by autograd, which would copy twice to zero gradients that are zero.
+        logits.detach().index_fill_(-1, self.never, float("-inf"))
+        return self.sampling.filter(logits, keep=keep)
 
     def _decoder(self, caller: str, module: Decoder) -> CachedDecoder:
         if caller not in self._decoders:

@@ -38,9 +38,9 @@ class SegmentAttention:
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         padded = [self._pad(part) for part in (query, key, value)]
-        out = scaled_dot_product_attention(*_share_heads(*padded), is_causal=True)
+        out = _causal(*_share_heads(*padded))
         flat = out.transpose(1, 2).reshape(self.count * self.longest, *query.shape[1:])
-        return flat[self.index] if self.is_ragged else flat
+        return flat.index_select(0, self.index) if self.is_ragged else flat
 
     def _pad(self, flat: Tensor) -> Tensor:
         """`[N, heads, D]` → `[B, heads, T, D]`"""
@@ -100,28 +100,31 @@ class CachedAttention:
     ) -> None:
         self.cache, self.steps = cache, steps
         self.new = cache.slots if steps else 0
-        self.segments = SegmentAttention(prefix_lengths) if len(prefix_slots) else None
-        rows, prefix_positions = positions_of(prefix_lengths)
+        self.segments: SegmentAttention | None = None
+        self.write_positions = positions[: self.new]
         slots = torch.arange(self.new, device=positions.device)
-        write_slots = torch.cat([slots, prefix_slots[rows]])
-        self.write_positions = torch.cat([positions[: self.new], prefix_positions])
-        # Where each token's heads go in a cache seen as `[slots * heads * capacity, head_dim]`.
-        heads = torch.arange(cache.heads, device=positions.device)
-        start = (write_slots[:, None] * cache.heads + heads) * cache.capacity
-        self.write_index = (start + self.write_positions[:, None]).flatten()
+        if len(prefix_slots):
+            self.segments = SegmentAttention(prefix_lengths)
+            rows, prefix_positions = positions_of(prefix_lengths)
+            slots = torch.cat([slots, prefix_slots[rows]])
+            self.write_positions = torch.cat([self.write_positions, prefix_positions])
         self.bias: Tensor | None = None
-        self.is_level = False  # only new tokens, all at one position: a slice of the cache
+        self.write_index: Tensor | None = None  # None: all rows at one position, a plain slice
+        is_level = False
         if steps:
-            self.end = int(positions.max()) + 1
-            if int(positions.min()) + 1 == self.end:
-                self.is_level = self.segments is None
-            else:
+            lowest, highest = positions.aminmax()
+            self.end = int(highest) + 1
+            is_level = int(lowest) + 1 == self.end
+            if not is_level:
                 is_future = torch.arange(self.end, device=positions.device) > positions[:, None]
                 # a float bias is faster than a bool mask in the CPU kernel
-                bias = torch.zeros(
-                    is_future.shape, dtype=cache.keys[0].dtype, device=positions.device
-                )
+                bias = torch.zeros(is_future.shape, dtype=cache.keys[0].dtype, device=slots.device)
                 self.bias = bias.masked_fill_(is_future, float("-inf"))[:, None, None, :]
+        if not is_level or self.segments is not None:
+            # Where each token's heads go in a cache seen as `[slots * heads * capacity, head_dim]`.
+            heads = torch.arange(cache.heads, device=slots.device)
+            start = (slots[:, None] * cache.heads + heads) * cache.capacity
+            self.write_index = (start + self.write_positions[:, None]).flatten()
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
@@ -139,11 +142,21 @@ class CachedAttention:
 
     def _write(self, cached: Tensor, flat: Tensor) -> None:
         """`flat [N, heads, D]` into `cached [slots, heads, capacity, D]`."""
-        if self.is_level:
+        if self.write_index is None:
             cached[:, :, self.end - 1] = flat
             return
         rows = flat.reshape(-1, flat.shape[-1]).to(cached.dtype)
         cached.view(-1, flat.shape[-1]).index_copy_(0, self.write_index, rows)
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Causal attention `[B, H, T, D]`; in float32 on a CPU, whose bfloat16 backward is slower."""
+    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return scaled_dot_product_attention(
+                query.float(), key.float(), value.float(), is_causal=True
+            )
+    return scaled_dot_product_attention(query, key, value, is_causal=True)
 
 
 def _share_heads(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -39,34 +39,44 @@ class CachedDecoder:
 
         :raises InputError: if a row is empty.
         """
-        lengths = row_lengths(rows, self.pad_token_id)
-        if not bool(lengths.all()):
-            raise InputError("an observation without any token: prompts must not be empty")
         if not self.use_cache or torch.is_grad_enabled():  # a cache holds no graph
-            return uncached(self.decoder, rows, lengths)
+            return uncached(self.decoder, rows, self._lengths(rows))
         try:
-            return self._advance(rows, lengths)
+            return self._answer(rows)
         except BaseException:
             self.drop()  # Ctrl-C in the middle of a pass leaves it half written
             raise
 
-    def _advance(self, rows: Tensor, lengths: Tensor) -> Tensor:
+    def _lengths(self, rows: Tensor) -> Tensor:
+        lengths = row_lengths(rows, self.pad_token_id)
+        if not bool(lengths.all()):
+            raise InputError("an observation without any token: prompts must not be empty")
+        return lengths
+
+    def _answer(self, rows: Tensor) -> Tensor:
         self._fit(rows)
+        ahead = self._ahead()
+        if ahead is not None and torch.equal(ahead, rows):
+            return self._advance(ahead)  # the usual case, told at little cost
+        lengths = self._lengths(rows)
         last = lengths - 1
         before_last = torch.arange(rows.shape[1], device=rows.device) < last[:, None]
-        is_known = ((rows == self.rows) | ~before_last).all(1) & (self.known >= last)
-        is_answered = (rows == self.rows).all(1) & (self.known == lengths)
-        if len(self.hidden) and bool(is_answered[is_known].all()):
+        is_same = rows == self.rows
+        is_known = (is_same | ~before_last).all(1) & (self.known >= last)
+        is_answered = is_same.all(1) & (self.known == lengths)
+        if bool(is_answered.any()) and bool((is_answered | ~is_known).all()):
             hidden = self._refill(rows, lengths, ~is_answered)
         else:
-            hidden = self._step(rows, last, ~is_known & (last > 0))
+            fresh = (~is_known & (last > 0)).nonzero()[:, 0]
+            hidden = self._step(rows, last, fresh)
         self.rows, self.known, self.hidden = rows.clone(), lengths, hidden
         self.pending = torch.empty(0)
         return hidden
 
     def expect(self, actions: Tensor) -> None:
         """Remember the tokens `[n]` just chosen for the rows of the last call."""
-        if self.cache is not None and len(actions) == len(self.rows):
+        is_known = self.cache is not None and len(actions) == len(self.rows)
+        if is_known and not bool((actions == self.pad_token_id).any()):
             self.pending = actions
 
     def peek(self, row: Tensor) -> Tensor | None:
@@ -77,32 +87,40 @@ class CachedDecoder:
         """
         if self.cache is None or row.shape[1] != self.rows.shape[1] or self._is_stale():
             return None
-        if len(self.pending) and int(self.known.max()) < row.shape[1]:
-            slots = torch.arange(len(self.rows), device=row.device)
-            ahead = self.rows.clone()
-            ahead[slots, self.known] = self.pending
+        ahead = self._ahead()
+        if ahead is not None:
             if not bool((ahead == row).all(1).any()):
                 return None
-            self.hidden = self._step(ahead, self.known, torch.zeros_like(slots, dtype=torch.bool))
-            self.rows, self.known = ahead, self.known + 1
-            self.pending = torch.empty(0)
+            self._advance(ahead)
         is_same = (self.rows == row).all(1)
         return self.hidden[int(is_same.int().argmax())][None] if bool(is_same.any()) else None
 
-    def _step(self, rows: Tensor, last: Tensor, is_fresh: Tensor) -> Tensor:
-        """The last token of every row against the cache; fresh rows bring their prefix along."""
+    def _ahead(self) -> Tensor | None:
+        """The last rows with the tokens chosen for them, if those are known and there is room."""
+        if not len(self.pending) or int(self.known.max()) >= self.rows.shape[1]:
+            return None
+        return self.rows.scatter(1, self.known[:, None], self.pending[:, None].to(self.rows.dtype))
+
+    def _advance(self, ahead: Tensor) -> Tensor:
+        """One step for all rows together: each has one token more than it had."""
+        hidden = self._step(ahead, self.known, self.known[:0])
+        self.rows, self.known, self.hidden = ahead, self.known + 1, hidden
+        self.pending = torch.empty(0)
+        return hidden
+
+    def _step(self, rows: Tensor, last: Tensor, fresh: Tensor) -> Tensor:
+        """The last token of every row against the cache; `fresh` rows bring their prefix along."""
         assert self.cache is not None
-        slots = torch.arange(len(rows), device=rows.device)
-        fresh = slots[is_fresh]
-        tokens, positions = rows[slots, last], last
+        tokens, positions = rows.gather(1, last[:, None])[:, 0], last
         if len(fresh):
             prefix = pack_rows(rows[fresh], last[fresh])
             attention = CachedAttention(self.cache, last, fresh, last[fresh])
             tokens = torch.cat([tokens, prefix.tokens])
             positions = attention.write_positions
-        else:
-            attention = CachedAttention(self.cache, last, fresh, fresh)
-        return self.decoder(tokens, positions, attention)[: len(rows)]  # type: ignore[no-any-return]
+            kept = torch.arange(len(rows), device=rows.device)
+            return self.decoder(tokens, positions, attention, kept)  # type: ignore[no-any-return]
+        attention = CachedAttention(self.cache, last, fresh, fresh)
+        return self.decoder(tokens, positions, attention)  # type: ignore[no-any-return]
 
     def _refill(self, rows: Tensor, lengths: Tensor, is_fresh: Tensor) -> Tensor:
         """Whole rows for the fresh slots; the others were answered by the last call."""
@@ -112,8 +130,9 @@ class CachedDecoder:
         fresh = torch.arange(len(rows), device=rows.device)[is_fresh]
         packed = pack_rows(rows[fresh], lengths[fresh])
         attention = CachedAttention(self.cache, lengths, fresh, lengths[fresh], steps=False)
-        out = self.decoder(packed.tokens, attention.write_positions, attention)
-        return self.hidden.index_copy(0, fresh, out[packed.acted_index])
+        kept = packed.acted_index
+        out = self.decoder(packed.tokens, attention.write_positions, attention, kept)
+        return self.hidden.index_copy(0, fresh, out)
 
     def _fit(self, rows: Tensor) -> None:
         """Make an empty cache, unless the one at hand has this shape and these weights."""
@@ -137,4 +156,4 @@ class CachedDecoder:
 def uncached(decoder: Decoder, rows: Tensor, lengths: Tensor) -> Tensor:
     """Hidden states `[n, d]` at the last tokens of `rows [n, L]` by one pass over all of them."""
     packed = pack_rows(rows, lengths)
-    return decoder.packed(packed.tokens, packed.lengths)[packed.acted_index]
+    return decoder.packed(packed.tokens, packed.lengths, packed.acted_index)

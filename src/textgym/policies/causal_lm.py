@@ -98,15 +98,22 @@ class SelfAttention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attention: Attention) -> Tensor:
-        """`x [N, d]`, `rotation` two `[N, 1, head_dim]` → `[N, d]`."""
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        attention: Attention,
+        kept: Tensor | None = None,
+    ) -> Tensor:
+        """`x [N, d]`, `rotation` two `[N, 1, head_dim]` → `[N, d]`, or `[K, d]` of those kept."""
         query = self.q_proj(x).view(len(x), -1, self.head_dim)
         key = self.k_proj(x).view(len(x), -1, self.head_dim)
         value = self.v_proj(x).view(len(x), -1, self.head_dim)
         if hasattr(self, "q_norm"):
             query, key = self.q_norm(query), self.k_norm(key)
         out = attention(self.layer, _rotate(query, rotation), _rotate(key, rotation), value)
-        return self.o_proj(out.reshape(len(x), -1))  # type: ignore[no-any-return]
+        out = out.reshape(len(x), -1)
+        return self.o_proj(out if kept is None else out.index_select(0, kept))  # type: ignore[no-any-return]
 
 
 class SwiGLU(nn.Module):
@@ -134,10 +141,16 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config)
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor], attention: Attention, drop: float
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        attention: Attention,
+        drop: float,
+        kept: Tensor | None = None,
     ) -> Tensor:
-        """`[N, d]` → `[N, d]`; `drop` is the dropout on both residual branches."""
-        branch = self.self_attn(self.input_layernorm(x), rotation, attention)
+        """`[N, d]` → `[N, d]`, or `[K, d]`; `drop` is the dropout on both residual branches."""
+        branch = self.self_attn(self.input_layernorm(x), rotation, attention, kept)
+        x = x if kept is None else x.index_select(0, kept)
         x = x + (dropout(branch, drop) if drop else branch)
         branch = self.mlp(self.post_attention_layernorm(x))
         return x + (dropout(branch, drop) if drop else branch)
@@ -157,20 +170,26 @@ class Decoder(nn.Module):
         self.register_buffer("inv_freq", inverse_frequencies(config), persistent=False)
         self.drop = 0.0  # set while fine-tuning; active in training mode only
 
-    def forward(self, tokens: Tensor, positions: Tensor, attention: Attention) -> Tensor:
-        """`tokens [N]`, `positions [N]` int64 → hidden states `[N, d]` after the final norm."""
+    def forward(
+        self, tokens: Tensor, positions: Tensor, attention: Attention, kept: Tensor | None = None
+    ) -> Tensor:
+        """`tokens [N]`, `positions [N]` int64 → hidden states `[N, d]` after the final norm.
+
+        :param kept: `[K]` int64 into the tokens: the result is `[K, d]`, and the last layer does
+            for the other tokens only what these read of them (a fifth of a prompt's price here).
+        """
         x = self.embed_tokens(tokens)
         angles = positions[:, None].float() * self.inv_freq  # [N, head_dim / 2]
-        angles = torch.cat([angles, angles], dim=-1)[:, None]  # [N, 1, head_dim]
-        rotation = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        cos, sin = angles.cos()[:, None].to(x.dtype), angles.sin()[:, None].to(x.dtype)
+        rotation = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)  # each [N, 1, head_dim]
         drop = self.drop if self.training else 0.0
-        for block in self.layers:
-            x = block(x, rotation, attention, drop)
+        for i, block in enumerate(self.layers, start=1):
+            x = block(x, rotation, attention, drop, kept if i == len(self.layers) else None)
         return self.norm(x)  # type: ignore[no-any-return]
 
-    def packed(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Segments laid end to end: `tokens [N]`, `lengths [B]` int64 → `[N, d]`."""
-        return self(tokens, positions_of(lengths)[1], SegmentAttention(lengths))  # type: ignore[no-any-return]
+    def packed(self, tokens: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Segments laid end to end: `tokens [N]`, `lengths [B]` int64 → `[N, d]`, or `[K, d]`."""
+        return self(tokens, positions_of(lengths)[1], SegmentAttention(lengths), kept)  # type: ignore[no-any-return]
 
     def new_cache(self, slots: int, capacity: int) -> KVCache:
         """An empty key-value cache of `slots` rows with `capacity` positions each."""
@@ -344,7 +363,9 @@ def inverse_frequencies(config: CausalLMConfig) -> Tensor:
 
 
 def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary positions in the half-split layout: `[N, heads, head_dim]` → the same."""
-    cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
+    """Rotary positions in the half-split layout: `[N, heads, head_dim]` → the same.
+
+    :param rotation: cosines, and sines of which the first half is negated.
+    """
+    cos, signed_sin = rotation
+    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * signed_sin

@@ -111,12 +111,7 @@ def train_language_model(
     :param record: called with each evaluation's figures.
     :raises InputError: for an empty corpus or a budget that is missing.
     """
-    if steps is None and seconds is None:
-        raise InputError("give a budget: steps=..., seconds=... or both")
-    if batch_size < 1 or accumulate < 1:
-        raise InputError(
-            f"batch_size and accumulate must be positive, got {batch_size}, {accumulate}"
-        )
+    _check_budget(steps, seconds, batch_size, accumulate)
     loop = _Loop(
         lm=lm,
         heldout=list(heldout),
@@ -153,6 +148,17 @@ def train_language_model(
         loop.report.interrupted |= is_interrupted()
         loop.finish(interval)
     return loop.report
+
+
+def _check_budget(
+    steps: int | None, seconds: float | None, batch_size: int, accumulate: int
+) -> None:
+    if steps is None and seconds is None:
+        raise InputError("give a budget: steps=..., seconds=... or both")
+    if batch_size < 1 or accumulate < 1:
+        raise InputError(
+            f"batch_size and accumulate must be positive, got {batch_size}, {accumulate}"
+        )
 
 
 @dataclass

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textgym.errors import InputError
+from textgym.errors import InputError, StorageError
 from textgym.storage import atomic_directory, read_json, verify_directory, write_json_atomically
 
 CONFIG_FILE, HEAD_FILE, TRUNK_FOLDER = "reward_model.json", "head.safetensors", "trunk"
@@ -182,7 +182,10 @@ class BradleyTerryRewardModel(nn.Module):
         with atomic_directory(directory) as folder:
             head = {"weight": self.head_weight, "bias": self.head_bias}
             tensors = {key: part.detach().cpu().contiguous() for key, part in head.items()}
-            save_file(tensors, str(folder / HEAD_FILE))
+            try:
+                save_file(tensors, str(folder / HEAD_FILE))
+            except SafetensorError as error:  # a full disk, for one
+                raise StorageError(f"{directory}: cannot be written ({error})") from error
             self.trunk.save_pretrained(folder / TRUNK_FOLDER)
             fields = {
                 "kind": KIND,

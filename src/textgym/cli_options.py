@@ -1,0 +1,251 @@
+"""From a function's signature and docstring to the flags of its verb.
+
+The command line has no list of flags of its own: names, kinds and defaults come from the signature,
+help from the `:param` lines, so that the two cannot differ.
+"""
+
+import contextlib
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import typer
+
+from textgym.errors import InputError
+
+Kind = Literal["text", "integer", "number", "switch", "texts", "table"]
+
+_TYPES: dict[Kind, Any] = {
+    "text": str,
+    "integer": str,  # converted here, so that errors read the same as those of a file
+    "number": str,
+    "switch": bool,
+    "texts": list[str],
+    "table": list[str],
+}
+_EXPECTED: dict[Kind, str] = {
+    "text": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "switch": "true or false",
+    "texts": "a text or a list of texts",
+    "table": "a table of settings",
+}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One option of a verb, or one of its arguments.
+
+    :param name: the parameter's name; the option is `--name` with - for _.
+    :param default: what the function fills in; `inspect.Parameter.empty` if it must be given.
+    :param is_argument: given by position.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    default: Any = None
+    is_argument: bool = False
+
+    @property
+    def option(self) -> str:
+        """As written on the command line."""
+        return self.name.upper() if self.is_argument else "--" + self.name.replace("_", "-")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the function cannot do without it."""
+        return self.default is inspect.Parameter.empty
+
+
+def flags_of(
+    function: Callable[..., Any],
+    *,
+    documented_by: Iterable[object] = (),
+    hidden: Iterable[str] = (),
+) -> list[Flag]:
+    """The flags of a function's parameters, those that take objects only left out.
+
+    :param documented_by: functions or classes whose `:param` lines help where its own say nothing.
+    :param hidden: parameters that are not for the command line.
+    """
+    texts: dict[str, str] = {}
+    for source in (function, *documented_by):
+        for name, text in parameter_texts(inspect.getdoc(source) or "").items():
+            texts.setdefault(name, text)
+    flags = []
+    for parameter in inspect.signature(function).parameters.values():
+        kind = kind_of(parameter)
+        if kind is None or parameter.name in hidden or parameter.name == "self":
+            continue
+        flags.append(
+            Flag(
+                parameter.name,
+                kind,
+                texts.get(parameter.name, ""),
+                parameter.default,
+                is_argument=parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+                and parameter.default is parameter.empty,
+            )
+        )
+    return flags
+
+
+def parameter_texts(docstring: str) -> dict[str, str]:
+    """The `:param name, name: text` lines of a docstring, by name, each on one line."""
+    texts: dict[str, str] = {}
+    fields = re.split(r"^:", docstring, flags=re.MULTILINE)
+    for field in fields[1:]:
+        head, separator, text = field.partition(":")
+        if not separator or not head.startswith("param "):
+            continue
+        paragraph = text.split("\n\n")[0]
+        for name in head.removeprefix("param ").split(","):
+            texts[name.strip()] = " ".join(paragraph.replace("`", "").split())
+    return texts
+
+
+def kind_of(parameter: inspect.Parameter) -> Kind | None:
+    """What a parameter takes on the command line; None if only Python can give it."""
+    if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        return None
+    annotation = parameter.annotation
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    parts = [part.removeprefix("typing.") for part in _alternatives(text)]
+    if any(re.match(r"(\w+\.)*(Sequence|list)\[", part) for part in parts):
+        return "texts"
+    if any(part.startswith("dict[") for part in parts):
+        return "table"
+    for name, kind in (("bool", "switch"), ("float", "number"), ("int", "integer")):
+        if name in parts:
+            return kind  # type: ignore[return-value]
+    return "text" if "str" in parts else None
+
+
+def _alternatives(annotation: str) -> list[str]:
+    """The members of a union, outside of brackets."""
+    parts, depth = [""], 0
+    for character in annotation:
+        depth += (character == "[") - (character == "]")
+        if character == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def typer_function(
+    flags: Iterable[Flag], run: Callable[[dict[str, Any]], None], description: str
+) -> Callable[..., None]:
+    """A function whose signature Typer reads; it hands over what was given on the command line."""
+
+    def command(**values: Any) -> None:
+        run({name: value for name, value in values.items() if value not in (None, [], ())})
+
+    parameters = []
+    for flag in flags:
+        annotation: Any = Annotated[_TYPES[flag.kind] | None, _typer_parameter(flag)]
+        parameters.append(
+            inspect.Parameter(
+                flag.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+            )
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = description
+    return command
+
+
+def _typer_parameter(flag: Flag) -> Any:
+    text = flag.help
+    if flag.is_argument:
+        return typer.Argument(metavar=flag.name.upper(), help=text, show_default=False)
+    if flag.is_required:
+        text = f"{text} (required)"
+    elif flag.default not in (None, ()):
+        shown = str(flag.default).lower() if flag.kind == "switch" else str(flag.default)
+        text = f"{text} (default: {shown})"
+    names = [flag.option]
+    if flag.kind == "switch":
+        names = [f"{flag.option}/--no-{flag.option[2:]}"]
+    metavar = {"table": "KEY=VALUE", "switch": None}.get(flag.kind, flag.kind.upper())
+    if flag.kind == "texts":
+        metavar = "TEXT"
+    return typer.Option(*names, help=text.strip(), show_default=False, metavar=metavar)
+
+
+def with_default(flag: Flag, default: Any) -> Flag:
+    """The same flag with another default in its help."""
+    return replace(flag, default=default)
+
+
+def from_command_line(flag: Flag, value: Any) -> Any:
+    """A value as Typer gives it, as the function takes it.
+
+    :raises InputError: for what is no number, or a table's entry that is not KEY=VALUE.
+    """
+    if flag.kind == "table":
+        return dict(_entry(flag, text) for text in value)
+    if flag.kind in ("integer", "number"):
+        return _number(flag, value, flag.option)
+    if flag.kind == "texts" and len(value) == 1 and flag.is_argument:
+        return value[0]
+    return list(value) if flag.kind == "texts" else value
+
+
+def _entry(flag: Flag, text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise InputError(f"{flag.option}: expected KEY=VALUE, got {text!r}")
+    try:
+        return key.strip().replace("-", "_"), json.loads(value)
+    except ValueError:
+        return key.strip().replace("-", "_"), value
+
+
+def from_file(flag: Flag, value: Any, where: str) -> Any:
+    """A value as YAML gives it, as the function takes it.
+
+    :param where: the file, for the error.
+    :raises InputError: if it is of another kind.
+    """
+    error = InputError(f"{where}: {flag.name} must be {_EXPECTED[flag.kind]}, got {value!r:.60}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if flag.kind == "switch":
+        if not isinstance(value, bool):
+            raise error
+        return value
+    if flag.kind == "table":
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise error
+        return {key.replace("-", "_"): item for key, item in value.items()}
+    if flag.kind == "texts":
+        items = value if isinstance(value, list) else [value]
+        if not items or not all(isinstance(item, str) for item in items):
+            raise error
+        return value
+    if flag.kind == "text":
+        if not isinstance(value, str) and not is_number:
+            raise error
+        return str(value)
+    return _number(flag, value, f"{where}: {flag.name}")
+
+
+def _number(flag: Flag, value: Any, name: str) -> int | float:
+    """A number out of a number or a text (YAML, too, reads 1e-4 as a text)."""
+    if flag.kind == "integer" and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return int(value)
+    number = None
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            number = float(value)
+    is_whole = number is not None and number.is_integer()
+    if number is None or math.isnan(number) or (flag.kind == "integer" and not is_whole):
+        raise InputError(f"{name} must be {_EXPECTED[flag.kind]}, got {value!r:.60}")
+    return int(number) if flag.kind == "integer" else number

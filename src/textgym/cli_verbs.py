@@ -1,0 +1,187 @@
+"""The verbs of the command line that are functions: where each is, and which flags it has."""
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textgym import registry
+from textgym.cli_options import Flag, flags_of, with_default
+from textgym.errors import InputError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb that calls a function with its flags as keywords.
+
+    :param target: "module:function".
+    :param documented_by: "module:name" of what documents parameters that the function only passes
+        on.
+    :param hidden: parameters that are for Python only.
+    :param extra: flags for the command line only.
+    """
+
+    help: str
+    target: str
+    documented_by: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    extra: tuple[Flag, ...] = ()
+
+    @property
+    def function(self) -> Any:
+        """The function, imported now."""
+        return _import(self.target)
+
+
+_CONFIG = Flag("config", "text", "a YAML file of flags; those given beside it win", None)
+
+VERBS = {
+    "demo": Verb(
+        "the whole road on real text, in minutes",
+        "textgym.demonstration:run_demo",
+        hidden=("settings", "console", "split"),
+    ),
+    "pretrain": Verb(
+        "train a tokenizer and a language model on a corpus",
+        "textgym.agents.language_modelling:pretrain",
+        documented_by=(
+            "textgym.policies.pretraining:train_language_model",
+            "textgym.optimization:build_optimizer",
+        ),
+    ),
+    "sft": Verb(
+        "fine-tune on prompt-completion pairs",
+        "textgym.agents.language_modelling:sft",
+        documented_by=(
+            "textgym.policies.pretraining:train_language_model",
+            "textgym.optimization:build_optimizer",
+            "textgym.agents.language_modelling:pretrain",
+        ),
+    ),
+    "fit-reward": Verb(
+        "fit a reward model to ratings or preferences",
+        "textgym.agents.reward_fitting:fit_reward",
+        documented_by=(
+            "textgym.reward_models.fitting:fit_bradley_terry",
+            "textgym.optimization:build_optimizer",
+            "textgym.agents.language_modelling:pretrain",
+        ),
+    ),
+    "train": Verb(
+        "train a policy with an RL algorithm",
+        "textgym.training:train",
+        documented_by=("textgym.verbs:make_agent",),
+        hidden=("callback",),
+    ),
+    "evaluate": Verb(
+        "let a policy write, and judge what it wrote",
+        "textgym.verbs:evaluate",
+        hidden=("vocabulary",),
+        extra=(
+            Flag("json", "switch", "print the figures as JSON", False),
+            Flag("samples", "integer", "how many texts to show", 4),
+        ),
+    ),
+    "generate": Verb("continue prompts", "textgym.verbs:generate"),
+}
+
+# Filled in by make_agent, or of no use in a shell.
+_NOT_OF_THE_ALGORITHM = (
+    "policy",
+    "env",
+    "seed",
+    "rollout_buffer_class",
+    "rollout_buffer_kwargs",
+    "tensorboard_log",
+    "_init_setup_model",
+    "use_sde",
+    "sde_sample_freq",
+)
+
+
+def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
+    """The flags of a verb; those of `train` depend on the algorithm that `arguments` choose.
+
+    :raises UnknownNameError: for an agent that is not known.
+    """
+    verb = VERBS[name]
+    documents = [_import(reference) for reference in verb.documented_by]
+    flags = flags_of(verb.function, documented_by=documents, hidden=verb.hidden)
+    if verb.target == "textgym.verbs:evaluate":
+        flags = [_as_path(flag) if flag.name == "prompts" else flag for flag in flags]
+    if name == "train":
+        flags += _algorithm_flags(_chosen_agent(arguments), {flag.name for flag in flags})
+    return [*flags, *verb.extra, _CONFIG]
+
+
+def _as_path(flag: Flag) -> Flag:
+    """On the command line, prompts are a file."""
+    return Flag(flag.name, "text", "a file of prompts, each played once", flag.default)
+
+
+def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
+    """What `make_agent` passes on: to `build_agent`, to the policy and to the algorithm."""
+    from textgym.agents.building import POLICY_KEYWORDS, Algorithm, build_agent
+    from textgym.agents.kl import KLPenalty
+    from textgym.policies.actor_critic import TextActorCriticPolicy
+
+    algorithm = registry.agents.resolve(agent)
+    if not isinstance(algorithm, Algorithm):
+        raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
+    cls = algorithm.load()
+    ours = flags_of(
+        build_agent,
+        documented_by=[KLPenalty],
+        hidden=("name", "algorithm", "env", "lm", "directory", "sample_prompts"),
+    )
+    policys = [
+        flag
+        for flag in flags_of(TextActorCriticPolicy.__init__, documented_by=[TextActorCriticPolicy])
+        if flag.name in POLICY_KEYWORDS
+    ]
+    own = flags_of(cls.__init__, documented_by=[cls], hidden=_NOT_OF_THE_ALGORITHM)
+    defaults = _defaults(algorithm)
+    flags = {flag.name: flag for flag in (*own, *policys, *ours) if flag.name not in taken}
+    return [with_default(f, defaults.get(f.name, f.default)) for f in flags.values()]
+
+
+def _defaults(algorithm: Any) -> dict[str, Any]:
+    """An algorithm's defaults; those that depend on the task are described."""
+    small, large = algorithm.defaults(32, 16), algorithm.defaults(64, 32)
+    fixed = {k: v if large[k] == v else "fits the task's budget" for k, v in small.items()}
+    return {**fixed, "value_lr_scale": 10.0}
+
+
+def _chosen_agent(arguments: Sequence[str]) -> str:
+    """The `--agent` of a command line, of its configuration file or of the run to resume."""
+    agent = _peek(arguments, "--agent")
+    if agent is not None:
+        return agent
+    files = [_peek(arguments, "--config")]
+    out = _peek(arguments, "--out")
+    if "--resume" in arguments and out is not None:
+        files.append(str(Path(out) / "config.yaml"))
+    for file in files:
+        if file is not None and Path(file).is_file():
+            from textgym.config_file import read_raw
+
+            content = read_raw(file)
+            if isinstance(content, dict) and isinstance(content.get("agent"), str):
+                return str(content["agent"])
+    return str(inspect.signature(VERBS["train"].function).parameters["agent"].default)
+
+
+def _peek(arguments: Sequence[str], option: str) -> str | None:
+    for i, argument in enumerate(arguments):
+        if argument == option and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith(option + "="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _import(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,154 @@
+"""`textgym.train`: an agent in a run directory, saved whatever happens."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from textgym.agents.callbacks import SaveCheckpoint, StopWhen
+from textgym.agents.loading import save_agent
+from textgym.agents.resuming import resumable
+from textgym.agents.run_directory import is_plain, open_run, plain
+from textgym.errors import InputError
+from textgym.interrupts import deferred_interrupt
+from textgym.verbs import DEFAULT_N_ENVS, load_agent, make_agent
+
+BUDGETS = ("timesteps", "checkpoint_seconds")
+
+
+@resumable(may_change=BUDGETS)
+def train(
+    env: str,
+    *,
+    agent: str = "ppo",
+    policy: str | Path | None = None,
+    reward: str | Path | None = None,
+    timesteps: int = 100_000,
+    out: str | Path,
+    n_envs: int = DEFAULT_N_ENVS,
+    seed: int = 0,
+    reference: str | Path | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    checkpoint_seconds: float = 300.0,
+    resume: bool = False,
+    progress_bar: bool = True,
+    callback: BaseCallback | list[BaseCallback] | None = None,
+    report: Callable[[str], None] = print,
+    **keywords: Any,
+) -> BaseAlgorithm:
+    """Train an agent and save it in a run directory, also when it is interrupted.
+
+    :param env: an environment's id, or "module:id".
+    :param agent: the algorithm, a registered name.
+    :param policy: checkpoint or run directory of the language model to start from; without it, a
+        small fresh one on the environment's own tokenizer.
+    :param reward: a registered name, a reward model's directory or "module:attribute"; without it,
+        the environment's own.
+    :param timesteps: completion tokens in all.
+    :param out: run directory: checkpoints, metrics, samples, TensorBoard.
+    :param n_envs: rows that play at a time.
+    :param seed: of everything that is drawn.
+    :param reference: the model of the KL term (default: the starting policy).
+    :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
+    :param checkpoint_seconds: time between two checkpoints.
+    :param resume: go on with the run in `out`; what is not given is as it was.
+    :param progress_bar: show one.
+    :param callback: Stable-Baselines3 callbacks.
+    :param report: shows a line of text.
+    :param keywords: as `make_agent`'s.
+    :raises KeyboardInterrupt: after an interrupt, once the agent has been saved.
+    :raises RewardError: from the reward model, once the agent has been saved.
+    :raises StorageError: if `out` cannot be written or is in use.
+    """
+    settings = {
+        "verb": "train",
+        "env": env,
+        "agent": agent,
+        "policy": plain(policy),
+        "reward": plain(reward),
+        "timesteps": timesteps,
+        "n_envs": n_envs,
+        "seed": seed,
+        "reference": plain(reference),
+        "env_kwargs": plain(env_kwargs),
+        "checkpoint_seconds": checkpoint_seconds,
+        **{k: plain(v) for k, v in keywords.items()},
+    }
+    if timesteps < 1:
+        raise InputError(f"timesteps must be at least 1, got {timesteps}")
+    kept = {k: v for k, v in settings.items() if is_plain(v)}
+    with open_run(out, kept, resume=resume) as directory:
+        if resume:
+            objects = {k: v for k, v in keywords.items() if not is_plain(plain(v))}
+            trained = load_agent(
+                directory, reward=reward, out=directory, env_kwargs=env_kwargs, **objects
+            )
+        else:
+            trained = make_agent(
+                agent,
+                env,
+                policy=policy,
+                reward=reward,
+                n_envs=n_envs,
+                seed=seed,
+                out=directory,
+                reference=reference,
+                env_kwargs=env_kwargs,
+                **keywords,
+            )
+        _learn(
+            trained,
+            timesteps,
+            directory / "checkpoints" / "last",
+            checkpoint_seconds=checkpoint_seconds,
+            callback=callback,
+            tb_log_name=agent,
+            log_interval=1,  # SB3's A2C would write every hundredth rollout only
+            reset_num_timesteps=not resume,
+            progress_bar=progress_bar,
+        )
+        report(f"{directory}: saved after {trained.num_timesteps:,} tokens")
+    return trained
+
+
+def _learn(
+    trained: BaseAlgorithm,
+    timesteps: int,
+    checkpoint: Path,
+    *,
+    checkpoint_seconds: float,
+    callback: BaseCallback | list[BaseCallback] | None,
+    reset_num_timesteps: bool,
+    **keywords: Any,
+) -> None:
+    """`learn`, with checkpoints on the way, at the end and where it is cut short."""
+    remaining = timesteps - (0 if reset_num_timesteps else trained.num_timesteps)
+    if remaining <= 0:
+        return
+
+    def save() -> None:
+        environment = trained.text_environment  # type: ignore[attr-defined]
+        save_agent(trained, checkpoint, environment=environment)
+
+    users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())
+    with deferred_interrupt() as is_interrupted:
+        ours = [SaveCheckpoint(save, seconds=checkpoint_seconds), StopWhen(is_interrupted)]
+        try:
+            trained.learn(
+                remaining,
+                callback=[*ours, *users],
+                reset_num_timesteps=reset_num_timesteps,
+                **keywords,
+            )
+        except InputError:  # of the reward model or a prompt: what was learned is good
+            save()
+            raise
+        except KeyboardInterrupt:
+            if not is_interrupted():  # else it is the second one, which does not wait
+                save()
+            raise
+        save()
+        if is_interrupted():
+            raise KeyboardInterrupt

@@ -1,0 +1,203 @@
+"""What a run writes down: figures by hand, totals that are what was optimised, documented tags."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from front_door import byte_lm, read_lines, small_agent
+from stable_baselines3.common.callbacks import BaseCallback
+from textgym_testing import letter_env, letter_tokenizer, tiny_lm
+
+import textgym
+from textgym.agents.building import PPO, build_agent
+from textgym.agents.recording import JSONLines, episode_figures
+from textgym.errors import StorageError
+from textgym.rewards import RewardOutput
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def episode(text, reward, length, reason="stop", **components):
+    return {
+        "completion": text,
+        "completion_length": length,
+        "episode": {"r": reward},
+        "finish_reason": reason,
+        "reward_components": components,
+    }
+
+
+def test_the_figures_of_episodes_by_hand():
+    episodes = [
+        episode("a b a b", 1.0, 4, tone=2.0),
+        episode("a b a b", 3.0, 8, "length", tone=4.0, taste=1.0),
+        episode("c d", 2.0, 6, "truncated", tone=float("nan")),
+    ]
+    figures = episode_figures(episodes)
+    assert figures["reward/environment"] == 2.0
+    assert figures["reward/std"] == pytest.approx(math.sqrt(2 / 3))
+    assert figures["reward/length_correlation"] == pytest.approx(1.0)
+    assert figures["text/length"] == 6.0
+    # Bigrams: ab ba ab, ab ba ab, cd: three different ones among seven.
+    assert figures["text/distinct_2"] == pytest.approx(3 / 7)
+    assert figures["text/duplicates"] == pytest.approx(1 / 3)
+    for reason in ("stop", "length", "truncated"):
+        assert figures[f"text/finish_{reason}"] == pytest.approx(1 / 3)
+    assert figures["reward_components/tone"] == 3.0
+    assert figures["reward_components/taste"] == 1.0
+    assert episode_figures([]) == {}
+
+
+def test_a_component_that_never_applies_is_no_number_and_no_warning():
+    figures = episode_figures([episode("a", 1.0, 1, tone=float("nan"))])
+    assert math.isnan(figures["reward_components/tone"])
+
+
+def test_lines_hold_numbers_only_and_null_for_what_is_not_finite(tmp_path):
+    writer = JSONLines(tmp_path / "new" / "metrics.jsonl")
+    writer.write({"b": np.float32(0.5), "a": 2, "text": "x", "nan": float("nan")}, {}, step=7)
+    writer.write({"a": 3}, {}, step=8)
+    assert read_lines(writer.path) == [
+        {"step": 7, "a": 2.0, "b": 0.5, "nan": None},
+        {"step": 8, "a": 3.0},
+    ]
+    writer.path.unlink()
+    writer.path.mkdir()
+    with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written"):
+        writer.write({"a": 1}, {}, step=9)
+
+
+class Rewards(BaseCallback):
+    """What the algorithm learns from: the buffer's rewards, and where episodes begin."""
+
+    def __init__(self):
+        super().__init__()
+        self.rewards, self.starts, self.lasts = [], [], []
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_end(self):
+        buffer = self.model.rollout_buffer
+        self.rewards.append(buffer.rewards.copy())
+        self.starts.append(buffer.episode_starts.astype(bool))
+        self.lasts.append(self.model._last_episode_starts.copy())
+
+
+def totals_of(rewards, starts, last):
+    """Mean per rollout of the totals of the episodes that ended in it, one step at a time."""
+    means, open_totals = [], np.zeros(rewards[0].shape[1])
+    for k in range(len(rewards)):
+        ended = []
+        for step in range(len(rewards[k])):
+            open_totals += rewards[k][step]
+            is_last = step + 1 == len(rewards[k])
+            next_starts = last[k] if is_last else starts[k][step + 1]
+            for env in np.flatnonzero(next_starts):
+                ended.append(open_totals[env])
+                open_totals[env] = 0.0
+        means.append(np.mean(ended) if ended else None)
+    return means
+
+
+@pytest.mark.parametrize("kl", [{}, {"kl_coef": 0.3}, {"kl_coef": 0.3, "kl_target": 0.2}])
+def test_total_reward_is_what_was_optimised(tmp_path, kl):
+    tokenizer = letter_tokenizer()
+    agent = build_agent(
+        "ppo",
+        PPO,
+        letter_env(3, tokenizer=tokenizer),
+        tiny_lm(tokenizer),
+        reference=tiny_lm(tokenizer, seed=1),
+        n_steps=10,
+        batch_size=15,
+        directory=tmp_path,
+        seed=0,
+        **kl,
+    )
+    seen = Rewards()
+    agent.learn(120, callback=seen)
+    rows = read_lines(tmp_path / "metrics.jsonl")
+    expected = totals_of(seen.rewards, seen.starts, seen.lasts)
+    assert len(rows) == len(expected) == 4
+    for row, total in zip(rows, expected, strict=True):
+        assert row["reward/total"] == pytest.approx(total, abs=1e-5)
+        if kl:
+            weighted = row["reward/environment"] - row["reward/total"]
+            assert row["kl/weighted"] == pytest.approx(weighted, abs=1e-5)
+    if "kl_target" not in kl and kl:
+        assert all(
+            row["kl/weighted"] == pytest.approx(0.3 * row["kl/per_episode"], abs=1e-5)
+            for row in rows
+        )
+
+
+def documented():
+    """The tags of docs/metrics.md, as patterns."""
+    tags = re.findall(r"^\| `([^`]+)` \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(tags) == len(set(tags))
+    return {re.compile(re.escape(tag).replace("NAME", ".+") + "$"): tag for tag in tags}
+
+
+def logged(tmp_path, name, agent):
+    agent.learn(2 * agent.n_steps * agent.n_envs + 1, log_interval=1)
+    rows = read_lines(tmp_path / name / "metrics.jsonl")
+    return {key for row in rows for key in row} - {"step"}
+
+
+def two_parts(prompts, completions):
+    """A reward with a named component."""
+    scores = [float(len(text) % 3) for text in completions]
+    return RewardOutput(scores, {"thirds": scores})
+
+
+def test_every_tag_of_a_run_is_documented_and_the_reverse(tmp_path):
+    ppo = small_agent(
+        reward=two_parts, kl_coef=0.1, clip_range_vf=0.2, out=tmp_path / "ppo", n_steps=64
+    )
+    a2c = small_agent("a2c", reward=two_parts, out=tmp_path / "a2c")
+    tags = logged(tmp_path, "ppo", ppo) | logged(tmp_path, "a2c", a2c)
+    tags |= {"samples/continuations"}
+    patterns = documented()
+    undocumented = [tag for tag in tags if not any(p.match(tag) for p in patterns)]
+    assert undocumented == []
+    for pattern, tag in patterns.items():
+        if not tag.startswith("language_model/"):
+            assert any(pattern.match(seen) for seen in tags), f"{tag} is never logged"
+
+
+def test_pretraining_logs_what_is_documented(tmp_path):
+    (tmp_path / "c.txt").write_text("\n".join(f"text {i}" for i in range(40)))
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "context": 32, "tokenizer": "byte"}
+    textgym.pretrain(
+        tmp_path / "c.txt",
+        out=tmp_path / "lm",
+        steps=2,
+        heldout=0.2,
+        progress_bar=False,
+        report=lambda line: None,
+        **small,
+    )
+    keys = {key for row in read_lines(tmp_path / "lm" / "metrics.jsonl") for key in row}
+    tags = {tag for tag in documented().values() if tag.startswith("language_model/")}
+    assert tags == {f"language_model/{key}" for key in keys - {"step"}}
+
+
+def test_samples_stay_inside_the_context(tmp_path):
+    lm = byte_lm(max_position_embeddings=24)
+    agent = small_agent(
+        lm=lm,
+        out=tmp_path,
+        env_kwargs={
+            "prompts": ["12345678"],
+            "max_new_tokens": 24,
+            "reply": lambda prompt, turns: None,
+            "max_context": 24,
+        },
+    )
+    agent.learn(128)
+    [sample] = read_lines(tmp_path / "samples.jsonl")
+    assert sample["prompt"] == "12345678" and sample["step"] == 0
+    assert len(lm.tokenizer.encode(sample["completion"])) <= 3 * 15

@@ -1,0 +1,29 @@
+"""`import textgym.policies` is light, and its names are what they say."""
+
+import subprocess
+import sys
+
+import pytest
+
+import textgym.policies
+from textgym import optimization
+from textgym.policies import actor_critic, causal_lm, sampling
+
+
+def test_names_are_loaded_when_they_are_used():
+    assert textgym.policies.CausalLM is causal_lm.CausalLM
+    assert textgym.policies.CausalLMConfig is causal_lm.CausalLMConfig
+    assert textgym.policies.TextActorCriticPolicy is actor_critic.TextActorCriticPolicy
+    assert textgym.policies.Sampling is sampling.Sampling
+    assert textgym.policies.ScaledAdam is optimization.ScaledAdam
+    assert set(textgym.policies.__all__) <= set(dir(textgym.policies))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        textgym.policies.nothing  # noqa: B018
+
+
+def test_the_import_alone_loads_no_torch():
+    code = "import sys, textgym.policies; print('torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n"

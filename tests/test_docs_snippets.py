@@ -1,0 +1,65 @@
+"""The Python of the documents runs, in its order, page by page; links between pages lead somewhere.
+
+`environments.md` has a test of its own.
+"""
+
+import re
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from textgym import registry
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# Snippets with one of these need files of the reader's own, or a long training.
+NOT_RUN = ("ratings.jsonl", "corpus.jsonl.gz")
+
+
+def snippets(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    return [code for code in found if not any(word in code for word in NOT_RUN)]
+
+
+@pytest.fixture
+def clean_registry():
+    tasks, rewards = set(registry.tasks.names()), set(registry.rewards.names())
+    yield
+    for name in set(registry.tasks.names()) - tasks:
+        registry.tasks.unregister(name)
+        gymnasium.registry.pop(name, None)
+    for name in set(registry.rewards.names()) - rewards:
+        registry.rewards.unregister(name)
+
+
+@pytest.mark.parametrize(
+    ("page", "at_least"),
+    [("policies.md", 6), ("agents.md", 5), ("reward-models.md", 2), ("data.md", 2)],
+)
+def test_the_snippets_of_a_page_run(page, at_least, tmp_path, monkeypatch, clean_registry):
+    monkeypatch.chdir(tmp_path)
+    codes = snippets(page)
+    assert len(codes) >= at_least
+    names = {}
+    for code in codes:
+        exec(compile(code, page, "exec"), names)
+
+
+def test_the_index_lists_every_page():
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
+    assert pages == set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+
+
+def test_relative_links_lead_somewhere():
+    documents = [*DOCS.glob("*.md"), *ROOT.glob("*.md")]
+    broken = []
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8")):
+            if "://" in target or target.endswith(".png"):
+                continue
+            if not (document.parent / target).exists():
+                broken.append(f"{document.name}: {target}")
+    assert broken == []

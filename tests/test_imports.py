@@ -1,0 +1,150 @@
+"""Which way the arrows point: every import of the package is parsed and held against the design."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import textgym
+
+ROOT = Path(textgym.__file__).parent
+ROOMS = ("envs", "policies", "reward_models", "agents")
+LEAVES = {"errors", "registry", "rewards", "tokenizer", "optimization", "storage", "interrupts"}
+# Whom a room may import, besides itself and the leaves.
+ALLOWED = {
+    "envs": set(),
+    "policies": set(),
+    "reward_models": set(),
+    "agents": {"envs", "policies", "reward_models"},
+    "leaf": set(),
+    "front": {*ROOMS, "front"},
+}
+
+
+def modules():
+    """Every module of the package by its dotted name."""
+    names = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("textgym", *path.relative_to(ROOT).with_suffix("").parts)
+        names[".".join(part for part in parts if part != "__init__")] = path
+    return names
+
+
+MODULES = modules()
+
+
+def place(module):
+    """The room of a module, or `leaf` or `front`."""
+    parts = module.split(".")
+    name = parts[1] if len(parts) > 1 else ""
+    if name in ROOMS:
+        return name
+    return "leaf" if name in LEAVES else "front"
+
+
+def is_typing_only(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(module, *, at_import_time=False):
+    """The dotted names that a module imports; with `at_import_time`, without those in functions."""
+    found = set()
+
+    def visit(node):
+        if is_typing_only(node):
+            return
+        if at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: relative import"
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_follow_the_arrows(module):
+    here = place(module)
+    for name in imports(module):
+        if not name.startswith("textgym") or (name not in MODULES and name != "textgym"):
+            continue
+        there = place(name)
+        allowed = {here, "leaf", *ALLOWED[here]}
+        assert there in allowed, f"{module} ({here}) imports {name} ({there})"
+
+
+def transitive(module, seen=None):
+    """Everything that importing a module imports, of ours and others'."""
+    seen = set() if seen is None else seen
+    for name in imports(module, at_import_time=True):
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in MODULES:
+            transitive(name, seen)
+    return seen
+
+
+@pytest.mark.parametrize("module", [m for m in sorted(MODULES) if place(m) == "envs"])
+def test_envs_import_no_torch(module):
+    heavy = {"torch", "stable_baselines3", "transformers", "safetensors"}
+    assert {name.split(".")[0] for name in transitive(module)} & heavy == set()
+
+
+def test_importing_textgym_imports_no_torch():
+    code = "import sys, textgym; print(sorted({'torch', 'stable_baselines3'} & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_every_public_name_is_there():
+    for name in textgym.__all__:
+        assert getattr(textgym, name) is not None
+        assert name in dir(textgym)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = textgym.trian
+
+
+def public_functions(package):
+    """The names that a package offers, apart from its modules."""
+    exported = getattr(sys.modules.get(package), "__all__", ())
+    tree = ast.parse(MODULES[package].read_text(encoding="utf-8"))
+    defined = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    return {*exported, *defined}
+
+
+def test_no_module_is_named_like_a_public_function_of_its_package():
+    for package, path in MODULES.items():
+        if path.name != "__init__.py":
+            continue
+        siblings = {p.stem for p in path.parent.glob("*.py")} | {
+            p.name for p in path.parent.iterdir() if p.is_dir()
+        }
+        assert siblings & public_functions(package) == set(), package
+
+
+def test_the_rooms_at_the_root_are_links():
+    root = ROOT.parent.parent
+    for room in ROOMS:
+        if (root / room).exists():
+            assert (root / room).resolve() == ROOT / room
+
+
+def test_nothing_unpickles_or_evaluates():
+    """Loading runs no code (the ban of SECURITY): names that would."""
+    banned = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+    calls = {"eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load", "np.load", "compile"}
+    for module, path in MODULES.items():
+        assert {name.split(".")[0] for name in imports(module)} & banned == set(), module
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in calls, f"{module}, line {node.lineno}"
