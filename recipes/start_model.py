@@ -4,7 +4,7 @@
     python recipes/start_model.py --corpus build/start --out build/start_model
 
 Stage 1 reads WordNet's definitions and examples with the reviews mixed in; stage 2 reads the
-reviews alone and keeps the weights that do best on the validation reviews. The test reviews are
+reviews and further critics' snippets alone and keeps the weights that do best on the validation reviews. The test reviews are
 read once, at the end. `curve.jsonl` in the output directory is the whole course.
 """
 
@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--review-minutes", type=float, default=20.0, help="stage 2")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--resume", action="store_true", help="go on with stage 1")
+    parser.add_argument("--stage-2-from", type=Path, help="a checkpoint; leaves out stage 1")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -76,20 +76,25 @@ def main() -> int:
     wordnet = read_lines(arguments.corpus / "wordnet.txt")
     reviews = read_lines(arguments.corpus / "reviews.txt")
     validation = review_texts("validation")
-    tokenizer = Tokenizer.train_bpe([*reviews, *reviews, *wordnet], vocab_size=VOCABULARY)
-    lm = CausalLM.new(
-        tokenizer,
-        seed=arguments.seed,
-        hidden_size=192,
-        num_hidden_layers=6,
-        intermediate_size=512,
-        max_position_embeddings=CONTEXT,
-    )
+    if arguments.stage_2_from is None:
+        lm = CausalLM.new(
+            Tokenizer.train_bpe([*reviews, *reviews, *wordnet], vocab_size=VOCABULARY),
+            seed=arguments.seed,
+            hidden_size=192,
+            num_hidden_layers=6,
+            intermediate_size=512,
+            max_position_embeddings=CONTEXT,
+        )
+    else:
+        lm = CausalLM.from_pretrained(arguments.stage_2_from)
+    tokenizer = lm.tokenizer
     stages = [
         ("mixture", arguments.minutes - arguments.review_minutes, 0.02, 3e-3, 0.05),
         ("reviews", arguments.review_minutes, 0.01, 1e-3, 0.15),
     ]
+    snippets = read_lines(arguments.corpus / "snippets.txt")
     review_documents = list(text_documents(reviews, tokenizer, context=CONTEXT))
+    film_documents = review_documents + list(text_documents(snippets, tokenizer, context=CONTEXT))
     mixture = Mixture(
         list(text_documents(wordnet, tokenizer, context=CONTEXT)),
         review_documents,
@@ -98,6 +103,8 @@ def main() -> int:
     )
     curve = open(arguments.out / "curve.jsonl", "a", encoding="utf-8")
     for name, minutes, muon_learning_rate, learning_rate, dropout in stages:
+        if name == "mixture" and arguments.stage_2_from is not None:
+            continue
 
         def record(figures: dict[str, float], stage: str = name) -> None:
             bits = bits_per_character(lm, validation)
@@ -108,7 +115,7 @@ def main() -> int:
 
         train_language_model(
             lm,
-            mixture if name == "mixture" else review_documents,
+            mixture if name == "mixture" else film_documents,
             heldout=list(text_documents(validation, tokenizer, context=CONTEXT)),
             seconds=minutes * 60,
             batch_size=arguments.batch_size,
@@ -122,7 +129,6 @@ def main() -> int:
             progress_bar=False,
             checkpoints=arguments.out / "checkpoints" / name,
             record=record,
-            resume=arguments.resume and name == "mixture",
         )
     curve.close()
     save_pretrained(lm, arguments.out / "model", dtype=torch.bfloat16)

@@ -9,6 +9,7 @@ import pytest
 from front_door import ENV, byte_lm, read_lines, run_cli
 
 import textgym
+from textgym import registry
 from textgym.errors import RewardError, StorageError
 from textgym.storage import run_lock
 
@@ -34,6 +35,15 @@ def hangs(prompts, completions):
 def not_a_number(prompts, completions):
     """A reward that is broken."""
     return [float("nan")] * len(completions)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_rewards():
+    """The names of these rewards are for this file only."""
+    before = set(registry.rewards.names())
+    yield
+    for name in set(registry.rewards.names()) - before:
+        registry.rewards.unregister(name)
 
 
 @pytest.fixture(scope="module")

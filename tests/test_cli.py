@@ -2,9 +2,11 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import yaml
@@ -159,6 +161,25 @@ def test_flags_are_the_functions_own_and_explained(verb):
     assert [flag.name for flag in flags if not flag.help] == []
     code, out, _ = run_cli(verb, "--help")
     assert code == 0 and all(flag.option in out for flag in flags)
+
+
+def test_a_run_is_repeated_from_its_own_configuration(road, tmp_path):
+    here, _ = road
+    out = tmp_path / "again"
+    code, _, error = run_cli("train", "--config", here / "ppo" / "config.yaml", "--out", out, QUIET)
+    assert (code, error) == (0, "")
+    weights = [
+        (run / "checkpoints" / "last" / "model.safetensors").read_bytes()
+        for run in (here / "ppo", out)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_the_page_names_only_flags_that_exist():
+    page = Path(__file__).parents[1] / "docs" / "command-line.md"
+    named = set(re.findall(r"--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+    flags = {flag.option for verb in VERBS for flag in verb_flags(verb, [])}
+    assert named - flags == {"--help", "--port", "--host"}
 
 
 def test_train_has_the_flags_of_the_chosen_algorithm(tmp_path):

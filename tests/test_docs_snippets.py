@@ -63,3 +63,11 @@ def test_relative_links_lead_somewhere():
             if not (document.parent / target).exists():
                 broken.append(f"{document.name}: {target}")
     assert broken == []
+
+
+def test_the_settings_in_the_demo_page_are_those_of_the_code():
+    from textgym.demonstration import Settings
+
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) \|", (DOCS / "demo.md").read_text("utf-8"), re.M)
+    stated = {name: float(value.replace(",", "")) for name, value in rows}
+    assert stated == {name: float(value) for name, value in vars(Settings()).items()}

@@ -210,6 +210,30 @@ def test_metrics_and_samples_are_the_same_record_as_tensorboard(tmp_path):
     assert all(row["prompt"] in shown for row in samples)
 
 
+@pytest.mark.parametrize("seconds, expected", [(0.0, [0, 64, 128, 192]), (300.0, [0, 192])])
+def test_checkpoints_are_saved_between_updates(tmp_path, monkeypatch, seconds, expected):
+    lm, saved = byte_lm(), []
+    lm.save_pretrained(tmp_path / "lm")
+
+    def save(agent, directory, *, environment):
+        saved.append(agent.num_timesteps)
+
+    monkeypatch.setattr("textgym.training.save_agent", save)
+    textgym.train(
+        ENV,
+        policy=tmp_path / "lm",
+        out=tmp_path / "run",
+        timesteps=192,
+        n_envs=4,
+        n_steps=16,
+        batch_size=32,
+        checkpoint_seconds=seconds,
+        progress_bar=False,
+        report=lambda line: None,
+    )
+    assert saved == expected
+
+
 def test_evaluate_takes_a_file_of_prompts(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("One \n\nTwo \n", encoding="utf-8")

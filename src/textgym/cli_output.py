@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +115,3 @@ def evaluation_rows(report: EvaluationReport) -> list[tuple[str, str]]:
         *((f"ended by {reason}", share(part)) for reason, part in report.finish.items()),
     ]
     return [(label, value) for label, value in rows if value is not None]
-
-
-def command_name() -> str:
-    """How to call this program: by its name where the shell finds it."""
-    return "textgym" if shutil.which("textgym") else "python -m textgym"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILTIN_TASKS",
     "get_task",
+    "import_environment",
     "make_env",
     "make_vec",
     "make_vector_env",
@@ -107,6 +108,20 @@ def get_task(id: str, **overrides: Any) -> Task:
     :param overrides: fields of the task to replace; `tokenizer` may be a checkpoint directory.
     :raises UnknownNameError: for an id or a field that does not exist.
     """
+    name = import_environment(id)
+    fields = registry.tasks.resolve(name)
+    if not isinstance(fields, Mapping):
+        assert callable(fields)
+        fields = fields()
+    check_fields(list(overrides))
+    return _build(name, {**fields, **overrides})
+
+
+def import_environment(id: str) -> str:
+    """Import the module of "module:id", if there is one; returns the id alone.
+
+    :raises InputError: if there is no such module.
+    """
     module, separator, name = id.rpartition(":")
     if separator:
         try:
@@ -115,12 +130,7 @@ def get_task(id: str, **overrides: Any) -> Task:
             if not module.startswith(error.name or "\0"):
                 raise  # the module is there, something that it imports is not
             raise InputError(f"environment {id!r}: no module named {error.name!r}") from None
-    fields = registry.tasks.resolve(name)
-    if not isinstance(fields, Mapping):
-        assert callable(fields)
-        fields = fields()
-    check_fields(list(overrides))
-    return _build(name, {**fields, **overrides})
+    return name
 
 
 def make_env(

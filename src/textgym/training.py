@@ -13,6 +13,7 @@ from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import is_plain, open_run, plain
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
+from textgym.making import import_environment
 from textgym.verbs import DEFAULT_N_ENVS, load_agent, make_agent
 
 BUDGETS = ("timesteps", "checkpoint_seconds")
@@ -62,25 +63,12 @@ def train(
     :raises RewardError: from the reward model, once the agent has been saved.
     :raises StorageError: if `out` cannot be written or is in use.
     """
-    settings = {
-        "verb": "train",
-        "env": env,
-        "agent": agent,
-        "policy": plain(policy),
-        "reward": plain(reward),
-        "timesteps": timesteps,
-        "n_envs": n_envs,
-        "seed": seed,
-        "reference": plain(reference),
-        "env_kwargs": plain(env_kwargs),
-        "checkpoint_seconds": checkpoint_seconds,
-        **{k: plain(v) for k, v in keywords.items()},
-    }
+    kept = _recorded(locals())
     if timesteps < 1:
         raise InputError(f"timesteps must be at least 1, got {timesteps}")
-    kept = {k: v for k, v in settings.items() if is_plain(v)}
     with open_run(out, kept, resume=resume) as directory:
         if resume:
+            import_environment(env)
             objects = {k: v for k, v in keywords.items() if not is_plain(plain(v))}
             trained = load_agent(
                 directory, reward=reward, out=directory, env_kwargs=env_kwargs, **objects
@@ -111,6 +99,14 @@ def train(
         )
         report(f"{directory}: saved after {trained.num_timesteps:,} tokens")
     return trained
+
+
+def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `train` as its `config.yaml` holds them."""
+    unsaid = ("callback", "report", "progress_bar", "keywords")
+    settings = {k: plain(v) for k, v in arguments.items() if k not in unsaid}
+    settings |= {k: plain(v) for k, v in arguments["keywords"].items()}
+    return {"verb": "train", **{k: v for k, v in settings.items() if is_plain(v)}}
 
 
 def _learn(

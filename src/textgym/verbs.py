@@ -4,7 +4,8 @@ Names (environments, reward models, agents, directories) are resolved here; belo
 passed.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,7 @@ def load_agent(
                 f"{directory}: the agent was made with an object as {name!r}, which a checkpoint "
                 f"does not hold: pass {name}=... again"
             )
+    _check_names_no_code(directory, environment, given)
     saved = {k: settings[k] for k in ("kl_coef", "kl_estimator", "kl_target")}
     saved |= {"final_learning_rate": settings["final_learning_rate"], **settings["keywords"]}
     agent = make_agent(
@@ -148,6 +150,30 @@ def load_agent(
     )
     restore_agent(agent, state, keep_kl_coefficient="kl_coef" not in keywords)
     return agent
+
+
+def _check_names_no_code(
+    directory: str | Path, environment: dict[str, Any], given: Collection[str]
+) -> None:
+    """A checkpoint is data: nothing that it names may be imported because of it.
+
+    :param given: what the caller passed himself, and so trusts.
+    :raises InputError: if it names a module, saying how to allow it.
+    """
+    module, separator, _ = str(environment["id"]).rpartition(":")
+    if separator and module not in sys.modules:
+        raise InputError(
+            f"{directory}: its environment is {environment['id']!r}, and a checkpoint imports no "
+            f"code: import {module} first if you trust it"
+        )
+    for reward in (environment["reward"], environment["env_kwargs"].get("reward")):
+        name = str(reward).partition(",")[0]
+        is_code = ":" in name and name not in registry.rewards and not Path(str(reward)).is_dir()
+        if reward is not None and is_code and "reward" not in given:
+            raise InputError(
+                f"{directory}: its reward is {reward!r}, and a checkpoint imports no code: pass "
+                "reward=... yourself if you trust it"
+            )
 
 
 def evaluate(

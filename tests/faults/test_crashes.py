@@ -12,6 +12,7 @@ import pytest
 from front_door import ENV, byte_lm, read_lines, run_cli
 
 import textgym
+from textgym import registry
 from textgym.policies import pretraining
 from textgym.policies.causal_lm import CausalLM
 
@@ -88,7 +89,8 @@ def start(tmp_path):
         out = tmp_path / "run"
         return out, run_cli(*arguments, "--out", out, "--timesteps", 100_000, *SMALL)
 
-    return run
+    yield run
+    registry.rewards.unregister("signals")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,6 +7,8 @@ import sys
 from importlib import metadata, resources
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(str(resources.files("textgym")))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
 
@@ -84,8 +86,9 @@ def test_the_only_top_level_name_is_textgym_and_the_command_is_installed():
     assert not installed & {"envs", "agents", "policies", "reward_models", "tests", "examples"}
 
 
-def test_the_quick_demo_runs(tmp_path):
-    done = python("-m", "textgym", "demo", "--quick", "--out", "demo", cwd=tmp_path)
+@pytest.mark.parametrize("flags", [[], ["--from-scratch"]], ids=["start model", "from scratch"])
+def test_the_quick_demo_runs(tmp_path, flags):
+    done = python("-m", "textgym", "demo", "--quick", "--out", "demo", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "demo" / "report.json").read_text(encoding="utf-8"))
     assert report["before"]["episodes"] == report["after"]["episodes"] == 32

@@ -17,6 +17,7 @@ from textgym_testing import (
     tiny_lm,
 )
 
+from textgym.optimization import ScaledAdam
 from textgym.policies.packing import PackedSegments
 
 
@@ -247,3 +248,32 @@ def test_a_subset_of_acted_positions_reads_the_same_tokens():
     torch.testing.assert_close(part, whole[::2])
     moved = replace(packed, tokens=packed.tokens.clone()).to("cpu")
     assert torch.equal(moved.tokens, packed.tokens)
+
+
+def test_weights_changed_by_a_fused_optimizer_are_noticed():
+    """Such an optimizer may leave no trace on the weights: the switch of the mode must do it."""
+    agent = text_agent(policy={"optimizer_class": ScaledAdam})
+    rows = torch.as_tensor(agent._last_obs)
+
+    def cached_and_plain():
+        with torch.no_grad():
+            ours = agent.policy(rows)[1], agent.policy.predict_values(rows)
+        return *ours, agent.policy.predict_values(rows).detach()
+
+    def step():
+        agent.policy.optimizer.zero_grad()
+        agent.policy.predict_values(rows).sum().backward()
+        agent.policy.optimizer.step()
+
+    before = cached_and_plain()[-1]
+    for asks_in_between in (False, True):
+        agent.policy.set_training_mode(True)
+        if asks_in_between:
+            cached_and_plain()
+        step()
+        agent.policy.set_training_mode(False)
+        first, second, plain = cached_and_plain()
+        assert float((plain - before).abs().max()) > 1e-3
+        torch.testing.assert_close(first, plain, rtol=0, atol=1e-5)
+        torch.testing.assert_close(second, plain, rtol=0, atol=1e-5)
+        before = plain

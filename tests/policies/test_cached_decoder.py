@@ -188,3 +188,16 @@ def test_with_gradients_the_answer_has_a_graph_and_the_cache_is_left_alone():
 def test_an_empty_row_is_refused():
     with pytest.raises(InputError, match="an observation without any token"):
         CachedDecoder(tiny_lm().model, PAD)(torch.tensor([[3, 4], [PAD, PAD]]))
+
+
+@torch.no_grad()
+def test_padding_inside_a_row_is_a_token_like_any_other():
+    """An environment takes it as one, and random play writes it."""
+    player = Player(0, n=2)
+    player.lists = [[3, 4], [5]]
+    player.check()
+    player.lists = [[3, 4, PAD, 5], [5, PAD, PAD, 6]]
+    player.check()
+    player.decoder.expect(torch.tensor([PAD, 3]))
+    player.lists = [[3, 4, PAD, 5], [5, PAD, PAD, 6, 3]]
+    player.check()

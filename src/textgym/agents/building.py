@@ -108,7 +108,7 @@ def build_agent(
     kl_estimator: str = "k1",
     kl_target: float | None = None,
     final_learning_rate: float | None = None,
-    value_warmup_rollouts: int = 3,
+    value_warmup_rollouts: int = 1,
     directory: str | Path | None = None,
     sample_prompts: Sequence[str] = (),
     seed: int | None = None,
@@ -154,12 +154,8 @@ def build_agent(
     }
     buffer_kwargs: dict[str, Any] = {"pad_token_id": lm.tokenizer.pad_token_id}
     if kl_coef or kl_target is not None:
-        sampling = {
-            k: policy_kwargs[k] for k in ("temperature", "top_k", "top_p") if k in policy_kwargs
-        }
-        frozen = reference if reference is not None else _frozen(lm)
-        buffer_kwargs["kl"] = KLPenalty(
-            frozen, kl_coef, kl_estimator=kl_estimator, kl_target=kl_target, **sampling
+        buffer_kwargs["kl"] = _kl_penalty(
+            reference, lm, policy_kwargs, kl_coef, kl_estimator=kl_estimator, kl_target=kl_target
         )
     if directory is not None:
         settings.setdefault("tensorboard_log", str(Path(directory) / "tensorboard"))
@@ -177,8 +173,6 @@ def build_agent(
     agent.policy_kwargs["model"] = (lm.config, lm.tokenizer)
     recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=directory)
     recorder.attach(agent, recording)
-    saved.pop("tensorboard_log", None)
-    plain = {k: v for k, v in saved.items() if is_plain(v)}
     agent.text_settings = {  # type: ignore[attr-defined]
         "agent": name,
         "n_envs": env.num_envs,
@@ -187,16 +181,29 @@ def build_agent(
         "kl_estimator": kl_estimator,
         "kl_target": kl_target,
         "final_learning_rate": final_learning_rate,
-        "keywords": plain,
-        "not_saved": sorted(saved.keys() - plain.keys()),
+        **_saved_keywords(saved),
     }
     return agent
 
 
-def _frozen(lm: CausalLM) -> CausalLM:
-    import copy
+def _saved_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can hold of an algorithm's keywords, and the names of the others."""
+    wanted = {k: v for k, v in keywords.items() if k != "tensorboard_log"}
+    kept = {k: v for k, v in wanted.items() if is_plain(v)}
+    return {"keywords": kept, "not_saved": sorted(wanted.keys() - kept.keys())}
 
-    return copy.deepcopy(lm).requires_grad_(False).eval()
+
+def _kl_penalty(
+    reference: CausalLM | str | Path | None,
+    lm: CausalLM,
+    policy_kwargs: dict[str, Any],
+    kl_coef: float,
+    **keywords: Any,
+) -> KLPenalty:
+    """The KL term under the policy's own sampling."""
+    names = ("temperature", "top_k", "top_p")
+    sampling = {name: policy_kwargs[name] for name in names if name in policy_kwargs}
+    return KLPenalty(lm if reference is None else reference, kl_coef, **keywords, **sampling)
 
 
 def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:

@@ -242,9 +242,12 @@ def evaluate_texts(
                 for a, b in pairs
             ]
         )
+    rows = [dict(e.info.get("columns", {})) for e in episodes]
+    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    columns.pop("prompt_index", None)
     scores: dict[str, Interval] = {}
     for judge in judges:
-        output = call_reward(judge, prompts, texts, {})
+        output = call_reward(judge, prompts, texts, columns)
         scores[reward_name(judge)] = Interval.of(np.asarray(output.scores, dtype=np.float64))
     reasons = [e.finish_reason for e in episodes]
     return EvaluationReport(

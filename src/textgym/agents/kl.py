@@ -44,7 +44,7 @@ class KLPenalty:
     """KL to a frozen reference model, computed once per rollout over whole sequences.
 
     :param reference: a checkpoint directory (opened at first use) or a `CausalLM` (copied).
-    :param kl_coef: β, reward per nat. With 0 the KL is measured and logged, and costs nothing.
+    :param kl_coef: β, reward per nat. With 0 there is no reference pass at all, and no KL figure.
     :param kl_estimator: `"k1"`, `"k2"` or `"k3"`.
     :param kl_target: nats per episode to steer towards; None keeps β fixed.
     :param kl_horizon: episodes over which the controller corrects an error of 100% or so.

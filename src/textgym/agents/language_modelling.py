@@ -1,5 +1,6 @@
 """From files to a language model: pretraining on a corpus, fine-tuning on pairs."""
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,7 +99,7 @@ def pretrain(
     """
     if tokenizer not in TOKENIZERS:
         raise InputError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}")
-    settings = {"verb": "pretrain", **{k: plain(v) for k, v in locals().items() if k != "report"}}
+    settings = {"verb": "pretrain", **_recorded(locals())}
     rules = default_rules(min_characters=min_characters, max_characters=max_characters)
     texts = Cleaner(rules).clean(read_texts(corpus, column=column))
     training, held = split_heldout(texts, heldout, seed)
@@ -107,10 +108,9 @@ def pretrain(
     with open_run(out, settings, resume=resume) as directory:
         held_texts = list(held)  # one pass over the corpus, which also counts for the report
         report(str(texts.report))
-        if resume:
-            lm = CausalLM.from_pretrained(directory / "checkpoints" / "last")
-        elif policy is not None:
-            lm = CausalLM.from_pretrained(policy)
+        start = directory / "checkpoints" / "last" if resume else policy
+        if start is not None:
+            lm = CausalLM.from_pretrained(start)
         else:
             lm = CausalLM.new(
                 _make_tokenizer(tokenizer, training, vocab_size),
@@ -127,30 +127,11 @@ def pretrain(
             held_documents,
             directory,
             device=device,
-            steps=steps,
-            seconds=seconds,
-            batch_size=batch_size,
-            accumulate=accumulate,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            muon_learning_rate=muon_learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            patience=patience,
-            evaluate_every=evaluate_every,
-            autocast=autocast,
-            seed=seed,
-            resume=resume,
             progress_bar=progress_bar,
+            **{**_loop_settings(settings), "steps": steps},
         )
         if result.heldout:
-            tokens = sum(len(d.tokens) - 1 for d in held_documents)
-            characters = max(1, sum(len(text) for text in held_texts))
-            bits = math.log(result.perplexity) * tokens / characters / math.log(2)
-            report(
-                f"held-out perplexity {result.perplexity:.1f} per token, "
-                f"{bits:.2f} bits per character ({len(held_texts)} texts)"
-            )
+            report(_heldout_line(result, held_documents, held_texts))
     return result
 
 
@@ -191,7 +172,7 @@ def sft(
     :raises InputError: for bad data, naming file and line, or a pair that exceeds the context.
     :raises StorageError: if `out` cannot be written or is in use.
     """
-    settings = {"verb": "sft", **{k: plain(v) for k, v in locals().items() if k != "report"}}
+    settings = {"verb": "sft", **_recorded(locals())}
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
     if not pairs:
         raise InputError(f"{data}: expected at least one prompt-completion pair, found none")
@@ -213,24 +194,36 @@ def sft(
             list(pair_documents(kept, lm.tokenizer, context=context)),
             directory,
             device=device,
-            steps=steps,
-            seconds=seconds,
-            batch_size=batch_size,
-            accumulate=accumulate,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            muon_learning_rate=muon_learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            patience=patience,
-            evaluate_every=evaluate_every,
-            seed=seed,
-            resume=resume,
             progress_bar=progress_bar,
+            **{**_loop_settings(settings), "steps": steps},
         )
         if result.heldout:
             report(f"held-out perplexity {result.perplexity:.1f} per completion token")
     return result
+
+
+def _heldout_line(
+    result: TrainingReport, documents: Sequence[Document], texts: Sequence[str]
+) -> str:
+    """Perplexity per token, and bits per character, which other tokenizers' models share."""
+    tokens = sum(len(document.tokens) - 1 for document in documents)
+    characters = max(1, sum(len(text) for text in texts))
+    bits = math.log(result.perplexity) * tokens / characters / math.log(2)
+    return (
+        f"held-out perplexity {result.perplexity:.1f} per token, "
+        f"{bits:.2f} bits per character ({len(texts)} texts)"
+    )
+
+
+def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a verb as its `config.yaml` holds them."""
+    return {k: plain(v) for k, v in arguments.items() if k not in ("report", "progress_bar")}
+
+
+def _loop_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of a verb's settings that are keywords of `train_language_model`."""
+    known = inspect.signature(train_language_model).parameters
+    return {key: value for key, value in settings.items() if key in known and key != "heldout"}
 
 
 def pick_device(device: str) -> torch.device:

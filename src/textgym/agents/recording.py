@@ -109,9 +109,7 @@ class Recorder:
         """Keep one finished episode until its rollout is over."""
         self.episodes.append(info)
 
-    def rollout_done(
-        self, buffer: "EpisodeRolloutBuffer", environment_rewards: np.ndarray, dones: np.ndarray
-    ) -> None:
+    def rollout_done(self, buffer: "EpisodeRolloutBuffer", dones: np.ndarray) -> None:
         """Write the figures of a rollout; the buffer calls this after the KL term was added."""
         assert self.agent is not None
         now = time.perf_counter()
@@ -121,7 +119,7 @@ class Recorder:
         logger.record("policy/entropy", -float(buffer.log_probs.mean()))
         for key, value in episode_figures(self.episodes).items():
             logger.record(key, value)
-        if buffer.kl is not None:
+        if buffer.is_penalised:
             self._record_kl(buffer, dones)
         elif self.episodes:
             logger.record("reward/total", _mean(self.episodes, "episode", "r"))

@@ -171,15 +171,20 @@ class EpisodeRolloutBuffer(RolloutBuffer):
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
         """SB3's generalised advantages, after the KL term has joined the rewards."""
-        environment_rewards = self.rewards.copy()
-        if self.kl is not None:
+        if self.is_penalised:
+            assert self.kl is not None
             self._add_kl(self.kl)
             self.episode_kl = self.episode_totals(self.kl_raw, self._carried_kl, dones)
         super().compute_returns_and_advantage(last_values, dones)
         if self.recorder is not None:
-            self.recorder.rollout_done(self, environment_rewards, dones)
-        if self.kl is not None and len(self.episode_kl):
+            self.recorder.rollout_done(self, dones)
+        if self.is_penalised and self.kl is not None and len(self.episode_kl):
             self.kl.update(float(self.episode_kl.mean()), len(self.episode_kl))
+
+    @property
+    def is_penalised(self) -> bool:
+        """Whether a KL term counts; with a coefficient of 0 the reference is never asked."""
+        return self.kl is not None and self.kl.coefficient > 0
 
     def episode_totals(
         self, per_step: np.ndarray, carried: np.ndarray, dones: np.ndarray
@@ -261,6 +266,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         ).to(self.device)
 
     def _samples(self, part: np.ndarray) -> RolloutBufferSamples:
+        longest_first = np.argsort([-len(self.segments[i].tokens) for i in part], kind="stable")
+        part = part[longest_first]  # the attention then pads little
         index = self._flat_index(part)
         packed = self._pack(part)
         self.tokens_forwarded += len(packed.tokens)

@@ -6,6 +6,7 @@ Segments are right-padded for the attention kernel, so plain causal attention ne
 token never looks to its right.
 """
 
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -25,20 +26,37 @@ class Attention(Protocol):
 class SegmentAttention:
     """Causal attention inside each of `B` segments laid end to end.
 
+    Segments that come longest first are padded in groups of nearly one length.
+
     :param lengths: `[B]` int64 on any device; they sum to the number of tokens.
     """
 
     def __init__(self, lengths: Tensor) -> None:
-        self.count = len(lengths)
+        self.groups = [_SegmentGroup(lengths[part]) for part in _similar(lengths.tolist())]
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if len(self.groups) == 1:
+            return self.groups[0].attend(query, key, value)
+        sizes = [group.size for group in self.groups]
+        parts = zip(*(torch.split(flat, sizes) for flat in (query, key, value)), strict=True)
+        attended = [group.attend(*part) for group, part in zip(self.groups, parts, strict=True)]
+        return torch.cat(attended)
+
+
+class _SegmentGroup:
+    """Segments that are padded to the longest of them."""
+
+    def __init__(self, lengths: Tensor) -> None:
+        self.count, self.size = len(lengths), int(lengths.sum())
         self.longest = int(lengths.max()) if self.count else 0
-        self.is_ragged = self.count > 0 and int(lengths.min()) != self.longest
+        self.is_ragged = self.size != self.count * self.longest
         if self.is_ragged:
             rows, positions = positions_of(lengths)
             self.index = rows * self.longest + positions
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         padded = [self._pad(part) for part in (query, key, value)]
-        out = _causal(*_share_heads(*padded))
+        out = scaled_dot_product_attention(*_share_heads(*padded), is_causal=True)
         flat = out.transpose(1, 2).reshape(self.count * self.longest, *query.shape[1:])
         return flat.index_select(0, self.index) if self.is_ragged else flat
 
@@ -48,6 +66,20 @@ class SegmentAttention:
             size = (self.count * self.longest, *flat.shape[1:])
             flat = flat.new_zeros(size).index_copy(0, self.index, flat)
         return flat.view(self.count, self.longest, *flat.shape[1:]).transpose(1, 2)
+
+
+def _similar(lengths: list[int]) -> list[slice]:
+    """Runs of segments none of which is shorter than 3/4 of its run's longest.
+
+    One run for all, unless they come longest first: a disorder would fall into tiny runs.
+    """
+    if lengths != sorted(lengths, reverse=True):
+        return [slice(0, len(lengths))]
+    starts = [0]
+    for i, length in enumerate(lengths):
+        if length < 0.75 * lengths[starts[-1]]:
+            starts.append(i)
+    return [slice(start, end) for start, end in pairwise([*starts, len(lengths)])]
 
 
 class KVCache:

@@ -98,7 +98,7 @@ class LogProbAndEntropy(torch.autograd.Function):
         log_probs = logits.log_softmax(-1)
         chosen = log_probs.gather(-1, actions[:, None])[:, 0]
         probabilities = log_probs.exp()
-        log_probs = log_probs.masked_fill_(probabilities == 0, 0.0)  # 0 · log 0 = 0
+        log_probs = log_probs.clamp_min_(-1e4)  # exp(-1e4) is 0 as well, and 0 · log 0 becomes 0
         entropy = -torch.linalg.vecdot(probabilities, log_probs)
         ctx.save_for_backward(probabilities, log_probs, actions, entropy)
         return chosen, entropy
