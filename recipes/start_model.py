@@ -4,8 +4,9 @@
     python recipes/start_model.py --corpus build/start --out build/start_model
 
 Stage 1 reads WordNet's definitions and examples with the reviews mixed in; stage 2 reads the
-reviews and further critics' snippets alone and keeps the weights that do best on the validation reviews. The test reviews are
-read once, at the end. `curve.jsonl` in the output directory is the whole course.
+reviews and further critics' snippets alone, and keeps the weights that do best on the validation
+reviews. The test reviews are read once, at the end. `curve.jsonl` in the output directory is the
+whole course.
 """
 
 import argparse

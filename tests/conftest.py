@@ -1,5 +1,7 @@
 """What all tests share: one thread, and no deadlines on a machine that may be busy."""
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -16,3 +18,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heard_interrupts():
+    """A shell starts background jobs deaf to Ctrl-C, and they pass that on: hear it anyway."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)

@@ -221,15 +221,17 @@ def _reward_model(
 ) -> tuple[BradleyTerryRewardModel, FitReport]:
     """A Bradley-Terry model of what people preferred, on a copy of the start model's trunk."""
     rated = movie_reviews.load_movie_reviews("reward_model")
+    others = [r for s in ("validation", "test") for r in movie_reviews.load_movie_reviews(s)]  # type: ignore[arg-type]
     console.print(f"[bold]3. Reward model[/bold] from people's ratings of {len(rated):,} reviews")
     model = BradleyTerryRewardModel(copy.deepcopy(start), seed=seed, name="crowd")
     with fitting_bar(progress_bar, "fitting") as show:
         fit = fit_bradley_terry(
             model,
             rated,
-            movie_reviews.load_movie_reviews("validation"),
+            others,
             seed=seed,
             seconds=settings.reward_seconds,
+            evaluations=0,  # nothing is chosen on the held-out ratings: they only report
             standardise_on=movie_reviews.review_texts("judge"),
             progress=show,
         )

@@ -124,7 +124,7 @@ def token_log_probs(
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         packed, actions = _pack([episodes[i] for i in part], lm.device)
-        hidden = lm.model.packed(packed.tokens, packed.lengths)[packed.acted_index]
+        hidden = lm.model.packed(packed.tokens, packed.lengths, packed.acted_index)
         logits = sampling.filter(lm.lm_head(hidden).float(), never, keep=actions)
         chosen = logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0].double().cpu().numpy()
         sizes = [len(episodes[i].acted) for i in part]

@@ -86,7 +86,8 @@ def over_optimisation(runs: Mapping[str, Sequence[Mapping[str, float]]], *, judg
     right.set_ylim(0, 1.02)
     axes.set_title("Every judge can be fooled: watch the texts, not the score alone")
     lines = [*axes.get_lines(), *right.get_lines()]
-    axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False, fontsize=8)
+    labels = [str(line.get_label()) for line in lines]
+    axes.legend(lines, labels, frameon=False, fontsize=8, loc="center left")
     return figure
 
 
