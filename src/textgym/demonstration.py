@@ -61,7 +61,7 @@ class Settings:
     rl_seconds: float = 150.0
     collapse_timesteps: int = 17_600
     collapse_seconds: float = 40.0
-    kl_coef: float = 0.3
+    kl_coef: float = 0.2
     small_kl_coef: float = 0.03
     temperature: float = 0.8
     prompts: int = 500
@@ -221,7 +221,7 @@ def _reward_model(
 ) -> tuple[BradleyTerryRewardModel, FitReport]:
     """A Bradley-Terry model of what people preferred, on a copy of the start model's trunk."""
     rated = movie_reviews.load_movie_reviews("reward_model")
-    others = [r for s in ("validation", "test") for r in movie_reviews.load_movie_reviews(s)]  # type: ignore[arg-type]
+    others = [r for s in ("validation", "test") for r in movie_reviews.load_movie_reviews(s)]
     console.print(f"[bold]3. Reward model[/bold] from people's ratings of {len(rated):,} reviews")
     model = BradleyTerryRewardModel(copy.deepcopy(start), seed=seed, name="crowd")
     with fitting_bar(progress_bar, "fitting") as show:
@@ -251,7 +251,7 @@ def training_reward(reward_model: Reward) -> WeightedSum:
     return WeightedSum(
         {
             "crowd": (Squash(reward_model, 2.0), 1.0),
-            "shortness": (ShortnessPenalty(words=16, divisor=7), 1.0),
+            "shortness": (ShortnessPenalty(words=11, divisor=7), 1.0),
             "critic": (critic(), 0.0),
         },
         name="crowd with a floor",

@@ -38,6 +38,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o755)
         write_manifest(temporary)
         for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                os.chmod(file, 0o644)  # the safetensors library writes for the owner alone
             _fsync(file)
         _fsync(temporary)
         _replace(temporary, path)

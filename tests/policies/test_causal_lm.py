@@ -324,3 +324,9 @@ def test_hidden_states_are_what_the_head_reads_and_zero_at_the_padding():
     torch.testing.assert_close(lm.lm_head(hidden), lm(tokens, lengths))
     alone = lm.hidden_states(tokens[1:, :1])
     torch.testing.assert_close(hidden[1:, :1], alone)
+
+
+def test_a_checkpoint_can_be_read_by_everybody(tmp_path):
+    tiny_lm().save_pretrained(tmp_path / "lm")
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "lm").iterdir()}
+    assert set(modes.values()) == {"0o644"}, modes
