@@ -15,7 +15,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import textgym
 from textgym.agents import EpisodeRolloutBuffer, KLPenalty
-from textgym.policies import CausalLM, ScaledAdam, TextActorCriticPolicy
+from textgym.optimization import ScaledAdam
+from textgym.policies import CausalLM, TextActorCriticPolicy
 
 PROMPT = "Spell: "
 

@@ -11,7 +11,16 @@ import textgym
 
 ROOT = Path(textgym.__file__).parent
 ROOMS = ("envs", "policies", "reward_models", "agents")
-LEAVES = {"errors", "registry", "rewards", "tokenizer", "optimization", "storage", "interrupts"}
+LEAVES = {
+    "errors",
+    "registry",
+    "rewards",
+    "tokenizer",
+    "optimization",
+    "storage",
+    "interrupts",
+    "lazy_names",
+}
 # Whom a room may import, besides itself and the leaves.
 ALLOWED = {
     "envs": set(),

@@ -4,9 +4,9 @@ Importing this registers the built-in environment ids with Gymnasium. The names 
 when they are first used, so that `import textgym` is fast and imports no torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from textgym.lazy_names import lazy_names
 from textgym.making import register_builtin_tasks as _register_builtin_tasks
 
 if TYPE_CHECKING:
@@ -58,14 +58,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
 
 
 _register_builtin_tasks()

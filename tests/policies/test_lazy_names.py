@@ -6,7 +6,6 @@ import sys
 import pytest
 
 import textgym.policies
-from textgym import optimization
 from textgym.policies import actor_critic, causal_lm, sampling
 
 
@@ -15,7 +14,6 @@ def test_names_are_loaded_when_they_are_used():
     assert textgym.policies.CausalLMConfig is causal_lm.CausalLMConfig
     assert textgym.policies.TextActorCriticPolicy is actor_critic.TextActorCriticPolicy
     assert textgym.policies.Sampling is sampling.Sampling
-    assert textgym.policies.ScaledAdam is optimization.ScaledAdam
     assert set(textgym.policies.__all__) <= set(dir(textgym.policies))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         textgym.policies.nothing  # noqa: B018

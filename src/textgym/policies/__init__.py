@@ -3,31 +3,23 @@
 The names below are loaded when they are first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from textgym.optimization import ScaledAdam
     from textgym.policies.actor_critic import TextActorCriticPolicy
     from textgym.policies.causal_lm import CausalLM, CausalLMConfig
     from textgym.policies.sampling import Sampling
 
-__all__ = ["CausalLM", "CausalLMConfig", "Sampling", "ScaledAdam", "TextActorCriticPolicy"]
+__all__ = ["CausalLM", "CausalLMConfig", "Sampling", "TextActorCriticPolicy"]
 
 _MODULES = {
-    "CausalLM": "textgym.policies.causal_lm",
-    "CausalLMConfig": "textgym.policies.causal_lm",
-    "Sampling": "textgym.policies.sampling",
-    "ScaledAdam": "textgym.optimization",
-    "TextActorCriticPolicy": "textgym.policies.actor_critic",
+    "CausalLM": "causal_lm",
+    "CausalLMConfig": "causal_lm",
+    "Sampling": "sampling",
+    "TextActorCriticPolicy": "actor_critic",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
