@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=110.0)
     parser.add_argument("--review-minutes", type=float, default=20.0, help="stage 2")
+    parser.add_argument("--review-rate", type=float, default=0.01, help="Muon's, in stage 2")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--stage-2-from", type=Path, help="a checkpoint; leaves out stage 1")
@@ -91,7 +92,13 @@ def main() -> int:
     tokenizer = lm.tokenizer
     stages = [
         ("mixture", arguments.minutes - arguments.review_minutes, 0.02, 3e-3, 0.05),
-        ("reviews", arguments.review_minutes, 0.01, 1e-3, 0.15),
+        (
+            "reviews",
+            arguments.review_minutes,
+            arguments.review_rate,
+            arguments.review_rate / 10,
+            0.15,
+        ),
     ]
     snippets = read_lines(arguments.corpus / "snippets.txt")
     review_documents = list(text_documents(reviews, tokenizer, context=CONTEXT))
@@ -102,13 +109,15 @@ def main() -> int:
         repeats=3,
         seed=arguments.seed,
     )
+    held = list(text_documents(validation, tokenizer, context=CONTEXT))
+    bits_per_nat = sum(len(d.tokens) - 1 for d in held) / math.log(2) / sum(map(len, validation))
     curve = open(arguments.out / "curve.jsonl", "a", encoding="utf-8")
     for name, minutes, muon_learning_rate, learning_rate, dropout in stages:
         if name == "mixture" and arguments.stage_2_from is not None:
             continue
 
         def record(figures: dict[str, float], stage: str = name) -> None:
-            bits = bits_per_character(lm, validation)
+            bits = figures["heldout_loss"] * bits_per_nat
             row = {"stage": stage, **figures, "validation_bits_per_character": round(bits, 4)}
             curve.write(json.dumps(row) + "\n")
             curve.flush()
@@ -117,14 +126,14 @@ def main() -> int:
         train_language_model(
             lm,
             mixture if name == "mixture" else film_documents,
-            heldout=list(text_documents(validation, tokenizer, context=CONTEXT)),
+            heldout=held,
             seconds=minutes * 60,
             batch_size=arguments.batch_size,
             muon_learning_rate=muon_learning_rate,
             learning_rate=learning_rate,
             weight_decay=0.01,
             dropout=dropout,
-            evaluate_every=500 if name == "mixture" else 100,
+            evaluate_every=(32_000 if name == "mixture" else 6_400) // arguments.batch_size,
             autocast=True,
             seed=arguments.seed,
             progress_bar=False,

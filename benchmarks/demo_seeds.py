@@ -1,0 +1,106 @@
+"""The demo with several seeds against its bars, as a page of Markdown.
+
+    python benchmarks/demo_seeds.py --seeds 0 1 2 --out benchmarks/results/demo.md
+
+runs the demo once per seed (some four minutes each on two cores); `--reports` summarises runs that
+are done already. Settings were chosen on the validation prompts; this reads the test prompts.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import where
+
+from textgym.demonstration import run_demo
+
+
+def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Each bar with the figure and whether it holds."""
+    before, after = report["before"], report["after"]
+    (low, low_half), (high, high_half) = before["judges"]["critic"], after["judges"]["critic"]
+    ratio = {name: after[name] / before[name] for name in ("perplexity", "distinct_2")}
+    length = after["length"][0] / before["length"][0]
+    accuracy = report["reward_model"]["pair_accuracy"]
+    return [
+        ("judge rises by ≥ 0.4 SD", f"{high - low:+.3f}", high - low >= 0.4),
+        (
+            "95% intervals apart",
+            f"{low:.3f} ± {low_half:.3f} → {high:.3f} ± {high_half:.3f}",
+            low + low_half < high - high_half,
+        ),
+        (
+            "perplexity under the start 0.8 to 1.5×",
+            f"{ratio['perplexity']:.2f}",
+            0.8 <= ratio["perplexity"] <= 1.5,
+        ),
+        ("distinct-2 ≥ 0.8×", f"{ratio['distinct_2']:.3f}", ratio["distinct_2"] >= 0.8),
+        ("length 0.75 to 1.25×", f"{length:.2f}", 0.75 <= length <= 1.25),
+        (
+            "commonest bigram ≤ 0.35 per text",
+            f"{before['bigram_share']:.3f} → {after['bigram_share']:.3f}",
+            after["bigram_share"] <= 0.35,
+        ),
+        (
+            "made-up words not up",
+            f"{before['made_up']:.3f} → {after['made_up']:.3f}",
+            after["made_up"] <= before["made_up"],
+        ),
+        ("reward model's pair accuracy ≥ .58", f"{accuracy:.3f}", accuracy >= 0.58),
+    ]
+
+
+def page(reports: list[dict[str, Any]], threads: int) -> str:
+    """The table, one column per seed."""
+    columns = [bars(report) for report in reports]
+    head = ["bar", *(f"seed {report['seed']}" for report in reports)]
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
+    for row in zip(*columns, strict=True):
+        cells = [f"{value} {'✓' if holds else '**missed**'}" for _, value, holds in row]
+        lines.append(f"| {' | '.join([row[0][0], *cells])} |")
+    for label, pick in (
+        ("second judge", lambda r, when: f"{r[when]['judges']['other_raters'][0]:.3f}"),
+        ("KL, nats per text", lambda r, when: f"{r[when]['kl'][0]:.2f}"),
+        ("ended by the stop token", lambda r, when: f"{r[when]['finish'].get('stop', 0):.2f}"),
+    ):
+        cells = [f"{pick(r, 'before')} → {pick(r, 'after')}" for r in reports]
+        lines.append(f"| {' | '.join([label, *cells])} |")
+    lines.append(f"| {' | '.join(['seconds', *(str(r['seconds']) for r in reports)])} |")
+    count = reports[0]["before"]["episodes"]
+    return (
+        f"# The demo, {len(reports)} seeds, {count} held-out prompts\n\n"
+        + "\n".join(lines)
+        + "\n\n"
+        + "\n".join(where(threads))
+        + "\n"
+    )
+
+
+def main() -> int:
+    """Run or read, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--reports", type=Path, nargs="*", help="report.json files")
+    parser.add_argument("--from-scratch", action="store_true")
+    parser.add_argument("--runs", type=Path, default=Path("runs/demo_seeds"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/demo.md"))
+    arguments = parser.parse_args()
+    if arguments.reports:
+        reports = [json.loads(path.read_text("utf-8")) for path in arguments.reports]
+    else:
+        reports = [
+            run_demo(out=arguments.runs / str(seed), seed=seed, from_scratch=arguments.from_scratch)
+            for seed in arguments.seeds
+        ]
+    text = page(reports, torch.get_num_threads())
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
