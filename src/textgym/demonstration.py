@@ -55,13 +55,13 @@ class Settings:
     """
 
     pretrain_seconds: float = 75.0
-    sft_steps: int = 60
+    sft_steps: int = 40
     reward_seconds: float = 45.0
-    timesteps: int = 70_400
+    timesteps: int = 56_320
     rl_seconds: float = 150.0
-    collapse_timesteps: int = 17_600
+    collapse_timesteps: int = 15_360
     collapse_seconds: float = 40.0
-    kl_coef: float = 0.2
+    kl_coef: float = 0.22
     small_kl_coef: float = 0.03
     temperature: float = 0.8
     prompts: int = 500
