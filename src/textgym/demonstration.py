@@ -298,7 +298,7 @@ def _train(
         final_learning_rate=None if is_lesson else 3e-5,
         n_steps=n_steps,
         batch_size=n_envs * n_steps // 2,
-        value_warmup_rollouts=3,
+        value_warmup_rollouts=1 if is_lesson else 3,
         directory=directory,
         sample_prompts=_prompts("validation", 8),
         seed=seed,
