@@ -150,8 +150,11 @@ class Tokenizer:
         self, rows: Sequence[Sequence[int]], *, skip_special_tokens: bool = True
     ) -> list[str]:
         """The texts of many rows of token ids."""
-        rows = [list(map(int, row)) for row in rows]
-        return list(self.backend.decode_batch(rows, skip_special_tokens=skip_special_tokens))
+        # One by one: for the few texts that end in a step the library's thread pool costs more.
+        return [
+            str(self.backend.decode(list(map(int, row)), skip_special_tokens=skip_special_tokens))
+            for row in rows
+        ]
 
     def token_to_id(self, token: str) -> int | None:
         """The id of a token, or None if the vocabulary has no such token."""
