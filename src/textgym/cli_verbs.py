@@ -123,23 +123,23 @@ def _as_path(flag: Flag) -> Flag:
 
 def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
     """What `make_agent` passes on: to `build_agent`, to the policy and to the algorithm."""
-    from textgym.agents.building import POLICY_KEYWORDS, Algorithm, build_agent
+    from textgym.agents.algorithms import Algorithm, load_class
+    from textgym.agents.building import build_agent
     from textgym.agents.kl import KLPenalty
-    from textgym.policies.actor_critic import TextActorCriticPolicy
 
     algorithm = registry.agents.resolve(agent)
     if not isinstance(algorithm, Algorithm):
         raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
-    cls = algorithm.load()
-    ours = flags_of(
-        build_agent,
-        documented_by=[KLPenalty],
-        hidden=("name", "algorithm", "env", "lm", "directory", "sample_prompts"),
-    )
+    cls, policy = load_class(algorithm.target), load_class(algorithm.policy)
+    hidden = ["name", "algorithm", "env", "lm", "directory", "sample_prompts"]
+    hidden += [] if algorithm.has_critic else ["value_warmup_rollouts"]
+    if algorithm.kl == "refused":
+        hidden += ["reference", "kl_coef", "kl_estimator", "kl_target"]
+    ours = flags_of(build_agent, documented_by=[KLPenalty], hidden=hidden)
     policys = [
         flag
-        for flag in flags_of(TextActorCriticPolicy.__init__, documented_by=[TextActorCriticPolicy])
-        if flag.name in POLICY_KEYWORDS
+        for flag in flags_of(policy.__init__, documented_by=[policy])
+        if flag.name in algorithm.policy_keywords
     ]
     own = flags_of(cls.__init__, documented_by=[cls], hidden=_NOT_OF_THE_ALGORITHM)
     defaults = _defaults(algorithm)
@@ -151,7 +151,7 @@ def _defaults(algorithm: Any) -> dict[str, Any]:
     """An algorithm's defaults; those that depend on the task are described."""
     small, large = algorithm.defaults(32, 16), algorithm.defaults(64, 32)
     fixed = {k: v if large[k] == v else "fits the task's budget" for k, v in small.items()}
-    return {**fixed, "value_lr_scale": 10.0}
+    return {**fixed, "value_lr_scale": 10.0} if algorithm.has_critic else fixed
 
 
 def _chosen_agent(arguments: Sequence[str]) -> str:

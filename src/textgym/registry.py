@@ -155,5 +155,6 @@ for _name, _target, _description in (
 for _name, _target, _description in (
     ("ppo", "PPO", "proximal policy optimisation: the steady default"),
     ("a2c", "A2C", "advantage actor-critic: one update a rollout, simple and fast"),
+    ("trpo", "TRPO", "steps of a fixed KL divergence: steady, no learning rate to tune, slow"),
 ):
-    agents.register(_name, f"textgym.agents.building:{_target}", description=_description)
+    agents.register(_name, f"textgym.agents.algorithms:{_target}", description=_description)

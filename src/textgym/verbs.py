@@ -53,7 +53,8 @@ def make_agent(
         keyword of the algorithm itself.
     :raises UnknownNameError: for a name or keyword that does not exist, with the nearest known.
     """
-    from textgym.agents.building import Algorithm, build_agent
+    from textgym.agents.algorithms import Algorithm
+    from textgym.agents.building import build_agent
     from textgym.policies.causal_lm import CausalLM
 
     algorithm = registry.agents.resolve(agent)

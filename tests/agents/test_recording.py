@@ -11,7 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 
 import textgym
-from textgym.agents.building import PPO, build_agent
+from textgym.agents.algorithms import PPO
+from textgym.agents.building import build_agent
 from textgym.agents.recording import JSONLines, episode_figures
 from textgym.errors import StorageError
 from textgym.rewards import RewardOutput

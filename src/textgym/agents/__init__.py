@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from textgym.agents.building import Algorithm
+    from textgym.agents.algorithms import Algorithm
     from textgym.agents.callbacks import StopAfterSeconds
     from textgym.agents.evaluation import EvaluationReport
     from textgym.agents.kl import KLPenalty
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Algorithm": "building",
+    "Algorithm": "algorithms",
     "EpisodeRolloutBuffer": "rollout_buffer",
     "EvaluationReport": "evaluation",
     "KLPenalty": "kl",

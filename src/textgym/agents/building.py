@@ -4,11 +4,8 @@ Nothing here subclasses an algorithm. `build_agent` takes objects; `textgym.make
 names and calls it.
 """
 
-import importlib
 import inspect
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,85 +13,20 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from textgym.agents.algorithms import (
+    SAMPLING_KEYWORDS,
+    Algorithm,
+    load_class,
+    minibatch_size,
+)
 from textgym.agents.kl import KLPenalty
 from textgym.agents.recording import Recorder, RecordingVecEnv
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
 from textgym.agents.run_directory import is_plain
 from textgym.errors import InputError, unknown_name
 from textgym.optimization import ScaledAdam
-from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.causal_lm import CausalLM
 
-POLICY_KEYWORDS = ("temperature", "top_k", "top_p", "value_trunk", "value_lr_scale")
 KL_KEYWORDS = ("kl_coef", "kl_estimator", "kl_target")
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """An algorithm that `make_agent` knows by name.
-
-    :param target: "module:class" of the unmodified class.
-    :param description: when to choose it, in a line.
-    :param defaults: its keywords, from the task's budget in tokens and the number of environments.
-    """
-
-    target: str
-    description: str
-    defaults: Callable[[int, int], dict[str, Any]]
-
-    def load(self) -> type[BaseAlgorithm]:
-        """The class itself."""
-        module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-
-
-def _ppo(budget: int, n_envs: int) -> dict[str, Any]:
-    n_steps = max(2 * budget, 2)
-    return {
-        "learning_rate": 3e-4,
-        "n_steps": n_steps,
-        "batch_size": _batch_size(n_steps * n_envs),
-        "n_epochs": 4,
-        "gamma": 1.0,
-        "gae_lambda": 0.95,
-        "clip_range": 0.2,
-        "ent_coef": 0.0,
-        "vf_coef": 0.5,
-        "max_grad_norm": 0.5,
-    }
-
-
-def _batch_size(total: int) -> int:
-    """A divisor of a rollout's tokens, as near as can be to four minibatches of at most 512."""
-    wanted = max(4.0, total / 512)
-    counts = [n for n in range(1, total // 2 + 1) if total % n == 0]
-    return total // min(counts, key=lambda n: abs(math.log(n / wanted)))
-
-
-def _a2c(budget: int, n_envs: int) -> dict[str, Any]:
-    return {
-        "learning_rate": 5e-4,
-        "n_steps": max(budget, 2),
-        "gamma": 1.0,
-        "gae_lambda": 0.95,
-        "ent_coef": 0.0,
-        "vf_coef": 0.5,
-        "max_grad_norm": 0.5,
-        "normalize_advantage": True,
-        "use_rms_prop": False,
-    }
-
-
-PPO = Algorithm(
-    "stable_baselines3:PPO",
-    "the safe default: several clipped passes over each rollout",
-    _ppo,
-)
-A2C = Algorithm(
-    "stable_baselines3:A2C",
-    "one plain gradient step per rollout: simpler and quicker, wants more tokens",
-    _a2c,
-)
 
 
 def build_agent(
@@ -130,43 +62,56 @@ def build_agent(
     :raises UnknownNameError: for a keyword that neither knows.
     """
     task = env.get_attr("task")[0]
-    given = {k: keywords.pop(k) for k in POLICY_KEYWORDS if k in keywords}
-    cls = algorithm.load()
+    given = {k: keywords.pop(k) for k in algorithm.policy_keywords if k in keywords}
+    cls = load_class(algorithm.target)
     settings = algorithm.defaults(task.max_new_tokens, env.num_envs)
-    _check_keywords(name, cls, keywords)
+    _check_keywords(name, algorithm, cls, keywords)
     settings |= keywords
-    if "batch_size" in settings and "batch_size" not in keywords:
-        settings["batch_size"] = _batch_size(int(settings["n_steps"]) * env.num_envs)
+    if {"batch_size", "n_steps"} <= settings.keys() and "batch_size" not in keywords:
+        settings["batch_size"] = minibatch_size(int(settings["n_steps"]) * env.num_envs)
     saved = {**settings, **given}  # what a checkpoint needs to build the agent again
     if final_learning_rate is not None:
         first = settings["learning_rate"]
         if not isinstance(first, int | float):
             raise InputError("final_learning_rate needs a learning_rate that is a number")
         settings["learning_rate"] = LinearSchedule(first, final_learning_rate, 1.0)
-    per_rollout = _optimizer_steps(settings, env.num_envs)
-    policy_kwargs = {
-        "model": lm,
-        "value_lr_scale": 10.0,
-        "trunk_start_step": value_warmup_rollouts * per_rollout,
-        "optimizer_class": ScaledAdam,
-        **given,
-        **(settings.pop("policy_kwargs", None) or {}),
-    }
-    buffer_kwargs: dict[str, Any] = {"pad_token_id": lm.tokenizer.pad_token_id}
+    policy_kwargs: dict[str, Any] = {"model": lm, **given}
+    if algorithm.has_critic:
+        per_rollout = _optimizer_steps(settings, env.num_envs)
+        policy_kwargs = {
+            "value_lr_scale": 10.0,
+            "trunk_start_step": value_warmup_rollouts * per_rollout,
+            "optimizer_class": ScaledAdam,
+            **policy_kwargs,
+        }
+    policy_kwargs |= settings.pop("policy_kwargs", None) or {}
+    kl = None
     if kl_coef or kl_target is not None:
-        buffer_kwargs["kl"] = _kl_penalty(
+        if algorithm.kl == "refused":
+            raise InputError(
+                f"agent {name!r} has no KL term: leave kl_coef and kl_target out, or take one that "
+                "has it (ppo, grpo, ...)"
+            )
+        kl = _kl_penalty(
             reference, lm, policy_kwargs, kl_coef, kl_estimator=kl_estimator, kl_target=kl_target
         )
+    if algorithm.buffer is not None:
+        buffer_kwargs: dict[str, Any] = {"pad_token_id": lm.tokenizer.pad_token_id}
+        if algorithm.kl == "buffer" and kl is not None:
+            buffer_kwargs["kl"] = kl
+        buffer_kwargs |= settings.pop(f"{algorithm.buffer_keyword}_kwargs", None) or {}
+        settings[f"{algorithm.buffer_keyword}_class"] = load_class(algorithm.buffer)
+        settings[f"{algorithm.buffer_keyword}_kwargs"] = buffer_kwargs
+    elif algorithm.kl == "algorithm" and kl is not None:
+        settings["kl"] = kl
     if directory is not None:
         settings.setdefault("tensorboard_log", str(Path(directory) / "tensorboard"))
     recording = RecordingVecEnv(env)
-    agent = cls(
-        TextActorCriticPolicy,
+    agent: BaseAlgorithm = cls(
+        load_class(algorithm.policy),
         recording,
         seed=seed,
         policy_kwargs=policy_kwargs,
-        rollout_buffer_class=EpisodeRolloutBuffer,  # type: ignore[call-arg]
-        rollout_buffer_kwargs=buffer_kwargs,
         **settings,
     )
     # SB3 pickles these two into its zip: shapes instead of weights keep that small.
@@ -201,8 +146,7 @@ def _kl_penalty(
     **keywords: Any,
 ) -> KLPenalty:
     """The KL term under the policy's own sampling."""
-    names = ("temperature", "top_k", "top_p")
-    sampling = {name: policy_kwargs[name] for name in names if name in policy_kwargs}
+    sampling = {name: policy_kwargs[name] for name in SAMPLING_KEYWORDS if name in policy_kwargs}
     return KLPenalty(lm if reference is None else reference, kl_coef, **keywords, **sampling)
 
 
@@ -214,15 +158,21 @@ def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
     return int(settings.get("n_epochs", 1)) * minibatches
 
 
-def _check_keywords(name: str, cls: type[BaseAlgorithm], keywords: dict[str, Any]) -> None:
+def _check_keywords(
+    name: str, algorithm: Algorithm, cls: type[BaseAlgorithm], keywords: dict[str, Any]
+) -> None:
     known = set(inspect.signature(cls.__init__).parameters) - {"self", "policy", "env", "seed"}
-    reserved = {"rollout_buffer_class", "rollout_buffer_kwargs"} & keywords.keys()
+    known -= {"kl", "_init_setup_model"}
+    reserved = {"rollout_buffer_class", "rollout_buffer_kwargs", "replay_buffer_class"}
+    reserved &= keywords.keys()
     if reserved:
         raise InputError(
-            f"{sorted(reserved)[0]} is what make_agent fills in: for another buffer write the long "
+            f"{min(reserved)} is what make_agent fills in: for another buffer write the long "
             "form with the algorithm's own class"
         )
-    extra = {*POLICY_KEYWORDS, *KL_KEYWORDS, "final_learning_rate", "value_warmup_rollouts"}
+    extra = {*algorithm.policy_keywords, "final_learning_rate"}
+    extra |= {*KL_KEYWORDS} if algorithm.kl != "refused" else set()
+    extra |= {"value_warmup_rollouts"} if algorithm.has_critic else set()
     for keyword in keywords:
         if keyword not in known:
             raise unknown_name(f"keyword of agent {name!r}:", keyword, known | extra)

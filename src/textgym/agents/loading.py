@@ -48,7 +48,7 @@ def save_agent(agent: BaseAlgorithm, directory: str | Path, *, environment: dict
         "value": {
             name: tensor
             for name, tensor in policy.state_dict().items()
-            if name.startswith(("value_net.", "value_decoder."))
+            if not name.startswith("lm.")
         },
         "optimizer": policy.optimizer.state_dict(),
         "generator": None if generator is None else generator.get_state(),

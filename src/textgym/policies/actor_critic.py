@@ -144,8 +144,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         _check_rows(obs)
         decoder = self._decoder("rollout", self.lm.model)
         hidden = decoder(obs)
-        logits = self._logits(hidden)
-        log_probs = logits.log_softmax(-1)
+        log_probs = self._logits(hidden, obs, caller="rollout").log_softmax(-1)
         if self.generator is None or self.generator.device != obs.device:
             self.generator = torch.Generator(obs.device).manual_seed(self.seed)
         actions = log_probs.argmax(-1) if deterministic else draw(log_probs, self.generator)
@@ -168,7 +167,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         packed = self._pack(obs)
         actions = actions.long().flatten()
         hidden = self._hidden(self.lm.model, packed)
-        chosen, entropy = log_prob_and_entropy(self._logits(hidden, keep=actions), actions)
+        chosen, entropy = log_prob_and_entropy(self._logits(hidden, packed, actions), actions)
         if self.value_decoder is not None:
             hidden = self._hidden(self.value_decoder, packed)
         return self.value_net(hidden), chosen, entropy
@@ -177,7 +176,8 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         self, obs: Tensor | PackedSegments
     ) -> CategoricalDistribution:
         """The distribution over the next token at each row or acted position."""
-        logits = self._logits(self._hidden(self.lm.model, self._pack(obs)))
+        packed = self._pack(obs)
+        logits = self._logits(self._hidden(self.lm.model, packed), packed)
         # Finite, with a probability of zero all the same: the gradient of a KL divergence between
         # two distributions (TRPO's) would be NaN where both are at -inf.
         logits = logits.clamp_min(torch.finfo(logits.dtype).min)
@@ -209,7 +209,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         """
         _check_rows(observation)
         hidden = self._decoder("predict", self.lm.model)(observation)
-        log_probs = self._logits(hidden).log_softmax(-1)
+        log_probs = self._logits(hidden, observation, caller="predict").log_softmax(-1)
         if deterministic:
             return log_probs.argmax(-1)
         if self.predict_generator is None or self.predict_generator.device != log_probs.device:
@@ -252,7 +252,20 @@ class TextActorCriticPolicy(ActorCriticPolicy):
     def _hidden(self, module: Decoder, packed: PackedSegments) -> Tensor:
         return module.packed(packed.tokens, packed.lengths, packed.acted_index)
 
-    def _logits(self, hidden: Tensor, keep: Tensor | None = None) -> Tensor:
+    def _logits(
+        self,
+        hidden: Tensor,
+        obs: Tensor | PackedSegments,
+        keep: Tensor | None = None,
+        *,
+        caller: str | None = None,
+    ) -> Tensor:
+        """Logits `[A, v]` of the distribution that is sampled from.
+
+        :param hidden: `[A, d]`, the hidden states at the acted positions of `obs`.
+        :param keep: `[A]` int64, tokens once drawn, which stay in.
+        :param caller: "rollout" or "predict" where `obs` are rows that a cache follows.
+        """
         assert isinstance(self.action_space, spaces.Discrete)
         logits = self.lm.lm_head(hidden)[:, : self.action_space.n].float()
         # In place and unseen by autograd, which would copy twice to zero gradients that are zero.

@@ -56,7 +56,7 @@ class _SegmentGroup:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         padded = [self._pad(part) for part in (query, key, value)]
-        out = scaled_dot_product_attention(*_share_heads(*padded), is_causal=True)
+        out = _causal(*_share_heads(*padded))
         flat = out.transpose(1, 2).reshape(self.count * self.longest, *query.shape[1:])
         return flat.index_select(0, self.index) if self.is_ragged else flat
 
