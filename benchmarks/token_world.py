@@ -67,18 +67,22 @@ def length_of_text(prompts: Sequence[str], completions: Sequence[str]) -> list[f
     return [len(text) % 17 / 17 for text in completions]
 
 
-def make_env(completion: int = COMPLETION, *, shortest: int | None = None) -> VecEnv:
-    """32 environments; with `shortest`, lengths are uniform from it to `completion`."""
+def make_task(completion: int) -> Task:
+    """Prompts of 16 words, a budget of `completion`."""
     generator = np.random.default_rng(0)
     words = generator.integers(VOCABULARY - 3, size=(256, PROMPT))
-    task = Task(
+    return Task(
         id="bench/Words-v0",
         prompts=[" ".join(f"w{i}" for i in row) for row in words],
         reward=length_of_text,
         tokenizer=make_tokenizer(stop="<stop>"),
         max_new_tokens=completion,
     )
-    env: VecEnv = TextVecEnv(TextVectorEnv(task, ENVS))
+
+
+def make_env(completion: int = COMPLETION, *, shortest: int | None = None) -> VecEnv:
+    """32 environments; with `shortest`, lengths are uniform from it to `completion`."""
+    env: VecEnv = TextVecEnv(TextVectorEnv(make_task(completion), ENVS))
     if shortest is not None:
         env = RandomBudgets(env, shortest, completion)
     return VecMonitor(env)

@@ -30,7 +30,7 @@ from textgym.tokenizer import Tokenizer
 CONTEXT = 256
 VOCABULARY = 4096
 # Of each epoch: the share of WordNet, and how often the other prose and the reviews come.
-COURSE = [(1.0, 1, 1), (1.0, 1, 2), (1.0, 1, 2), (0.7, 1, 2), (0.5, 1, 2), (0.3, 1, 3), (0.1, 1, 3)]
+COURSE = [(1.0, 1, 1), (0.8, 1, 2), (0.6, 1, 2), (0.4, 1, 3), (0.2, 1, 3)]
 
 
 class Course:
@@ -89,6 +89,7 @@ def main() -> int:
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def main() -> int:
     tokenizer = Tokenizer.train_bpe(
         [*film, *film, *texts["prose"], *texts["wordnet"]], vocab_size=VOCABULARY
     )
-    lm = CausalLM.new(
+    lm = CausalLM.new(  # with --resume its weights are replaced
         tokenizer,
         seed=arguments.seed,
         hidden_size=192,
@@ -116,7 +117,7 @@ def main() -> int:
     validation = review_texts("validation")
     held = list(text_documents(validation, tokenizer, context=CONTEXT))
     bits_per_nat = sum(len(d.tokens) - 1 for d in held) / math.log(2) / sum(map(len, validation))
-    with open(arguments.out / "curve.jsonl", "w", encoding="utf-8") as curve:
+    with open(arguments.out / "curve.jsonl", "a", encoding="utf-8") as curve:
 
         def record(figures: dict[str, float]) -> None:
             bits = figures["heldout_loss"] * bits_per_nat
@@ -140,6 +141,7 @@ def main() -> int:
             seed=arguments.seed,
             progress_bar=False,
             checkpoints=arguments.out / "checkpoints",
+            resume=arguments.resume,
             record=record,
         )
     save_pretrained(lm, arguments.out / "model", dtype=torch.bfloat16)

@@ -123,7 +123,7 @@ def _as_path(flag: Flag) -> Flag:
 
 def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
     """What `make_agent` passes on: to `build_agent`, to the policy and to the algorithm."""
-    from textgym.agents.algorithms import Algorithm, load_class
+    from textgym.agents.algorithms import Algorithm, constructors, load_class
     from textgym.agents.building import build_agent
     from textgym.agents.kl import KLPenalty
 
@@ -136,12 +136,19 @@ def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
     if algorithm.kl == "refused":
         hidden += ["reference", "kl_coef", "kl_estimator", "kl_target"]
     ours = flags_of(build_agent, documented_by=[KLPenalty], hidden=hidden)
+    policy_bases = constructors(policy)
     policys = [
         flag
-        for flag in flags_of(policy.__init__, documented_by=[policy])
+        for base in reversed(policy_bases)
+        for flag in flags_of(base.__init__, documented_by=policy_bases)  # type: ignore[misc]
         if flag.name in algorithm.policy_keywords
     ]
-    own = flags_of(cls.__init__, documented_by=[cls], hidden=_NOT_OF_THE_ALGORITHM)
+    bases = constructors(cls)
+    own = [
+        flag
+        for base in reversed(bases)
+        for flag in flags_of(base.__init__, documented_by=bases, hidden=_NOT_OF_THE_ALGORITHM)
+    ]
     defaults = _defaults(algorithm)
     flags = {flag.name: flag for flag in (*own, *policys, *ours) if flag.name not in taken}
     return [with_default(f, defaults.get(f.name, f.default)) for f in flags.values()]

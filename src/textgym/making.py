@@ -38,9 +38,11 @@ __all__ = [
 ]
 
 BUILTIN_TASKS = {
-    "textgym/MovieReview-v0": "movie_review",
-    "textgym/Length-v0": "length",
-    "textgym/Keyword-v0": "keyword",
+    "textgym/MovieReview-v0": "small_tasks:movie_review",
+    "textgym/Length-v0": "small_tasks:length",
+    "textgym/Keyword-v0": "small_tasks:keyword",
+    "textgym/OneToken-v0": "oracle_tasks:one_token",
+    "textgym/FewTokens-v0": "oracle_tasks:few_tokens",
 }
 
 
@@ -96,7 +98,7 @@ def register_reward(name: str, target: Any, *, description: str = "") -> None:
 def register_builtin_tasks() -> None:
     """Register the ids that come with textgym. Reads no data: that happens when one is made."""
     for task_id, function in BUILTIN_TASKS.items():
-        target = f"textgym.envs.small_tasks:{function}"
+        target = f"textgym.envs.{function}"
         registry.tasks.register(task_id, target, replace=True)
         _give_to_gymnasium(task_id, None)
 
@@ -170,10 +172,17 @@ def make_vector_env(
     )
 
 
-def make_vec(id: str, n_envs: int = 1, seed: int | None = None, **overrides: Any) -> "VecMonitor":
+def make_vec(
+    id: str,
+    n_envs: int = 1,
+    seed: int | None = None,
+    num_generations: int = 1,
+    **overrides: Any,
+) -> "VecMonitor":
     """A Stable-Baselines3 `VecEnv` of a task, monitored; also good as `eval_env`.
 
     :param seed: row i draws its prompts with `seed + i`.
+    :param num_generations: episodes of each prompt that is drawn (see `TextVectorEnv`).
     :param overrides: fields of the task, `max_episode_steps` or `render_mode`.
     """
     from stable_baselines3.common.vec_env import VecMonitor
@@ -187,7 +196,11 @@ def make_vec(id: str, n_envs: int = 1, seed: int | None = None, **overrides: Any
     task = get_task(id, **_checked_overrides(task_fields))
     limit = overrides.get("max_episode_steps", gymnasium.spec(name).max_episode_steps)
     vector_env = TextVectorEnv(
-        task, n_envs, max_episode_steps=limit, render_mode=overrides.get("render_mode")
+        task,
+        n_envs,
+        max_episode_steps=limit,
+        num_generations=num_generations,
+        render_mode=overrides.get("render_mode"),
     )
     env = TextVecEnv(vector_env)
     if seed is not None:

@@ -156,5 +156,14 @@ for _name, _target, _description in (
     ("ppo", "PPO", "proximal policy optimisation: the steady default"),
     ("a2c", "A2C", "advantage actor-critic: one update a rollout, simple and fast"),
     ("trpo", "TRPO", "steps of a fixed KL divergence: steady, no learning rate to tune, slow"),
+    ("maskable_ppo", "MASKABLE_PPO", "sb3-contrib's PPO for action masks; ppo obeys them too"),
+    ("dqn", "DQN", "Q-values from a replay of old texts: for rewards that are dear to ask for"),
+    ("qrdqn", "QRDQN", "DQN with quantiles of the return: for rewards with rare extremes"),
+    ("grpo", "GRPO", "no critic: several completions of a prompt compared, as in reasoning work"),
+    ("rloo", "RLOO", "no critic, unbiased: each completion against its prompt's others, one pass"),
+    ("reinforce", "REINFORCE", "the plainest policy gradient: to learn from and compare with"),
+    ("nlpo", "NLPO", "PPO within the likely tokens of an older copy: for large vocabularies"),
+    ("best_of_n", "BEST_OF_N", "imitates the best of n completions: hard to break, no KL term"),
+    ("dpo", "DPO", "pairs instead of rewards: of a preference file, or drawn and judged online"),
 ):
     agents.register(_name, f"textgym.agents.algorithms:{_target}", description=_description)

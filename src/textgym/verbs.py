@@ -68,7 +68,8 @@ def make_agent(
         lm = CausalLM.from_pretrained(lm)
     if lm is not None:
         overrides["tokenizer"] = lm.tokenizer
-    vec_env = make_vec(env, n_envs, seed=seed, **overrides)
+    generations = algorithm.num_generations(n_envs, keywords)
+    vec_env = make_vec(env, n_envs, seed=seed, num_generations=generations, **overrides)
     task = vec_env.get_attr("task")[0]
     if lm is None:
         width = vec_env.observation_space.shape[0]  # type: ignore[index]
@@ -211,7 +212,7 @@ def evaluate(
     :param vocabulary: known words in lower case, to count made-up ones.
     :raises InputError: if a name, a directory or a prompt is wrong.
     """
-    from textgym.agents.evaluation import InOrder, evaluate_texts, play
+    from textgym.agents.evaluation import InOrder, evaluate_texts, masks_of, play
     from textgym.envs.prompts import PromptSource
     from textgym.policies.causal_lm import CausalLM
     from textgym.policies.sampling import Sampling
@@ -246,6 +247,7 @@ def evaluate(
         sampling=sampling,
         judges=judges,
         reference=reference,
+        masks=masks_of(vec_env),
         vocabulary=vocabulary,
     )
 

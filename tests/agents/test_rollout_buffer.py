@@ -133,8 +133,10 @@ def test_memory_is_in_the_tokens_and_not_in_the_rows(width):
     per_step = 8 + 8 + 7 * 4  # action, length; rewards, returns, starts, values, log-probs, ...
     tokens = 8 * (4 + 2 + 4)
     the_last_row = 8 * 2 * width
-    two_bookkeeping_numbers = 2 * 2 * 8
-    assert array_bytes(buffer) == 4 * 2 * per_step + tokens + the_last_row + two_bookkeeping_numbers
+    three_bookkeeping_numbers = 3 * 2 * 8
+    assert (
+        array_bytes(buffer) == 4 * 2 * per_step + tokens + the_last_row + three_bookkeeping_numbers
+    )
     assert not hasattr(buffer, "observations")
 
 

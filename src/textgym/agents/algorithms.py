@@ -5,8 +5,9 @@ registers its own in the same way.
 """
 
 import importlib
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,25 @@ class Algorithm:
     kl: str = "buffer"
     has_groups: bool = False
 
+    def num_generations(self, n_envs: int, keywords: Mapping[str, Any]) -> int:
+        """Episodes of a prompt that the vector environment has to deal."""
+        if not self.has_groups:
+            return 1
+        default = self.defaults(1, n_envs).get("num_generations", 1)
+        return keywords.get("num_generations", default)  # type: ignore[no-any-return]
+
+
+def constructors(cls: type) -> list[type]:
+    """`cls`, and those of its bases whose constructors take the keywords that it passes on."""
+    chain = []
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            chain.append(base)
+            kinds = [p.kind for p in inspect.signature(base.__init__).parameters.values()]  # type: ignore[misc]
+            if inspect.Parameter.VAR_KEYWORD not in kinds:
+                break
+    return chain
+
 
 def load_class(target: str) -> Any:
     """The class that "module:class" names."""
@@ -54,6 +74,11 @@ def divisor_near(total: int, wanted: float) -> int:
     """The divisor of `total` whose count of parts is nearest to `wanted`, at least two elements."""
     counts = [n for n in range(1, total // 2 + 1) if total % n == 0]
     return total // min(counts, key=lambda n: abs(math.log(n / wanted)))
+
+
+def group_size(n_envs: int, at_most: int) -> int:
+    """The largest number of generations up to `at_most` that divides the environments."""
+    return max(k for k in range(1, min(at_most, n_envs) + 1) if n_envs % k == 0)
 
 
 def minibatch_size(total: int) -> int:
@@ -119,4 +144,146 @@ TRPO = Algorithm(
     "sb3_contrib:TRPO",
     "steps of a fixed KL divergence: steady without tuning a learning rate, several passes each",
     _trpo,
+)
+MASKABLE_PPO = Algorithm(
+    "sb3_contrib:MaskablePPO",
+    "ppo as sb3-contrib has it for action masks; here ppo obeys a task's constraint just as well",
+    _ppo,
+    policy="textgym.policies.maskable:MaskableTextPolicy",
+    buffer="textgym.agents.maskable_rollout_buffer:MaskableEpisodeRolloutBuffer",
+)
+
+
+def _dqn(budget: int, n_envs: int) -> dict[str, Any]:
+    rollout = max(budget, 1) * n_envs
+    batch_size = min(512, max(32, rollout // 4))
+    return {
+        "learning_rate": 3e-4,
+        "buffer_size": 16 * rollout,
+        "learning_starts": 0,  # SB3 would play uniform tokens until then
+        "batch_size": batch_size,
+        "train_freq": max(budget, 1),
+        "gradient_steps": max(1, 4 * rollout // batch_size),
+        "target_update_interval": 4 * rollout,
+        "gamma": 1.0,
+        "exploration_initial_eps": 0.0,  # the language model explores, see TextQPolicy
+        "exploration_final_eps": 0.0,
+        "max_grad_norm": 10.0,
+    }
+
+
+DQN = Algorithm(
+    "stable_baselines3:DQN",
+    "learns from old texts too: rewards that are dear to ask for; a KL of its own built in",
+    _dqn,
+    policy="textgym.policies.q_policy:TextQPolicy",
+    policy_keywords=(*SAMPLING_KEYWORDS, "value_lr_scale", "q_temperature"),
+    buffer="textgym.agents.replay_buffer:EpisodeReplayBuffer",
+    buffer_keyword="replay_buffer",
+    kl="refused",
+)
+QRDQN = Algorithm(
+    "sb3_contrib:QRDQN",
+    "DQN that learns quantiles of the return: for rewards with rare extremes",
+    _dqn,
+    policy="textgym.policies.quantile_network:TextQuantilePolicy",
+    policy_keywords=(*SAMPLING_KEYWORDS, "value_lr_scale", "q_temperature", "n_quantiles"),
+    buffer="textgym.agents.replay_buffer:EpisodeReplayBuffer",
+    buffer_keyword="replay_buffer",
+    kl="refused",
+)
+
+
+def _grpo(budget: int, n_envs: int) -> dict[str, Any]:
+    return {
+        "learning_rate": 3e-4,
+        "num_generations": group_size(n_envs, 8),
+        "n_groups": max(1, 2 * n_envs // group_size(n_envs, 8)),
+        "batch_size": 512,
+        "n_epochs": 4,
+        "clip_range": 0.2,
+        "max_grad_norm": 0.5,
+    }
+
+
+def _rloo(budget: int, n_envs: int) -> dict[str, Any]:
+    return {
+        "learning_rate": 5e-4,
+        "num_generations": group_size(n_envs, 4),
+        "n_epochs": 1,
+        "max_grad_norm": 0.5,
+    }
+
+
+def _reinforce(budget: int, n_envs: int) -> dict[str, Any]:
+    return {"learning_rate": 5e-4, "n_epochs": 1, "max_grad_norm": 0.5}
+
+
+def _best_of_n(budget: int, n_envs: int) -> dict[str, Any]:
+    return {
+        "learning_rate": 1e-4,
+        "num_generations": group_size(n_envs, 4),
+        "n_groups": max(1, 2 * n_envs // group_size(n_envs, 4)),
+        "batch_size": 512,
+        "n_epochs": 2,
+        "max_grad_norm": 0.5,
+    }
+
+
+def _dpo(budget: int, n_envs: int) -> dict[str, Any]:
+    return {
+        "learning_rate": 1e-4,
+        "num_generations": group_size(n_envs, 2),
+        "batch_size": 1024,
+        "n_epochs": 1,
+        "kl_coef": 0.1,
+        "max_grad_norm": 0.5,
+    }
+
+
+def _nlpo(budget: int, n_envs: int) -> dict[str, Any]:
+    return {**_ppo(budget, n_envs), "mask_update_interval": 5}
+
+
+def _without_critic(target: str, description: str, defaults: Defaults, **fields: Any) -> Algorithm:
+    keywords = {"has_critic": False, "buffer": None, "has_groups": True, **fields}
+    return Algorithm(target, description, defaults, policy_keywords=SAMPLING_KEYWORDS, **keywords)
+
+
+GRPO = _without_critic(
+    "textgym.agents.grpo:GRPO",
+    "no critic: completions of one prompt are compared; several clipped passes over each group",
+    _grpo,
+    kl="algorithm",
+)
+RLOO = _without_critic(
+    "textgym.agents.rloo:RLOO",
+    "no critic, unbiased: each completion against the mean of its prompt's others, one pass",
+    _rloo,
+    kl="algorithm",
+)
+REINFORCE = _without_critic(
+    "textgym.agents.reinforce:REINFORCE",
+    "the plainest policy gradient with a mean as baseline: to learn from, and to compare with",
+    _reinforce,
+    kl="algorithm",
+)
+BEST_OF_N = _without_critic(
+    "textgym.agents.best_of_n:BestOfN",
+    "imitates the best of n completions: hard to break, slow to improve, no KL term",
+    _best_of_n,
+    kl="refused",
+)
+DPO = _without_critic(
+    "textgym.agents.dpo:DPO",
+    "pairs instead of rewards: from a preference file, or drawn and judged by the reward model",
+    _dpo,
+    kl="algorithm",
+)
+NLPO = Algorithm(
+    "textgym.agents.nlpo:NLPO",
+    "PPO within the tokens that an older copy of the policy thinks likely: large vocabularies",
+    _nlpo,
+    policy="textgym.policies.top_p_mask:TopPMaskPolicy",
+    policy_keywords=("temperature", *CRITIC_KEYWORDS, "mask_top_p"),
 )

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from textgym.agents.algorithms import (
     SAMPLING_KEYWORDS,
     Algorithm,
+    constructors,
     load_class,
     minibatch_size,
 )
@@ -25,6 +26,7 @@ from textgym.agents.run_directory import is_plain
 from textgym.errors import InputError, unknown_name
 from textgym.optimization import ScaledAdam
 from textgym.policies.causal_lm import CausalLM
+from textgym.policies.token_masks import TokenMasks
 
 KL_KEYWORDS = ("kl_coef", "kl_estimator", "kl_target")
 
@@ -36,7 +38,7 @@ def build_agent(
     lm: CausalLM,
     *,
     reference: CausalLM | str | Path | None = None,
-    kl_coef: float = 0.0,
+    kl_coef: float | None = None,
     kl_estimator: str = "k1",
     kl_target: float | None = None,
     final_learning_rate: float | None = None,
@@ -51,7 +53,7 @@ def build_agent(
     :param name: the word for the algorithm, kept for checkpoints.
     :param env: as `textgym.make_vec` makes it.
     :param reference: the model that the KL term is to (default: `lm` as it is now).
-    :param kl_coef: β; 0 means no reference pass at all.
+    :param kl_coef: β; 0, the default of most, means no reference pass at all.
     :param final_learning_rate: if given, the rate falls linearly to it over `learn`.
     :param value_warmup_rollouts: rollouts after which the trunk begins to learn (a value head that
         knows nothing gives advantages that mean nothing).
@@ -62,12 +64,18 @@ def build_agent(
     :raises UnknownNameError: for a keyword that neither knows.
     """
     task = env.get_attr("task")[0]
+    if algorithm.has_groups:
+        keywords.setdefault("num_generations", algorithm.num_generations(env.num_envs, keywords))
     given = {k: keywords.pop(k) for k in algorithm.policy_keywords if k in keywords}
     cls = load_class(algorithm.target)
     settings = algorithm.defaults(task.max_new_tokens, env.num_envs)
     _check_keywords(name, algorithm, cls, keywords)
     settings |= keywords
-    if {"batch_size", "n_steps"} <= settings.keys() and "batch_size" not in keywords:
+    default_kl_coef = settings.pop("kl_coef", 0.0)
+    kl_coef = default_kl_coef if kl_coef is None else kl_coef
+    is_off_policy = algorithm.buffer_keyword == "replay_buffer"
+    follows = "batch_size" not in keywords and not is_off_policy
+    if follows and {"batch_size", "n_steps"} <= settings.keys():
         settings["batch_size"] = minibatch_size(int(settings["n_steps"]) * env.num_envs)
     saved = {**settings, **given}  # what a checkpoint needs to build the agent again
     if final_learning_rate is not None:
@@ -76,6 +84,9 @@ def build_agent(
             raise InputError("final_learning_rate needs a learning_rate that is a number")
         settings["learning_rate"] = LinearSchedule(first, final_learning_rate, 1.0)
     policy_kwargs: dict[str, Any] = {"model": lm, **given}
+    masks = TokenMasks.of_space(env.observation_space)
+    if masks is not None:  # a policy that knows none would break the constraint: let it say so
+        policy_kwargs["masks"] = masks
     if algorithm.has_critic:
         per_rollout = _optimizer_steps(settings, env.num_envs)
         policy_kwargs = {
@@ -93,12 +104,20 @@ def build_agent(
                 "has it (ppo, grpo, ...)"
             )
         kl = _kl_penalty(
-            reference, lm, policy_kwargs, kl_coef, kl_estimator=kl_estimator, kl_target=kl_target
+            reference,
+            lm,
+            policy_kwargs,
+            kl_coef,
+            kl_estimator=kl_estimator,
+            kl_target=kl_target,
+            masks=masks,
         )
     if algorithm.buffer is not None:
         buffer_kwargs: dict[str, Any] = {"pad_token_id": lm.tokenizer.pad_token_id}
         if algorithm.kl == "buffer" and kl is not None:
             buffer_kwargs["kl"] = kl
+        if is_off_policy:  # both are the buffer's, and SB3 would only warn of n_steps
+            buffer_kwargs |= {"n_steps": settings.pop("n_steps", None), "gamma": settings["gamma"]}
         buffer_kwargs |= settings.pop(f"{algorithm.buffer_keyword}_kwargs", None) or {}
         settings[f"{algorithm.buffer_keyword}_class"] = load_class(algorithm.buffer)
         settings[f"{algorithm.buffer_keyword}_kwargs"] = buffer_kwargs
@@ -152,6 +171,8 @@ def _kl_penalty(
 
 def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
     """Optimizer steps of one rollout."""
+    if "gradient_steps" in settings:
+        return max(1, int(settings["gradient_steps"]))
     total = int(settings["n_steps"]) * n_envs
     batch_size = settings.get("batch_size", total)
     minibatches: int = max(1, round(total / batch_size))
@@ -161,8 +182,8 @@ def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
 def _check_keywords(
     name: str, algorithm: Algorithm, cls: type[BaseAlgorithm], keywords: dict[str, Any]
 ) -> None:
-    known = set(inspect.signature(cls.__init__).parameters) - {"self", "policy", "env", "seed"}
-    known -= {"kl", "_init_setup_model"}
+    known = {p for base in constructors(cls) for p in inspect.signature(base.__init__).parameters}
+    known -= {"self", "policy", "env", "seed", "kl", "keywords", "_init_setup_model"}
     reserved = {"rollout_buffer_class", "rollout_buffer_kwargs", "replay_buffer_class"}
     reserved &= keywords.keys()
     if reserved:

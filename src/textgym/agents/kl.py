@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from textgym.errors import InputError
@@ -24,6 +25,7 @@ from textgym.policies.causal_lm import CausalLM
 from textgym.policies.generation import never_sampled
 from textgym.policies.packing import PackedSegments
 from textgym.policies.sampling import Sampling
+from textgym.policies.token_masks import TokenMasks
 
 ESTIMATORS = ("k1", "k2", "k3")
 
@@ -50,6 +52,7 @@ class KLPenalty:
     :param kl_horizon: episodes over which the controller corrects an error of 100% or so.
     :param temperature, top_k, top_p: as the policy's, since its log-probabilities are of the
         distribution that it samples from.
+    :param masks: legal tokens, as the policy's; None: as the environment says (`fit_to`).
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class KLPenalty:
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        masks: TokenMasks | None = None,
     ) -> None:
         if not (kl_coef >= 0 and kl_coef < float("inf")):
             raise InputError(f"kl_coef must be a number from 0 up, got {kl_coef}")
@@ -80,6 +84,16 @@ class KLPenalty:
         self.coefficient, self.estimator = float(kl_coef), kl_estimator
         self.target, self.horizon = kl_target, kl_horizon
         self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        self.masks = masks
+
+    def fit_to(self, observation_space: spaces.Space[Any]) -> None:
+        """Take over an environment's constraint, unless masks were given.
+
+        A reference that wasted probability on illegal tokens would make each state cost what it
+        wasted there, though the policy cannot change that.
+        """
+        if self.masks is None:
+            self.masks = TokenMasks.of_space(observation_space)
 
     def reference(self, device: torch.device) -> CausalLM:
         """The frozen model, on a device."""
@@ -90,18 +104,23 @@ class KLPenalty:
             self.model = self.model.to(device)
         return self.model.eval()
 
-    @torch.no_grad()
     def per_token(self, packed: PackedSegments, actions: Tensor, log_probs: Tensor) -> Tensor:
         """Raw KL `[A]` in nats of each acted token.
 
         :param actions: `[A]` int64, the tokens chosen; `log_probs` `[A]` under the policy.
         """
+        return kl_estimate(log_probs, self.log_probs(packed, actions), self.estimator)
+
+    @torch.no_grad()
+    def log_probs(self, packed: PackedSegments, actions: Tensor) -> Tensor:
+        """Log-probabilities `[A]` of the acted tokens under the reference, in one pass."""
         model = self.reference(packed.tokens.device)
         hidden = model.model.packed(packed.tokens, packed.lengths, packed.acted_index)
         logits = model.lm_head(hidden).float()
+        if self.masks is not None:
+            logits = self.masks.apply(logits, packed)
         logits = self.sampling.filter(logits, never_sampled(model), keep=actions)
-        reference = logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0]
-        return kl_estimate(log_probs, reference, self.estimator)
+        return logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0]
 
     def update(self, kl_per_episode: float, episodes: int) -> None:
         """Steer β: β ← β (1 + clip(KL / target - 1, ±0.2) · min(episodes / horizon, 1))."""

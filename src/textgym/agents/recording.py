@@ -2,7 +2,8 @@
 
 It rides on Stable-Baselines3's own logger, so that `learn(tb_log_name=...)`, `tensorboard_log` and
 `verbose` work as always, and subclasses nothing: a `VecEnv` wrapper sees the finished episodes, and
-the buffer calls `Recorder.rollout_done` once a rollout, just before SB3 writes its figures.
+whoever holds the rollout calls `Recorder.rollout_done` once it is whole, just before SB3 writes its
+figures.
 Every tag is explained in docs/metrics.md.
 """
 
@@ -10,22 +11,22 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from textgym.agents.run_directory import append_line
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.generation import encode_prompts, generate_tokens
+from textgym.policies.q_policy import SoftQPolicy
 from textgym.reward_models.metrics import distinct_n, duplicate_share, repetition
-
-if TYPE_CHECKING:
-    from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
 
 _NOT_TENSORBOARD_ONLY = ("stdout", "log", "json", "csv")
 
@@ -54,6 +55,35 @@ class JSONLines(KVWriter):
         """Nothing is left open between two lines."""
 
 
+@dataclass(frozen=True)
+class KLFigures:
+    """The KL term of a rollout; docs/metrics.md explains each.
+
+    :param per_episode, weighted: None where no episode ended.
+    """
+
+    coefficient: float
+    per_token: float
+    per_episode: float | None
+    weighted: float | None
+
+
+@dataclass(frozen=True)
+class RolloutFigures:
+    """What a rollout tells a `Recorder`.
+
+    :param tokens: completion tokens.
+    :param mean_log_prob: of the tokens, under the policy that drew them; None if they were given.
+    :param kl: None without a KL term.
+    :param kl_is_in_reward: whether `kl.weighted` was subtracted from the rewards.
+    """
+
+    tokens: int
+    mean_log_prob: float | None
+    kl: KLFigures | None = None
+    kl_is_in_reward: bool = True
+
+
 class Recorder:
     """Collects finished episodes and writes their figures into `agent.logger`.
 
@@ -79,16 +109,16 @@ class Recorder:
         self.episodes: list[dict[str, Any]] = []
         self.rollouts = 0
         self._writer: JSONLines | None = None
-        self._carried = np.zeros(0)
+        self._tokens = 0
         self._rollout_began = self._rollout_ended = 0.0
 
     def attach(self, agent: BaseAlgorithm, env: "RecordingVecEnv") -> None:
         """Record what `agent` does on `env`."""
         self.agent = agent
         env.recorder = self
-        buffer = getattr(agent, "rollout_buffer", None)
-        if buffer is not None:
-            buffer.recorder = self
+        buffer = getattr(agent, "rollout_buffer", None) or getattr(agent, "replay_buffer", None)
+        holder: Any = agent if buffer is None else buffer
+        holder.recorder = self
 
     def step_begins(self) -> None:
         """Called before every step: the first one of a rollout starts its clock."""
@@ -97,9 +127,10 @@ class Recorder:
         assert self.agent is not None
         self._open_files()
         if self._rollout_ended:
-            buffer: Any = getattr(self.agent, "rollout_buffer", None)
             seconds = time.perf_counter() - self._rollout_ended
-            tokens = buffer.buffer_size * buffer.n_envs * getattr(self.agent, "n_epochs", 1)
+            tokens = self._tokens * getattr(self.agent, "n_epochs", 1)
+            if isinstance(self.agent, OffPolicyAlgorithm):
+                tokens = self.agent.gradient_steps * self.agent.batch_size
             self.agent.logger.record("time/update_tokens_per_second", tokens / seconds)
         if self.rollouts % self.sample_every == 0:
             self.write_samples()
@@ -109,38 +140,33 @@ class Recorder:
         """Keep one finished episode until its rollout is over."""
         self.episodes.append(info)
 
-    def rollout_done(self, buffer: "EpisodeRolloutBuffer", dones: np.ndarray) -> None:
-        """Write the figures of a rollout; the buffer calls this after the KL term was added."""
+    def rollout_done(self, rollout: RolloutFigures) -> None:
+        """Write the figures of a whole rollout."""
         assert self.agent is not None
         now = time.perf_counter()
         logger = self.agent.logger
-        tokens = buffer.buffer_size * buffer.n_envs
-        logger.record("time/rollout_tokens_per_second", tokens / (now - self._rollout_began))
-        logger.record("policy/entropy", -float(buffer.log_probs.mean()))
+        self._tokens = rollout.tokens
+        logger.record("time/rollout_tokens_per_second", self._tokens / (now - self._rollout_began))
+        if rollout.mean_log_prob is not None:
+            logger.record("policy/entropy", -rollout.mean_log_prob)
         for key, value in episode_figures(self.episodes).items():
             logger.record(key, value)
-        if buffer.is_penalised:
-            self._record_kl(buffer, dones)
-        elif self.episodes:
-            logger.record("reward/total", _mean(self.episodes, "episode", "r"))
+        if rollout.kl is not None:
+            for name, figure in vars(rollout.kl).items():
+                if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
+                    logger.record(f"kl/{name}", figure)
+        if self.episodes:
+            total = _mean(self.episodes, "episode", "r")
+            weighted = None if rollout.kl is None else rollout.kl.weighted
+            if rollout.kl is None or not rollout.kl_is_in_reward:
+                logger.record("reward/total", total)
+            elif weighted is not None:
+                logger.record("reward/total", total - weighted)
         self.episodes = []
         self.rollouts += 1
+        if isinstance(self.agent, OffPolicyAlgorithm):
+            self.agent.dump_logs()  # SB3 itself would count single episodes
         self._rollout_began, self._rollout_ended = 0.0, time.perf_counter()
-
-    def _record_kl(self, buffer: "EpisodeRolloutBuffer", dones: np.ndarray) -> None:
-        assert self.agent is not None and buffer.kl is not None
-        if len(self._carried) != buffer.n_envs:
-            self._carried = np.zeros(buffer.n_envs)
-        logger = self.agent.logger
-        per_step = buffer.kl.coefficient * buffer.kl_raw
-        weighted = buffer.episode_totals(per_step, self._carried, dones)
-        logger.record("kl/coefficient", buffer.kl.coefficient)
-        logger.record("kl/per_token", float(buffer.kl_raw.mean()))
-        if len(weighted) and self.episodes:
-            logger.record("kl/per_episode", float(buffer.episode_kl.mean()))
-            logger.record("kl/weighted", float(weighted.mean()))
-            environment = _mean(self.episodes, "episode", "r")
-            logger.record("reward/total", environment - float(weighted.mean()))
 
     def write_samples(self) -> None:
         """Continue the fixed prompts with the policy as it is, into TensorBoard and the record."""
@@ -148,15 +174,19 @@ class Recorder:
         if agent is None or not self.prompts:
             return
         policy = agent.policy
-        if not isinstance(policy, TextActorCriticPolicy):
+        if not isinstance(policy, TextActorCriticPolicy | SoftQPolicy):
             return
         rows = encode_prompts(policy.lm, self.prompts, max_new_tokens=1)
         room = policy.lm.config.max_position_embeddings - max(map(len, rows))
+        masks = policy.masks
+        if masks is not None and not masks.knows(rows):  # prompts of somebody's own
+            masks = None
         tokens = generate_tokens(
             policy.lm,
             rows,
             max_new_tokens=min(self.max_new_tokens, room),
             sampling=policy.sampling,
+            masks=masks,
             generator=torch.Generator(policy.lm.device).manual_seed(0),
         )
         texts = policy.lm.tokenizer.decode_batch(tokens)

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
+from textgym.agents.recording import KLFigures, RolloutFigures
 from textgym.errors import InputError
 from textgym.policies.packing import PackedSegments
 
@@ -79,9 +80,11 @@ class EpisodeRolloutBuffer(RolloutBuffer):
                 "rollout_buffer_kwargs={'pad_token_id': ...}"
             )
         self.pad_token_id, self.kl = int(pad), kl
+        if kl is not None:
+            kl.fit_to(observation_space)
         self.recorder: Recorder | None = None
         self.episode_kl = np.zeros(0)
-        self._carried_kl = np.zeros(n_envs)
+        self._carried_kl, self._carried_weighted_kl = np.zeros(n_envs), np.zeros(n_envs)
         # SB3 has just seeded torch's global generator; one draw from it, and never again.
         self.rng = np.random.default_rng(int(torch.randint(2**62, ())))
         super().__init__(
@@ -177,9 +180,23 @@ class EpisodeRolloutBuffer(RolloutBuffer):
             self.episode_kl = self.episode_totals(self.kl_raw, self._carried_kl, dones)
         super().compute_returns_and_advantage(last_values, dones)
         if self.recorder is not None:
-            self.recorder.rollout_done(self, dones)
+            mean_log_prob = float(self.log_probs.mean())
+            figures = self._kl_figures(dones)
+            self.recorder.rollout_done(RolloutFigures(self.log_probs.size, mean_log_prob, figures))
         if self.is_penalised and self.kl is not None and len(self.episode_kl):
             self.kl.update(float(self.episode_kl.mean()), len(self.episode_kl))
+
+    def _kl_figures(self, dones: np.ndarray) -> KLFigures | None:
+        if self.kl is None or not self.is_penalised:
+            return None
+        beta = self.kl.coefficient  # that of each token's own rollout counts in an episode's sum
+        weighted = self.episode_totals(beta * self.kl_raw, self._carried_weighted_kl, dones)
+        return KLFigures(
+            coefficient=beta,
+            per_token=float(self.kl_raw.mean()),
+            per_episode=float(self.episode_kl.mean()) if len(self.episode_kl) else None,
+            weighted=float(weighted.mean()) if len(weighted) else None,
+        )
 
     @property
     def is_penalised(self) -> bool:

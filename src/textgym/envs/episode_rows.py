@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textgym.envs.dense_rewards import token_rewards
+from textgym.envs.grouped_prompts import GroupedPrompts
+from textgym.envs.legal_tokens import compile_constraint
 from textgym.envs.prompts import Prompt, fresh_columns
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
@@ -46,15 +48,28 @@ class EpisodeRows:
     """n episodes of one task.
 
     :param max_episode_steps: an outer limit in tokens; meeting it truncates.
+    :param num_generations: episodes of each prompt that is drawn: it goes to the next so many rows
+        that start. They make a group, whose number is `info["group"]`; with 1 there is no such key.
     :raises InputError: see `PromptSource` and `StopRule`.
     """
 
-    def __init__(self, task: Task, n: int, max_episode_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        n: int,
+        max_episode_steps: int | None = None,
+        num_generations: int = 1,
+    ) -> None:
         self.task = task
         self.source = task.prompt_source()
         self.width = task.width(self.source)
         self.max_episode_steps = max_episode_steps
+        self.groups = GroupedPrompts(self.source, num_generations)
+        self._group_of = np.zeros(n, dtype=np.int64)
         self._stop = StopRule(task)
+        self.automaton = compile_constraint(task, self.source, self._stop)
+        self._states = np.zeros(n, dtype=np.int64)
+        self._states_at = np.zeros(n, dtype=np.int64)  # tokens of the row that a state knows of
         self._rows = np.arange(n)
         self.tokens = np.full((n, self.width), task.tokenizer.pad_token_id, dtype=np.int64)
         self.lengths = np.zeros(n, dtype=np.int64)
@@ -75,13 +90,19 @@ class EpisodeRows:
         :param generators: one for each of `rows`; each draws its row's prompt.
         :return: the info of each: prompt, prompt_length and the prompt's columns.
         """
-        drawn = [self.source.draw(generator) for generator in generators]
+        dealt = [self.groups.deal(generator) for generator in generators]
+        drawn = [prompt for prompt, _ in dealt]
+        if self.automaton is not None and self.automaton.constraint.after is not None:
+            for prompt in drawn:
+                self.automaton.check_prompt(prompt.ids)
+        self._group_of[list(rows)] = [group for _, group in dealt]
         pad = self.task.tokenizer.pad_token_id
         for row, prompt in zip(rows, drawn, strict=True):
             length = len(prompt.ids)
             self.tokens[row, :length] = prompt.ids
             self.tokens[row, length:] = pad
-            self.lengths[row] = self._turn_starts[row] = length
+            self.lengths[row] = self._turn_starts[row] = self._states_at[row] = length
+            self._states[row] = 0 if self.automaton is None else self.automaton.start
             self._used[row] = 0
             self._is_over[row] = False
             self._prompts[row] = prompt
@@ -198,6 +219,8 @@ class EpisodeRows:
                 "completion_length": int(self._used[row]) + 1,
                 "reward_components": {},
             }
+            if self.groups.size > 1:
+                result.endings[row]["group"] = int(self._group_of[row])
             if prompt.columns:
                 result.endings[row]["columns"] = fresh_columns(prompt)
         asked = []
@@ -261,9 +284,23 @@ class EpisodeRows:
         own = self.task.tokenizer.decode(self.tokens[row, start:end].tolist())
         return "".join([self._prompt(row).text, *(turn.text for turn in self._turns[row]), own])
 
+    def constraint_states(self) -> np.ndarray:
+        """int64 [n]: where each completion stands in the automaton; 0 without a constraint.
+
+        Rows are read on from where they were read last, so nobody pays who does not ask.
+        """
+        if self.automaton is not None:
+            for row in self._rows.tolist():
+                state, end = int(self._states[row]), int(self.lengths[row])
+                for token_id in self.tokens[row, self._states_at[row] : end].tolist():
+                    state = self.automaton.advance(state, token_id)
+                self._states[row], self._states_at[row] = state, end
+        return self._states.copy()
+
     def save(self) -> dict[str, Any]:
         """The state of all rows, for `restore`."""
-        names = ("tokens", "lengths", "_used", "_turn_starts", "_is_over")
+        names = ("tokens", "lengths", "_used", "_turn_starts", "_is_over", "_group_of")
+        names += ("_states", "_states_at")
         arrays = {name: getattr(self, name).copy() for name in names}
         turns = [list(turns) for turns in self._turns]
         return arrays | {"_turns": turns, "_steps": self._steps, "_prompts": list(self._prompts)}

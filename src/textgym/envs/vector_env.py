@@ -8,6 +8,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.episode_rows import EpisodeRows, StepResult
 from textgym.envs.task import Task
 from textgym.envs.text_env import METADATA, check_render_mode, token_spaces
@@ -39,6 +40,8 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     :param max_episode_steps: tokens after which an episode is truncated. A truncated text is not
         scored: its reward is 0 and the value of the text so far stands for the rest.
+    :param num_generations: episodes of each prompt; see `EpisodeRows`. Row after row that starts
+        takes the prompt, so rows have no prompts of their own then.
     :raises InputError: see `EpisodeRows`.
     """
 
@@ -48,6 +51,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         num_envs: int = 1,
         *,
         max_episode_steps: int | None = None,
+        num_generations: int = 1,
         render_mode: str | None = None,
     ) -> None:
         check_render_mode(render_mode)
@@ -58,9 +62,10 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.metadata = METADATA | {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self._episodes = EpisodeRows(task, num_envs, max_episode_steps)
+        self.num_generations = num_generations
+        self._episodes = EpisodeRows(task, num_envs, max_episode_steps, num_generations)
         self.single_observation_space, self.single_action_space = token_spaces(
-            task, self._episodes.width
+            task, self._episodes.width, self.automaton
         )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -71,6 +76,18 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def tokenizer(self) -> Tokenizer:
         """The task's tokenizer."""
         return self.task.tokenizer
+
+    @property
+    def automaton(self) -> TokenAutomaton | None:
+        """The task's constraint, compiled; None without one."""
+        return self._episodes.automaton
+
+    def action_masks(self) -> np.ndarray:
+        """int64 [n]: the state of each row's completion in the constraint's automaton.
+
+        Numbers, not masks: see `TextEnv.action_masks`.
+        """
+        return self._episodes.constraint_states()
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -119,6 +136,8 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise InputError(f"expected {self.num_envs} seeds, one for each row, got {len(seeds)}")
         rows = self._selected(options)
         generators = self._own_generators()
+        if len(rows) == self.num_envs:
+            self._episodes.groups.restart()
         for row in rows:
             row_seed = None if seeds is None else seeds[row]
             if row_seed is not None:

@@ -9,25 +9,31 @@ Legend: `n` rows, `L` width of a row, `A` acted positions, `v` actions, `d` hidd
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from textgym.errors import InputError
 from textgym.policies.cached_decoder import CachedDecoder, uncached
-from textgym.policies.causal_lm import CausalLM, CausalLMConfig, Decoder
+from textgym.policies.causal_lm import Decoder
 from textgym.policies.generation import never_sampled
+from textgym.policies.opening import (
+    ModelLike,
+    check_optimizer,
+    check_rows,
+    check_spaces,
+    open_model,
+    zero_learning_rate,
+)
 from textgym.policies.packing import PackedSegments, pack_rows, row_lengths
 from textgym.policies.sampling import Sampling, draw, log_prob_and_entropy
-from textgym.tokenizer import Tokenizer
-
-ModelLike = CausalLM | str | Path | tuple[CausalLMConfig, Tokenizer] | None
+from textgym.policies.token_masks import TokenMasks
 
 
 class TextActorCriticPolicy(ActorCriticPolicy):
@@ -45,6 +51,8 @@ class TextActorCriticPolicy(ActorCriticPolicy):
     :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
         `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
     :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
+    :param masks: which tokens are legal; None: as the environment's observation space says, which
+        is all of them for a task without a constraint.
     :param use_cache: False recomputes every prefix; results are the same.
     :raises InputError: if spaces and model do not fit.
     """
@@ -64,12 +72,13 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         top_p: float = 1.0,
         value_lr_scale: float = 1.0,
         trunk_start_step: int = 0,
+        masks: TokenMasks | None = None,
         use_cache: bool = True,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        _check_spaces(observation_space, action_space)
+        check_spaces(observation_space, action_space)
         if value_trunk not in ("shared", "own"):
             raise InputError(f"value_trunk must be 'shared' or 'own', got {value_trunk!r}")
         if use_sde:
@@ -79,12 +88,8 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             raise InputError(
                 "temperature must be positive while training; predict is greedy anyway"
             )
-        is_scaled = value_lr_scale != 1.0 or trunk_start_step > 0
-        if is_scaled and optimizer_class.__module__.startswith("torch."):
-            raise InputError(
-                f"value_lr_scale and trunk_start_step mean nothing to {optimizer_class.__name__}: "
-                "pass optimizer_class=textgym.optimization.ScaledAdam"
-            )
+        self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
+        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step)
         self._spec = {"model": model}  # in a dictionary: no module may be set before super()
         self.value_trunk, self.use_cache = value_trunk, use_cache
         self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
@@ -100,20 +105,8 @@ class TextActorCriticPolicy(ActorCriticPolicy):
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         assert isinstance(self.action_space, spaces.Discrete)
         assert isinstance(self.observation_space, spaces.Box)
-        self.lm = _open_model(self._spec.pop("model"), int(self.action_space.n))
+        self.lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
         config = self.lm.config
-        if self.lm.tokenizer.vocab_size != self.action_space.n:
-            raise InputError(
-                f"the model's tokenizer has {self.lm.tokenizer.vocab_size} tokens, but the "
-                f"environment has {self.action_space.n} actions: make the environment with "
-                "tokenizer=model.tokenizer"
-            )
-        width = self.observation_space.shape[0]
-        if width > config.max_position_embeddings:
-            raise InputError(
-                f"prompt and budget together take {width} tokens, but the model's context is "
-                f"{config.max_position_embeddings}: lower max_new_tokens or the prompts' length"
-            )
         self.value_decoder = copy.deepcopy(self.lm.model) if self.value_trunk == "own" else None
         self.value_net = nn.Linear(config.hidden_size, 1)
         nn.init.zeros_(self.value_net.weight)  # the first values are 0, whatever the trunk says
@@ -141,7 +134,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         :param obs: `[n, L]` int64.
         :return: actions `[n]` int64, values `[n, 1]`, log-probabilities `[n]`.
         """
-        _check_rows(obs)
+        check_rows(obs)
         decoder = self._decoder("rollout", self.lm.model)
         hidden = decoder(obs)
         log_probs = self._logits(hidden, obs, caller="rollout").log_softmax(-1)
@@ -177,7 +170,10 @@ class TextActorCriticPolicy(ActorCriticPolicy):
     ) -> CategoricalDistribution:
         """The distribution over the next token at each row or acted position."""
         packed = self._pack(obs)
-        logits = self._logits(self._hidden(self.lm.model, packed), packed)
+        # TRPO differentiates this twice, which of the attention kernels only the plain one allows.
+        plain = sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext()
+        with plain:
+            logits = self._logits(self._hidden(self.lm.model, packed), packed)
         # Finite, with a probability of zero all the same: the gradient of a KL divergence between
         # two distributions (TRPO's) would be NaN where both are at -inf.
         logits = logits.clamp_min(torch.finfo(logits.dtype).min)
@@ -189,7 +185,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         """Values `[n, 1]` of rows `[n, L]`, or `[A, 1]` of acted positions."""
         shared = self.value_decoder is None
         if not isinstance(obs, PackedSegments):
-            _check_rows(obs)
+            check_rows(obs)
         module = self.lm.model if self.value_decoder is None else self.value_decoder
         if isinstance(obs, PackedSegments) or torch.is_grad_enabled():
             return self.value_net(self._hidden(module, self._pack(obs)))  # type: ignore[no-any-return]
@@ -207,7 +203,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
 
         So an evaluation in the middle of a rollout changes nothing in the training.
         """
-        _check_rows(observation)
+        check_rows(observation)
         hidden = self._decoder("predict", self.lm.model)(observation)
         log_probs = self._logits(hidden, observation, caller="predict").log_softmax(-1)
         if deterministic:
@@ -230,7 +226,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         return {
             "observation_space": self.observation_space,
             "action_space": self.action_space,
-            "lr_schedule": _zero_learning_rate,
+            "lr_schedule": zero_learning_rate,
             "model": (self.lm.config, self.lm.tokenizer),
             "value_trunk": self.value_trunk,
             "temperature": self.sampling.temperature,
@@ -238,6 +234,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             "top_p": self.sampling.top_p,
             "value_lr_scale": self.value_lr_scale,
             "trunk_start_step": self.trunk_start_step,
+            "masks": self.masks,
             "use_cache": self.use_cache,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
@@ -246,7 +243,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
     def _pack(self, obs: Tensor | PackedSegments) -> PackedSegments:
         if isinstance(obs, PackedSegments):
             return obs
-        _check_rows(obs)
+        check_rows(obs)
         return pack_rows(obs, row_lengths(obs, self.lm.tokenizer.pad_token_id))
 
     def _hidden(self, module: Decoder, packed: PackedSegments) -> Tensor:
@@ -270,6 +267,9 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         logits = self.lm.lm_head(hidden)[:, : self.action_space.n].float()
         # In place and unseen by autograd, which would copy twice to zero gradients that are zero.
         logits.detach().index_fill_(-1, self.never, float("-inf"))
+        if self.masks is not None:
+            is_legal = self.masks.is_legal(obs, caller=caller or "")
+            logits.detach().masked_fill_(~is_legal, float("-inf"))
         return self.sampling.filter(logits, keep=keep)
 
     def _decoder(self, caller: str, module: Decoder) -> CachedDecoder:
@@ -277,47 +277,3 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             pad = self.lm.tokenizer.pad_token_id
             self._decoders[caller] = CachedDecoder(module, pad, use_cache=self.use_cache)
         return self._decoders[caller]
-
-
-def _open_model(model: ModelLike, actions: int) -> CausalLM:
-    """A model that is the policy's own."""
-    if isinstance(model, CausalLM):
-        return copy.deepcopy(model).requires_grad_(True)
-    if isinstance(model, str | Path):
-        return CausalLM.from_pretrained(model)
-    if isinstance(model, tuple):
-        config, tokenizer = model
-        seed = int(torch.randint(2**62, ()))
-        return CausalLM.new(tokenizer, seed=seed, **vars(config))
-    tokenizer = Tokenizer.byte()
-    if actions != tokenizer.vocab_size:
-        raise InputError(
-            f"without a model the policy knows only bytes ({tokenizer.vocab_size} actions), but "
-            f"the environment has {actions}: pass policy_kwargs={{'model': ...}}"
-        )
-    return CausalLM.new(tokenizer, seed=int(torch.randint(2**62, ())))
-
-
-def _check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-    if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
-        raise InputError(
-            f"a text policy chooses tokens: expected Discrete actions from 0, got {action_space}"
-        )
-    is_row = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
-    if not is_row or not np.issubdtype(observation_space.dtype, np.integer):
-        raise InputError(
-            "a text policy reads rows of token ids: expected a one-dimensional integer Box, got "
-            f"{observation_space!r:.60} (VecNormalize needs norm_obs=False)"
-        )
-
-
-def _check_rows(obs: Tensor) -> None:
-    if obs.is_floating_point():
-        raise InputError(
-            f"a text policy reads token ids, which are integers, but got {obs.dtype}: use "
-            "VecNormalize with norm_obs=False, and no wrapper that changes observations"
-        )
-
-
-def _zero_learning_rate(progress_remaining: float) -> float:
-    return 0.0

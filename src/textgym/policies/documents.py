@@ -109,7 +109,8 @@ def batches(
         order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(part)), kind="stable")
         groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         for i in rng.permutation(len(groups)):
-            yield collate([part[j] for j in groups[i]])
+            longest_first = sorted(groups[i], key=lambda j: -len(part[j].tokens))
+            yield collate([part[j] for j in longest_first])  # the attention then pads little
 
 
 def _chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

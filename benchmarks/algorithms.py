@@ -1,0 +1,215 @@
+"""Every token-level algorithm on the movie reviews: same start, reward and budget, several seeds.
+
+    python benchmarks/algorithms.py [--seeds 5] [--timesteps 40000] [--only ppo,grpo]
+
+Each run is a process of one thread. What is told is the independent judge's score of 500 held-out
+prompts' continuations: the interquartile mean over seeds and prompts with a 95% bootstrap interval
+that resamples both (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice"), with what keeps it honest: distinct-2, perplexity under the start model, KL
+and length. Runs that are done already (`--runs`) are not run again. Writes
+`benchmarks/results/algorithms.md`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import where
+
+ENVIRONMENT = "textgym/MovieReview-v0"
+TEMPERATURE, MAX_NEW_TOKENS = 0.8, 40
+KL_COEF = 0.22
+# Beside make_agent's defaults; a falling learning rate for all that have one of their own.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ppo": {"kl_coef": KL_COEF, "final_learning_rate": 3e-5},
+    "a2c": {"kl_coef": KL_COEF, "final_learning_rate": 5e-5},
+    "trpo": {"kl_coef": KL_COEF},
+    "maskable_ppo": {"kl_coef": KL_COEF, "final_learning_rate": 3e-5},
+    "nlpo": {"kl_coef": KL_COEF, "final_learning_rate": 3e-5},
+    "grpo": {"kl_coef": KL_COEF, "final_learning_rate": 3e-5},
+    "rloo": {"kl_coef": KL_COEF, "final_learning_rate": 5e-5},
+    "reinforce": {"kl_coef": KL_COEF, "final_learning_rate": 5e-5},
+    "best_of_n": {},
+    "dpo": {},
+    "dqn": {},
+    "qrdqn": {},
+}
+
+
+def run(name: str, seed: int, timesteps: int, out: Path) -> None:
+    """One run: train, play the held-out prompts, write `out`."""
+    import textgym
+    from textgym.agents.judges import critic, crowd
+    from textgym.demonstration import start_model_directory, training_reward
+    from textgym.envs.movie_reviews import test_prompts
+    from textgym.policies.causal_lm import CausalLM
+
+    torch.set_num_threads(1)
+    start = CausalLM.from_pretrained(start_model_directory()).float()
+    reward = training_reward(crowd())
+    episodes_kwargs = {"max_new_tokens": MAX_NEW_TOKENS}
+    policy: Any = start
+    steps, seconds = 0, 0.0
+    if name != "start":
+        agent = textgym.make_agent(
+            name,
+            ENVIRONMENT,
+            policy=start,
+            reward=reward,
+            n_envs=32,
+            seed=seed,
+            temperature=TEMPERATURE,
+            env_kwargs=episodes_kwargs,
+            **SETTINGS[name],
+        )
+        begin = time.perf_counter()
+        agent.learn(timesteps)
+        steps, seconds = agent.num_timesteps, time.perf_counter() - begin
+        policy = CausalLM.from_agent(agent)
+    report = textgym.evaluate(
+        ENVIRONMENT,
+        policy=policy,
+        reward=reward,
+        gold=[critic()],
+        reference=start,
+        prompts=test_prompts(500),
+        temperature=TEMPERATURE,
+        env_kwargs=episodes_kwargs,
+        seed=seed,
+    )
+    texts = [episode.completion for episode in report.episodes]
+    scores = critic()([episode.prompt for episode in report.episodes], texts)
+    row = {
+        "agent": name,
+        "seed": seed,
+        "tokens": steps,
+        "seconds": seconds,
+        **report.figures(),
+        "scores": [float(score) for score in scores],
+        "samples": texts[:6],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+
+
+def interquartile_mean(scores: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """IQM of `[seeds, prompts]` scores with a 95% interval, resampling seeds and prompts."""
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(2000):
+        seeds = rng.integers(len(scores), size=len(scores))
+        prompts = rng.integers(scores.shape[1], size=scores.shape[1])
+        means.append(_middle_half(scores[seeds][:, prompts]))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return _middle_half(scores), float(low), float(high)
+
+
+def _middle_half(scores: np.ndarray) -> float:
+    """The mean without the lowest and the highest quarter."""
+    ordered = np.sort(scores, axis=None)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def page(rows: list[dict[str, Any]], timesteps: int) -> str:
+    """The table, best first."""
+    by_agent: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_agent.setdefault(row["agent"], []).append(row)
+    table = []
+    for name, runs in by_agent.items():
+        iqm, low, high = interquartile_mean(np.array([row["scores"] for row in runs]))
+        judge, reward, distinct, perplexity, kl, length = (
+            np.mean([pick(row) for row in runs])
+            for pick in (
+                lambda row: row["judges"]["critic"][0],
+                lambda row: row["reward"][0],
+                lambda row: row["distinct_2"],
+                lambda row: row["perplexity"],
+                lambda row: row["kl"][0],
+                lambda row: row["length"][0],
+            )
+        )
+        seconds = np.mean([row["seconds"] for row in runs])
+        speed = f"{np.mean([row['tokens'] for row in runs]) / seconds:,.0f}" if seconds else ""
+        table.append(
+            (
+                iqm,
+                f"| {name} | {len(runs)} | {iqm:.3f} ({low:.3f} to {high:.3f}) | {judge:.3f} | "
+                f"{reward:.3f} | {kl:.2f} | {perplexity:.1f} | {distinct:.3f} | {length:.1f} | "
+                f"{speed} |",
+            )
+        )
+    table.sort(key=lambda entry: -entry[0])
+    lines = [
+        f"# The algorithms on the movie reviews, {timesteps:,} tokens each",
+        "",
+        "| agent | seeds | judge, IQM (95%) | judge, mean | reward | KL, nats | perplexity "
+        "under the start | distinct-2 | length | tokens/s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *(line for _, line in table),
+        "",
+        "First continuations of seed 0:",
+        "",
+    ]
+    for name, runs in by_agent.items():
+        first = min(runs, key=lambda row: row["seed"])
+        lines += [f"- **{name}**", *(f"  - … {text.strip()}" for text in first["samples"][:4])]
+    return "\n".join([*lines, "", *where(1)]) + "\n"
+
+
+def main() -> int:
+    """Run what is missing, and write the page."""
+    arguments = _arguments()
+    if arguments.one:
+        name, seed = arguments.one.split(":")
+        run(name, int(seed), arguments.timesteps, arguments.runs / f"{name}-{seed}.json")
+        return 0
+    names = ["start", *arguments.only.split(",")] if arguments.only else ["start", *SETTINGS]
+    jobs = [
+        (name, seed)
+        for seed in range(arguments.seeds)
+        for name in names
+        if not (arguments.runs / f"{name}-{seed}.json").exists()
+    ]
+    command = [sys.executable, __file__, "--timesteps", str(arguments.timesteps)]
+    command += ["--runs", str(arguments.runs), "--one"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(job: tuple[str, int]) -> None:
+        done = subprocess.run([*command, f"{job[0]}:{job[1]}"], env=environment, check=False)
+        print(f"{job[0]} seed {job[1]}: exit {done.returncode}", flush=True)
+
+    with ThreadPoolExecutor(arguments.processes) as pool:
+        list(pool.map(start, jobs))
+    rows = [json.loads(path.read_text("utf-8")) for path in sorted(arguments.runs.glob("*.json"))]
+    text = page([row for row in rows if row["agent"] in names], arguments.timesteps)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--timesteps", type=int, default=40_000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", default="", help="agents, with commas between")
+    parser.add_argument("--runs", type=Path, default=Path("runs/algorithms"))
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    default = Path(__file__).resolve().parent / "results" / "algorithms.md"
+    parser.add_argument("--out", type=Path, default=default)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

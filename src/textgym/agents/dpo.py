@@ -1,0 +1,228 @@
+"""DPO: learning from pairs of completions, one better than the other, without a reward model.
+
+Rafailov et al. (2023), "Direct Preference Optimization: Your Language Model is Secretly a Reward
+Model". Offline the pairs come from a file; online the policy writes them and the environment's
+reward model says which is better (Guo et al. 2024, "Direct Language Model Alignment from Online AI
+Feedback").
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from textgym.agents.finished_episodes import Episode, EpisodeBatch, collate_episodes, minibatches
+from textgym.agents.group_algorithm import GroupAlgorithm
+from textgym.agents.policy_losses import preference_loss
+from textgym.agents.recording import RolloutFigures
+from textgym.envs.corpus import Preference, read_ratings
+from textgym.errors import InputError
+from textgym.rewards import shorten
+from textgym.tokenizer import Tokenizer
+
+
+class DPO(GroupAlgorithm):
+    """Direct preference optimisation, offline or online.
+
+    :param preferences: a .jsonl or .csv file with the columns `prompt`, `chosen` and `rejected`, or
+        a list of `Preference`; None: pairs are drawn from the policy, the best and the worst of
+        each group.
+    :param n_groups: pairs of a rollout.
+    :param kl: its coefficient is DPO's β, its reference the model that the policy stays near.
+    :param loss_type: "sigmoid", or "ipo", which does not run off where all pairs agree.
+    :param label_smoothing: share of pairs taken to be labelled the wrong way round.
+    :raises InputError: for a tie, a pair of equal texts, or one that exceeds the model's context.
+
+    The others are those of `GroupAlgorithm`; `learn(total_timesteps)` counts the completion tokens
+    of the pairs.
+    """
+
+    min_generations = 2
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        learning_rate: Any = 1e-4,
+        *,
+        preferences: str | Path | Sequence[Preference] | None = None,
+        loss_type: str = "sigmoid",
+        label_smoothing: float = 0.0,
+        num_generations: int = 2,
+        **keywords: Any,
+    ) -> None:
+        if loss_type not in ("sigmoid", "ipo"):
+            raise InputError(f"loss_type must be sigmoid or ipo, got {loss_type!r}")
+        if not 0 <= label_smoothing < 0.5:
+            raise InputError(f"label_smoothing must be from 0 up, below .5, got {label_smoothing}")
+        self.loss_type, self.label_smoothing = loss_type, label_smoothing
+        self.preferences = preferences
+        self._pairs: list[tuple[Episode, Episode]] = []
+        self._queue: list[int] = []
+        super().__init__(policy, env, learning_rate, num_generations=num_generations, **keywords)
+        if self.kl is None or self.kl.coefficient == 0:
+            raise InputError(
+                "DPO needs a reference: give kl_coef (its β, 0.1 say), or kl=KLPenalty(...)"
+            )
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self.preferences is None:
+            return
+        read = read_preferences(self.preferences)
+        lm = self.policy.lm
+        self._pairs = [
+            (
+                _episode(pair.prompt, pair.chosen, lm.tokenizer, lm.config.max_position_embeddings),
+                _episode(
+                    pair.prompt, pair.rejected, lm.tokenizer, lm.config.max_position_embeddings
+                ),
+            )
+            for pair in read
+        ]
+
+    # ---- where pairs come from ---------------------------------------------
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int
+    ) -> bool:
+        """Online: play groups. Offline: take the next pairs of the file, in a random order."""
+        if not self._pairs:
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        assert self.kl is not None
+        self.policy.set_training_mode(False)
+        callback.on_rollout_start()
+        if self.recorder is not None:
+            self.recorder.step_begins()
+        wanted = self.n_groups or self.n_envs
+        while len(self._queue) < wanted:
+            self._queue += self.rng.permutation(len(self._pairs)).tolist()
+        taken, self._queue = self._queue[:wanted], self._queue[wanted:]
+        self.episodes = [episode for i in taken for episode in self._pairs[i]]
+        self.advantages = np.tile([1.0, -1.0], wanted)
+        self.reference_log_probs = self._ask_reference(self.kl)
+        tokens = sum(len(episode.actions) for episode in self.episodes)
+        self.num_timesteps += tokens
+        callback.update_locals(locals())
+        if not callback.on_step():
+            return False
+        if self.recorder is not None:
+            self.recorder.rollout_done(RolloutFigures(tokens, None))
+        callback.on_rollout_end()
+        return True
+
+    @property
+    def kl_is_in_reward(self) -> bool:
+        """No: it is in the loss."""
+        return False
+
+    def compute_advantages(self, totals: np.ndarray) -> np.ndarray:
+        """1 for the best of a group, -1 for the worst, 0 for the others and for equal ones."""
+        sides = np.zeros_like(totals)
+        groups = np.arange(len(totals))
+        sides[groups, totals.argmax(axis=1)] = 1.0
+        sides[groups, totals.argmin(axis=1)] = -1.0
+        sides[np.ptp(totals, axis=1) == 0] = 0.0
+        return sides
+
+    def _rollout_scored(self) -> None:
+        """Keep the pairs: the better text of each, then the worse."""
+        sides = self.advantages.reshape(-1, self.num_generations)
+        pairs = [g for g in range(len(sides)) if sides[g].any()]
+        places = [(sides[g].argmax(), sides[g].argmin()) for g in pairs]
+        kept = [
+            g * self.num_generations + int(i)
+            for g, both in zip(pairs, places, strict=True)
+            for i in both
+        ]
+        assert self.reference_log_probs is not None
+        self.episodes = [self.episodes[i] for i in kept]
+        self.advantages = self.advantages[kept]
+        self.reference_log_probs = [self.reference_log_probs[i] for i in kept]
+
+    # ---- learning ----------------------------------------------------------
+
+    def _batches(self) -> Iterator[EpisodeBatch]:
+        """Minibatches of whole pairs."""
+        better = self.episodes[::2]
+        if not better:
+            return
+        total = sum(len(episode.actions) for episode in self.episodes)
+        size = (self.batch_size or total) * sum(len(e.actions) for e in better) / total
+        assert self.reference_log_probs is not None
+        for part in minibatches(better, max(1, round(size)), self.rng):
+            both = [2 * i + side for i in part for side in (0, 1)]
+            yield collate_episodes(
+                [self.episodes[i] for i in both],
+                self.advantages[both],
+                [self.reference_log_probs[i] for i in both],
+                device=self.device,
+            )
+
+    def compute_loss(
+        self, log_prob: Tensor, batch: EpisodeBatch
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The mean preference loss of the pairs."""
+        assert self.kl is not None and batch.reference_log_prob is not None
+        gains = batch.episode_sums(log_prob - batch.reference_log_prob)
+        chosen, rejected = gains[::2], gains[1::2]
+        beta = self.kl.coefficient
+        losses = preference_loss(
+            chosen,
+            rejected,
+            beta,
+            loss_type=self.loss_type,
+            label_smoothing=self.label_smoothing,
+        )
+        with torch.no_grad():
+            margin = beta * (chosen - rejected)
+            figures = {
+                "preference_accuracy": float((margin > 0).float().mean()),
+                "preference_margin": float(margin.mean()),
+                "chosen_reward": float(beta * chosen.mean()),
+                "rejected_reward": float(beta * rejected.mean()),
+            }
+        return losses.mean(), figures
+
+
+def read_preferences(source: str | Path | Sequence[Preference]) -> list[Preference]:
+    """The pairs of a file or list, none of them a tie.
+
+    :raises InputError: for ratings instead of pairs, a tie, or equal texts, naming file and pair.
+    """
+    where = str(source) if isinstance(source, str | Path) else "the list of preferences"
+    rows = list(read_ratings(source)) if isinstance(source, str | Path) else list(source)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Preference):
+            raise InputError(
+                f"{where}: expected pairs (prompt, chosen, rejected), found ratings: fit-reward "
+                "learns from those"
+            )
+        if row.is_tie or row.chosen == row.rejected:
+            raise InputError(
+                f"{where}, pair {number}: a tie (prompt {shorten(row.prompt)!r}), but DPO needs a "
+                "better and a worse text: remove it"
+            )
+    if not rows:
+        raise InputError(f"{where}: expected at least one pair, found none")
+    return rows  # type: ignore[return-value]
+
+
+def _episode(prompt: str, completion: str, tokenizer: Tokenizer, context: int) -> Episode:
+    """A given text as if the policy had written it, the stop token included."""
+    start = tokenizer.encode_batch([prompt], add_special_tokens=True)[0]
+    actions = np.array([*tokenizer.encode(completion), tokenizer.eos_token_id])
+    if not start or len(start) + len(actions) > context:
+        raise InputError(
+            f"prompt {shorten(prompt)!r} and its completion are {len(start) + len(actions)} tokens,"
+            f" expected 1 to {context}, the model's context: shorten them or drop the pair"
+        )
+    acted = np.arange(len(actions)) + len(start) - 1
+    tokens = np.array([*start, *actions[:-1]], dtype=np.int64)
+    unknown = np.zeros(len(actions), dtype=np.float32)
+    return Episode(tokens, acted, actions, unknown, 0.0, 0, prompt, completion)
