@@ -1,18 +1,22 @@
 # make demo: install into .venv, then run the main job.
 # make test: install into .venv, then run the whole test suite.
+# make learning: hold every algorithm against the exact optimum, three seeds; writes the table.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check dist lock clean
+.PHONY: demo test learning check dist lock clean
 
 demo: $(READY)
 	$(BIN)/textgym demo
 
 test: $(READY)
 	$(BIN)/pytest
+
+learning: $(READY)
+	$(BIN)/python benchmarks/learning_table.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -27,6 +27,8 @@ from machine import where
 ENVIRONMENT = "textgym/MovieReview-v0"
 TEMPERATURE, MAX_NEW_TOKENS = 0.8, 40
 KL_COEF = 0.22
+JUDGE_TAG = "reward_components/critic"
+SHOWN = {"ppo": "#1f6f8b", "grpo": "#d1602f", "rloo": "#4c8c4a", "trpo": "#7a5195"}
 # Beside make_agent's defaults; a falling learning rate for all that have one of their own.
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"kl_coef": KL_COEF, "final_learning_rate": 3e-5},
@@ -56,6 +58,7 @@ def run(name: str, seed: int, timesteps: int, out: Path) -> None:
     start = CausalLM.from_pretrained(start_model_directory()).float()
     reward = training_reward(crowd())
     episodes_kwargs = {"max_new_tokens": MAX_NEW_TOKENS}
+    out.parent.mkdir(parents=True, exist_ok=True)
     policy: Any = start
     steps, seconds = 0, 0.0
     if name != "start":
@@ -68,6 +71,7 @@ def run(name: str, seed: int, timesteps: int, out: Path) -> None:
             seed=seed,
             temperature=TEMPERATURE,
             env_kwargs=episodes_kwargs,
+            out=out.with_suffix(""),
             **SETTINGS[name],
         )
         begin = time.perf_counter()
@@ -96,7 +100,6 @@ def run(name: str, seed: int, timesteps: int, out: Path) -> None:
         "scores": [float(score) for score in scores],
         "samples": texts[:6],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
 
 
@@ -166,8 +169,41 @@ def page(rows: list[dict[str, Any]], timesteps: int) -> str:
     return "\n".join([*lines, "", *where(1)]) + "\n"
 
 
+def picture(runs: Path, path: Path) -> None:
+    """The judge's score over the tokens of a run, mean over seeds, for four algorithms."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from textgym.agents.pictures import read_metrics
+
+    figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for name, colour in SHOWN.items():
+        curves = []
+        for record in sorted(runs.glob(f"{name}-*/metrics.jsonl")):
+            rows = [row for row in read_metrics(record) if JUDGE_TAG in row]
+            curves.append(([row["step"] for row in rows], [row[JUDGE_TAG] for row in rows]))
+        if not curves:
+            continue
+        grid = np.linspace(0, max(steps[-1] for steps, _ in curves), 40)
+        values = np.array([np.interp(grid, steps, scores) for steps, scores in curves])
+        kernel = np.ones(5) / 5
+        mean = np.convolve(np.pad(values.mean(0), 2, mode="edge"), kernel, mode="valid")
+        axes.plot(grid, mean, color=colour, linewidth=2, label=f"{name} ({len(curves)} seeds)")
+        axes.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.12)
+    axes.set_xlabel("completion tokens")
+    axes.set_ylabel("independent judge (SD of human reviews)")
+    axes.set_title("One environment, one start, one reward: four algorithms")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#8a8a8a", alpha=0.2)
+    axes.legend(frameon=False)
+    FigureCanvasAgg(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
 def main() -> int:
-    """Run what is missing, and write the page."""
+    """Run what is missing, and write the page and the picture."""
     arguments = _arguments()
     if arguments.one:
         name, seed = arguments.one.split(":")
@@ -194,6 +230,7 @@ def main() -> int:
     text = page([row for row in rows if row["agent"] in names], arguments.timesteps)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(text, encoding="utf-8")
+    picture(arguments.runs, arguments.picture)
     print(text)
     return 0
 
@@ -208,6 +245,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     default = Path(__file__).resolve().parent / "results" / "algorithms.md"
     parser.add_argument("--out", type=Path, default=default)
+    pictures = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "algorithms.png"
+    parser.add_argument("--picture", type=Path, default=pictures)
     return parser.parse_args()
 
 

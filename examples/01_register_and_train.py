@@ -25,7 +25,7 @@ def vowels(prompts, completions, **columns):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=16_000, help="completion tokens to train on")
-    parser.add_argument("--agent", default="ppo", help="the algorithm: ppo or a2c")
+    parser.add_argument("--agent", default="ppo", help="the algorithm; `textgym agents` lists them")
     options = parser.parse_args()
 
     textgym.register(ENVIRONMENT, prompts=PROMPTS, reward=vowels, max_new_tokens=16)

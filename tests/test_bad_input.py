@@ -69,6 +69,8 @@ def models(tmp_path_factory):
     return here
 
 
+TRAIN = "train ENV --out OUT --policy LM"
+DPO = f"{TRAIN} --agent dpo"
 # name, file's content (None: no file), command, what the line must hold
 FILES = [
     ("empty corpus", "c.txt", b"", "pretrain c.txt --out OUT", "expected at least one text"),
@@ -117,6 +119,36 @@ FILES = [
         "fit-reward r.jsonl --policy LM --out OUT --no-progress-bar",
         "no usable pairs",
     ),
+    ("no preferences", "p.jsonl", b"", f"{DPO} --preferences p.jsonl", "p.jsonl"),
+    (
+        "a tie",
+        "p.jsonl",
+        b'{"prompt": "a", "chosen": "x", "rejected": "y"}\n'
+        b'{"prompt": "a", "chosen": "x", "rejected": "y", "tie": true}\n',
+        f"{DPO} --preferences p.jsonl",
+        "p.jsonl, pair 2: a tie (prompt 'a'), but DPO needs a better and a worse text",
+    ),
+    (
+        "twice the same",
+        "p.jsonl",
+        b'{"prompt": "a", "chosen": "x", "rejected": "x"}\n',
+        f"{DPO} --preferences p.jsonl",
+        "p.jsonl, line 1",
+    ),
+    (
+        "ratings for DPO",
+        "p.jsonl",
+        b'{"text": "a", "ratings": [1, 2]}\n',
+        f"{DPO} --preferences p.jsonl",
+        "p.jsonl: expected pairs (prompt, chosen, rejected), found ratings",
+    ),
+    (
+        "a long preference",
+        "p.csv",
+        b"prompt,chosen,rejected\na," + b"b" * 96 + b",c\n",
+        f"{DPO} --preferences p.csv",
+        "p.csv, pair 1: expected a prompt, and with its completion at most 96 tokens",
+    ),
     ("YAML", "c.yaml", b"steps: [", "pretrain x.txt --out OUT --config c.yaml", "c.yaml, line 1"),
     ("key", "c.yaml", b"stepz: 1", "pretrain x --out OUT --config c.yaml", "did you mean 'steps'"),
     ("value", "c.yaml", b"steps: many", "pretrain x --out OUT --config c.yaml", "steps must be"),
@@ -156,6 +188,23 @@ NAMES = [
     ("train ENV --out OUT --n-envs many", "--n-envs must be a whole number, got 'many'"),
     ("train ENV --out OUT --resume", "holds no run to resume"),
     ("train --resume", "--resume needs --out"),
+    (f"{TRAIN} --agent gpro", "unknown agent 'gpro': did you mean 'grpo'"),
+    (f"{TRAIN} --agent grpo --num-generation 2", "--num-generations"),
+    (f"{TRAIN} --agent grpo --n-envs 4 --num-generations 3", "must be a multiple of num_gen"),
+    (f"{TRAIN} --agent grpo --num-generations 0", "num_generations must be a whole number"),
+    (f"{TRAIN} --agent rloo --num-generations 1", "num_generations must be at least 2, got 1"),
+    (f"{TRAIN} --agent grpo --n-groups 0", "n_groups must be a whole number, at least 1, got 0"),
+    (f"{TRAIN} --agent grpo --n-envs 0", "num_envs must be a whole number, at least 1, got 0"),
+    (f"{TRAIN} --agent grpo --loss-type dapoo", "loss_type must be one of grpo, dapo, dr_grpo"),
+    (f"{TRAIN} --agent grpo --kl-coef 1 --kl-in loss", "needs kl_estimator 'k2' or 'k3'"),
+    (f"{TRAIN} --agent reinforce --baseline critic", "baseline must be one of batch, running"),
+    (f"{TRAIN} --agent best_of_n --kl-coef 0.1", "--kl-coef"),
+    (f"{TRAIN} --agent nlpo --mask-top-p 0", "mask_top_p must be above 0 and at most 1"),
+    (f"{TRAIN} --agent nlpo --mask-update-interval 0", "a whole number of rollouts, at least 1"),
+    (f"{DPO} --kl-coef 0", "DPO needs a reference: give kl_coef"),
+    (f"{DPO} --preferences nowhere.jsonl", "nowhere.jsonl"),
+    (f"{DPO} --preferences p.txt", "p.txt"),
+    (f"{DPO} --label-smoothing 0.5", "label_smoothing must be from 0 up, below .5"),
     ("pretrain c.txt --out OUT --resume", "holds no run to resume"),
     ("evaluate ENV --policy LM --gold critik", "did you mean 'critic'"),
     ("evaluate ENV --policy LM --n-episodes 0", "must be positive"),

@@ -36,7 +36,14 @@ def clean_registry():
 
 @pytest.mark.parametrize(
     ("page", "at_least"),
-    [("policies.md", 6), ("agents.md", 5), ("reward-models.md", 2), ("data.md", 2)],
+    [
+        ("policies.md", 6),
+        ("agents.md", 5),
+        ("reward-models.md", 2),
+        ("data.md", 2),
+        ("masks.md", 4),
+        ("oracle.md", 1),
+    ],
 )
 def test_the_snippets_of_a_page_run(page, at_least, tmp_path, monkeypatch, clean_registry):
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ import textgym
 ROOT = Path(textgym.__file__).parent
 ROOMS = ("envs", "policies", "reward_models", "agents")
 LEAVES = {
+    "constraints",
     "errors",
     "registry",
     "rewards",

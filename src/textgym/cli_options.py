@@ -117,7 +117,7 @@ def kind_of(parameter: inspect.Parameter) -> Kind | None:
     annotation = parameter.annotation
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     parts = [part.removeprefix("typing.") for part in _alternatives(text)]
-    if any(re.match(r"(\w+\.)*(Sequence|list)\[", part) for part in parts):
+    if any(re.match(r"(\w+\.)*(Sequence|list)\[.*\b(str|Any)\b", part) for part in parts):
         return "texts"
     if any(part.startswith("dict[") for part in parts):
         return "table"

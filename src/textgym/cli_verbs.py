@@ -147,7 +147,9 @@ def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
     own = [
         flag
         for base in reversed(bases)
-        for flag in flags_of(base.__init__, documented_by=bases, hidden=_NOT_OF_THE_ALGORITHM)
+        for flag in flags_of(
+            vars(base)["__init__"], documented_by=bases, hidden=_NOT_OF_THE_ALGORITHM
+        )
     ]
     defaults = _defaults(algorithm)
     flags = {flag.name: flag for flag in (*own, *policys, *ours) if flag.name not in taken}

@@ -152,6 +152,7 @@ def make_vector_env(
     num_envs: int = 1,
     action: str = "token",
     max_episode_steps: int | None = None,
+    num_generations: int = 1,
     render_mode: str | None = None,
     **overrides: Any,
 ) -> TextVectorEnv:
@@ -168,6 +169,7 @@ def make_vector_env(
         get_task(task_id, **_checked_overrides(overrides)),
         num_envs,
         max_episode_steps=max_episode_steps,
+        num_generations=num_generations,
         render_mode=render_mode,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from textgym.agents.callbacks import SaveCheckpoint, StopWhen
 from textgym.agents.loading import save_agent
@@ -93,7 +94,9 @@ def train(
             checkpoint_seconds=checkpoint_seconds,
             callback=callback,
             tb_log_name=agent,
-            log_interval=1,  # SB3's A2C would write every hundredth rollout only
+            # Every rollout: SB3's A2C would write every hundredth. Off-policy it counts episodes,
+            # and the recorder writes each rollout itself.
+            log_interval=None if isinstance(trained, OffPolicyAlgorithm) else 1,
             reset_num_timesteps=not resume,
             progress_bar=progress_bar,
         )

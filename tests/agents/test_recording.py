@@ -142,9 +142,23 @@ def documented():
     return {re.compile(re.escape(tag).replace("NAME", ".+") + "$"): tag for tag in tags}
 
 
-def logged(tmp_path, name, agent):
-    agent.learn(2 * agent.n_steps * agent.n_envs + 1, log_interval=1)
-    rows = read_lines(tmp_path / name / "metrics.jsonl")
+# Together they log everything that docs/metrics.md knows of.
+RUNS = {
+    "ppo": {"kl_coef": 0.1, "clip_range_vf": 0.2, "n_steps": 64},
+    "a2c": {},
+    "trpo": {"n_steps": 32, "batch_size": 64, "cg_max_steps": 2, "n_critic_updates": 1},
+    "nlpo": {"n_steps": 32, "batch_size": 64, "n_epochs": 1},
+    "grpo": {"kl_in": "loss", "kl_coef": 0.1, "kl_estimator": "k3", "n_epochs": 1},
+    "dpo": {"kl_coef": 0.1},
+    "dqn": {},
+}
+
+
+def logged(folder, name, **keywords):
+    """The tags of two rollouts and more."""
+    agent = small_agent(name, reward=two_parts, out=folder / name, **keywords)
+    agent.learn(2 * max(256, getattr(agent, "n_steps", 0) * agent.n_envs) + 1, log_interval=1)
+    rows = read_lines(folder / name / "metrics.jsonl")
     return {key for row in rows for key in row} - {"step"}
 
 
@@ -155,12 +169,9 @@ def two_parts(prompts, completions):
 
 
 def test_every_tag_of_a_run_is_documented_and_the_reverse(tmp_path):
-    ppo = small_agent(
-        reward=two_parts, kl_coef=0.1, clip_range_vf=0.2, out=tmp_path / "ppo", n_steps=64
-    )
-    a2c = small_agent("a2c", reward=two_parts, out=tmp_path / "a2c")
-    tags = logged(tmp_path, "ppo", ppo) | logged(tmp_path, "a2c", a2c)
-    tags |= {"samples/continuations"}
+    tags = {"samples/continuations"}
+    for name, keywords in RUNS.items():
+        tags |= logged(tmp_path, name, **keywords)
     patterns = documented()
     undocumented = [tag for tag in tags if not any(p.match(tag) for p in patterns)]
     assert undocumented == []

@@ -75,6 +75,20 @@ CASES = [
         ["--steps", "512"],
         [r"手机 is 2 of them", r"after: reward \d\.\d\d\n +清单："],
     ),
+    (
+        "09_masks.py",
+        ["--steps", "512"],
+        [
+            r"before: 48 texts parse, agreement 0\.\d\d\n.*-> \{.mood.:.(good|bad).,.stars.:[1-5]",
+            r"after: 48 texts parse",
+            r"without the constraint: ",
+        ],
+    ),
+    (
+        "10_own_algorithm.py",
+        ["--steps", "512"],
+        [r"rwr: 0\.\d+ of .*RewardWeightedRegression\nbest_of_n: 0\.\d+ of .*BestOfN"],
+    ),
 ]
 
 

@@ -12,15 +12,19 @@ if TYPE_CHECKING:
     from textgym.agents.callbacks import StopAfterSeconds
     from textgym.agents.evaluation import EvaluationReport
     from textgym.agents.kl import KLPenalty
+    from textgym.agents.oracle import Oracle
     from textgym.agents.recording import Recorder, RecordingVecEnv
+    from textgym.agents.replay_buffer import EpisodeReplayBuffer
     from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
     from textgym.agents.vec_env import TextVecEnv
 
 __all__ = [
     "Algorithm",
+    "EpisodeReplayBuffer",
     "EpisodeRolloutBuffer",
     "EvaluationReport",
     "KLPenalty",
+    "Oracle",
     "Recorder",
     "RecordingVecEnv",
     "StopAfterSeconds",
@@ -29,9 +33,11 @@ __all__ = [
 
 _MODULES = {
     "Algorithm": "algorithms",
+    "EpisodeReplayBuffer": "replay_buffer",
     "EpisodeRolloutBuffer": "rollout_buffer",
     "EvaluationReport": "evaluation",
     "KLPenalty": "kl",
+    "Oracle": "oracle",
     "Recorder": "recording",
     "RecordingVecEnv": "recording",
     "StopAfterSeconds": "callbacks",

@@ -78,7 +78,8 @@ def divisor_near(total: int, wanted: float) -> int:
 
 def group_size(n_envs: int, at_most: int) -> int:
     """The largest number of generations up to `at_most` that divides the environments."""
-    return max(k for k in range(1, min(at_most, n_envs) + 1) if n_envs % k == 0)
+    sizes = range(1, min(at_most, n_envs) + 1)
+    return max((k for k in sizes if n_envs % k == 0), default=1)
 
 
 def minibatch_size(total: int) -> int:
@@ -233,7 +234,7 @@ def _best_of_n(budget: int, n_envs: int) -> dict[str, Any]:
 def _dpo(budget: int, n_envs: int) -> dict[str, Any]:
     return {
         "learning_rate": 1e-4,
-        "num_generations": group_size(n_envs, 2),
+        "num_generations": max(2, group_size(n_envs, 2)),
         "batch_size": 1024,
         "n_epochs": 1,
         "kl_coef": 0.1,

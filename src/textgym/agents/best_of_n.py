@@ -12,6 +12,7 @@ from torch import Tensor
 from textgym.agents.finished_episodes import EpisodeBatch
 from textgym.agents.group_algorithm import GroupAlgorithm
 from textgym.agents.policy_losses import aggregate
+from textgym.errors import InputError
 
 
 class BestOfN(GroupAlgorithm):
@@ -37,6 +38,8 @@ class BestOfN(GroupAlgorithm):
         num_generations: int = 4,
         **keywords: Any,
     ) -> None:
+        if keywords.get("kl") is not None:
+            raise InputError("best-of-n has no KL term: leave kl out, or take another algorithm")
         super().__init__(policy, env, learning_rate, num_generations=num_generations, **keywords)
 
     def compute_advantages(self, totals: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Building an agent: Stable-Baselines3's own class with defaults that learn on text.
 
-Nothing here subclasses an algorithm. `build_agent` takes objects; `textgym.make_agent` resolves the
-names and calls it.
+Whatever Stable-Baselines3 has is used as it is. `build_agent` takes objects; `textgym.make_agent`
+resolves the names and calls it.
 """
 
 import inspect
@@ -22,7 +22,7 @@ from textgym.agents.algorithms import (
 )
 from textgym.agents.kl import KLPenalty
 from textgym.agents.recording import Recorder, RecordingVecEnv
-from textgym.agents.run_directory import is_plain
+from textgym.agents.run_directory import is_plain, plain
 from textgym.errors import InputError, unknown_name
 from textgym.optimization import ScaledAdam
 from textgym.policies.causal_lm import CausalLM
@@ -42,7 +42,7 @@ def build_agent(
     kl_estimator: str = "k1",
     kl_target: float | None = None,
     final_learning_rate: float | None = None,
-    value_warmup_rollouts: int = 1,
+    value_warmup_rollouts: int | None = None,
     directory: str | Path | None = None,
     sample_prompts: Sequence[str] = (),
     seed: int | None = None,
@@ -56,7 +56,8 @@ def build_agent(
     :param kl_coef: β; 0, the default of most, means no reference pass at all.
     :param final_learning_rate: if given, the rate falls linearly to it over `learn`.
     :param value_warmup_rollouts: rollouts after which the trunk begins to learn (a value head that
-        knows nothing gives advantages that mean nothing).
+        knows nothing gives advantages that mean nothing); 1 unless said. TRPO's policy does not
+        wait: its step is not the optimizer's.
     :param directory: run directory for metrics, samples and TensorBoard.
     :param sample_prompts: prompts whose continuations are shown over time.
     :param keywords: the policy's (`temperature`, `top_k`, `top_p`, `value_trunk`,
@@ -70,6 +71,10 @@ def build_agent(
     cls = load_class(algorithm.target)
     settings = algorithm.defaults(task.max_new_tokens, env.num_envs)
     _check_keywords(name, algorithm, cls, keywords)
+    if {"n_groups", "num_generations"} <= settings.keys():
+        # As many episodes as with the default size of a group.
+        episodes = settings["n_groups"] * settings["num_generations"]
+        settings["n_groups"] = max(1, episodes // keywords["num_generations"])
     settings |= keywords
     default_kl_coef = settings.pop("kl_coef", 0.0)
     kl_coef = default_kl_coef if kl_coef is None else kl_coef
@@ -83,15 +88,18 @@ def build_agent(
         if not isinstance(first, int | float):
             raise InputError("final_learning_rate needs a learning_rate that is a number")
         settings["learning_rate"] = LinearSchedule(first, final_learning_rate, 1.0)
+    if value_warmup_rollouts is not None and not algorithm.has_critic:
+        raise InputError(f"agent {name!r} has no critic: leave value_warmup_rollouts out")
     policy_kwargs: dict[str, Any] = {"model": lm, **given}
     masks = TokenMasks.of_space(env.observation_space)
     if masks is not None:  # a policy that knows none would break the constraint: let it say so
         policy_kwargs["masks"] = masks
     if algorithm.has_critic:
         per_rollout = _optimizer_steps(settings, env.num_envs)
+        warmup = 1 if value_warmup_rollouts is None else value_warmup_rollouts
         policy_kwargs = {
             "value_lr_scale": 10.0,
-            "trunk_start_step": value_warmup_rollouts * per_rollout,
+            "trunk_start_step": warmup * per_rollout,
             "optimizer_class": ScaledAdam,
             **policy_kwargs,
         }
@@ -152,7 +160,7 @@ def build_agent(
 
 def _saved_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
     """What JSON can hold of an algorithm's keywords, and the names of the others."""
-    wanted = {k: v for k, v in keywords.items() if k != "tensorboard_log"}
+    wanted = {k: plain(v) for k, v in keywords.items() if k != "tensorboard_log"}
     kept = {k: v for k, v in wanted.items() if is_plain(v)}
     return {"keywords": kept, "not_saved": sorted(wanted.keys() - kept.keys())}
 
@@ -182,7 +190,8 @@ def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
 def _check_keywords(
     name: str, algorithm: Algorithm, cls: type[BaseAlgorithm], keywords: dict[str, Any]
 ) -> None:
-    known = {p for base in constructors(cls) for p in inspect.signature(base.__init__).parameters}
+    constructor = [inspect.signature(vars(base)["__init__"]) for base in constructors(cls)]
+    known = {name for signature in constructor for name in signature.parameters}
     known -= {"self", "policy", "env", "seed", "kl", "keywords", "_init_setup_model"}
     reserved = {"rollout_buffer_class", "rollout_buffer_kwargs", "replay_buffer_class"}
     reserved &= keywords.keys()

@@ -65,26 +65,26 @@ class DPO(GroupAlgorithm):
         self._pairs: list[tuple[Episode, Episode]] = []
         self._queue: list[int] = []
         super().__init__(policy, env, learning_rate, num_generations=num_generations, **keywords)
+
+    def _setup_model(self) -> None:
         if self.kl is None or self.kl.coefficient == 0:
             raise InputError(
                 "DPO needs a reference: give kl_coef (its β, 0.1 say), or kl=KLPenalty(...)"
             )
-
-    def _setup_model(self) -> None:
+        if self.kl.target is not None:
+            raise InputError("DPO's β is fixed: leave kl_target out")
         super()._setup_model()
+        self._pairs, self._queue = [], []
         if self.preferences is None:
             return
-        read = read_preferences(self.preferences)
-        lm = self.policy.lm
-        self._pairs = [
-            (
-                _episode(pair.prompt, pair.chosen, lm.tokenizer, lm.config.max_position_embeddings),
-                _episode(
-                    pair.prompt, pair.rejected, lm.tokenizer, lm.config.max_position_embeddings
-                ),
+        lm, where = self.policy.lm, _where(self.preferences)
+        context = lm.config.max_position_embeddings
+        for number, pair in enumerate(read_preferences(self.preferences), start=1):
+            chosen, rejected = (
+                _episode(pair.prompt, text, lm.tokenizer, context, f"{where}, pair {number}")
+                for text in (pair.chosen, pair.rejected)
             )
-            for pair in read
-        ]
+            self._pairs.append((chosen, rejected))
 
     # ---- where pairs come from ---------------------------------------------
 
@@ -106,6 +106,13 @@ class DPO(GroupAlgorithm):
         self.episodes = [episode for i in taken for episode in self._pairs[i]]
         self.advantages = np.tile([1.0, -1.0], wanted)
         self.reference_log_probs = self._ask_reference(self.kl)
+        for episode, log_probs in zip(self.episodes, self.reference_log_probs, strict=True):
+            if not np.isfinite(log_probs).all():
+                raise InputError(
+                    f"completion {shorten(episode.completion)!r} holds a token that the policy "
+                    "never writes (padding, or one against the environment's constraint): drop the "
+                    "pair"
+                )
         tokens = sum(len(episode.actions) for episode in self.episodes)
         self.num_timesteps += tokens
         callback.update_locals(locals())
@@ -115,6 +122,11 @@ class DPO(GroupAlgorithm):
             self.recorder.rollout_done(RolloutFigures(tokens, None))
         callback.on_rollout_end()
         return True
+
+    @property
+    def plays_groups(self) -> bool:
+        """Not offline."""
+        return self.preferences is None
 
     @property
     def kl_is_in_reward(self) -> bool:
@@ -189,13 +201,16 @@ class DPO(GroupAlgorithm):
             }
         return losses.mean(), figures
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_pairs"]  # read again from `preferences`
+
 
 def read_preferences(source: str | Path | Sequence[Preference]) -> list[Preference]:
     """The pairs of a file or list, none of them a tie.
 
     :raises InputError: for ratings instead of pairs, a tie, or equal texts, naming file and pair.
     """
-    where = str(source) if isinstance(source, str | Path) else "the list of preferences"
+    where = _where(source)
     rows = list(read_ratings(source)) if isinstance(source, str | Path) else list(source)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Preference):
@@ -213,14 +228,22 @@ def read_preferences(source: str | Path | Sequence[Preference]) -> list[Preferen
     return rows  # type: ignore[return-value]
 
 
-def _episode(prompt: str, completion: str, tokenizer: Tokenizer, context: int) -> Episode:
+def _where(source: object) -> str:
+    """The name of a source of pairs, for errors."""
+    return str(source) if isinstance(source, str | Path) else "the list of preferences"
+
+
+def _episode(
+    prompt: str, completion: str, tokenizer: Tokenizer, context: int, where: str
+) -> Episode:
     """A given text as if the policy had written it, the stop token included."""
     start = tokenizer.encode_batch([prompt], add_special_tokens=True)[0]
     actions = np.array([*tokenizer.encode(completion), tokenizer.eos_token_id])
     if not start or len(start) + len(actions) > context:
         raise InputError(
-            f"prompt {shorten(prompt)!r} and its completion are {len(start) + len(actions)} tokens,"
-            f" expected 1 to {context}, the model's context: shorten them or drop the pair"
+            f"{where}: expected a prompt, and with its completion at most {context} tokens, the "
+            f"model's context; got {len(start)} and {len(actions)} (prompt {shorten(prompt)!r}): "
+            "shorten them or drop the pair"
         )
     acted = np.arange(len(actions)) + len(start) - 1
     tokens = np.array([*start, *actions[:-1]], dtype=np.int64)

@@ -15,6 +15,7 @@ from textgym.policies.causal_lm import CausalLM
 from textgym.policies.generation import never_sampled
 from textgym.policies.packing import PackedSegments
 from textgym.policies.sampling import Sampling, draw
+from textgym.policies.token_masks import TokenMasks
 from textgym.reward_models.metrics import (
     commonest_bigram_share,
     distinct_n,
@@ -74,6 +75,7 @@ def play(
     never = never_sampled(lm)
     actions_count = lm.tokenizer.vocab_size
     never = never[never < actions_count]
+    masks = masks_of(env)
     rows = torch.as_tensor(env.reset(), device=lm.device)
     number = list(range(env.num_envs))  # which episode a row plays
     begun = env.num_envs
@@ -81,6 +83,9 @@ def play(
     done: dict[int, Episode] = {}
     while len(done) < count:
         logits = lm.lm_head(decoder(rows))[:, :actions_count].float()
+        if masks is not None:
+            states = [int(state) for state in env.env_method("action_masks")]
+            logits = masks.apply_states(logits, states)
         logits = sampling.filter(logits, never)
         if sampling.temperature == 0:
             actions = logits.argmax(-1)
@@ -96,6 +101,12 @@ def play(
             begun += 1
         rows = torch.as_tensor(observations, device=lm.device)
     return [done[i] for i in range(count)]
+
+
+def masks_of(env: VecEnv) -> TokenMasks | None:
+    """The masks of an environment's constraint, for its states; None without one."""
+    automaton = env.get_attr("automaton")[0] if env.has_attr("automaton") else None
+    return None if automaton is None else TokenMasks(automaton)
 
 
 def _episode(info: dict[str, Any], reward: float, acted: list[int], last: int) -> Episode:
@@ -115,9 +126,17 @@ def _episode(info: dict[str, Any], reward: float, acted: list[int], last: int) -
 
 @torch.no_grad()
 def token_log_probs(
-    lm: CausalLM, episodes: Sequence[Episode], sampling: Sampling, *, batch_size: int = 64
+    lm: CausalLM,
+    episodes: Sequence[Episode],
+    sampling: Sampling,
+    *,
+    masks: TokenMasks | None = None,
+    batch_size: int = 64,
 ) -> list[np.ndarray]:
-    """Log-probability of each chosen token under a model, float64, one array per episode."""
+    """Log-probability of each chosen token under a model, float64, one array per episode.
+
+    :param masks: of the constraint that the tokens were chosen under, if there was one.
+    """
     never = never_sampled(lm)
     order = sorted(range(len(episodes)), key=lambda i: len(episodes[i].tokens))
     result: dict[int, np.ndarray] = {}
@@ -125,12 +144,21 @@ def token_log_probs(
         part = order[start : start + batch_size]
         packed, actions = _pack([episodes[i] for i in part], lm.device)
         hidden = lm.model.packed(packed.tokens, packed.lengths, packed.acted_index)
-        logits = sampling.filter(lm.lm_head(hidden).float(), never, keep=actions)
+        logits = lm.lm_head(hidden).float()
+        if masks is not None:
+            logits = masks.apply_states(logits, _states(masks, [episodes[i] for i in part]))
+        logits = sampling.filter(logits, never, keep=actions)
         chosen = logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0].double().cpu().numpy()
         sizes = [len(episodes[i].acted) for i in part]
         for i, values in zip(part, np.split(chosen, np.cumsum(sizes)[:-1]), strict=True):
             result[i] = values
     return [result[i] for i in range(len(episodes))]
+
+
+def _states(masks: TokenMasks, episodes: Sequence[Episode]) -> list[int]:
+    """The state of the constraint's automaton before each chosen token."""
+    completions = [episode.tokens[episode.acted[0] + 1 :].tolist() for episode in episodes]
+    return [state for ids in completions for state in masks.automaton.states(ids)[:-1]]
 
 
 def _pack(episodes: Sequence[Episode], device: torch.device) -> tuple[PackedSegments, torch.Tensor]:
@@ -217,6 +245,7 @@ def evaluate_texts(
     sampling: Sampling,
     judges: Sequence[Reward] = (),
     reference: CausalLM | None = None,
+    masks: TokenMasks | None = None,
     vocabulary: frozenset[str] | None = None,
 ) -> EvaluationReport:
     """The figures of played episodes.
@@ -224,6 +253,7 @@ def evaluate_texts(
     :param lm: the policy that played; `sampling` how it drew.
     :param judges: reward models that training never used.
     :param reference: the frozen starting model.
+    :param masks: of the constraint that the texts were written under (for the KL).
     :param vocabulary: known words, lower case.
     """
     prompts = [e.prompt for e in episodes]
@@ -233,8 +263,8 @@ def evaluate_texts(
         plain = np.concatenate(token_log_probs(reference, episodes, Sampling()))
         perplexity = float(np.exp(-plain.mean()))
         drawn = sampling if sampling.temperature > 0 else Sampling()
-        own = token_log_probs(lm, episodes, drawn)
-        theirs = token_log_probs(reference, episodes, drawn)
+        own = token_log_probs(lm, episodes, drawn, masks=masks)
+        theirs = token_log_probs(reference, episodes, drawn, masks=masks)
         pairs = zip(own, theirs, strict=True)
         kl = Interval.of(
             [

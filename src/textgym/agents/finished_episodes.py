@@ -64,7 +64,7 @@ class EpisodeCollector:
         self.num_generations, self.pad_token_id = num_generations, pad_token_id
         self._rows = [_OpenRow() for _ in range(n_envs)]
         self._waiting: dict[int, list[Episode]] = {}
-        self._whole: list[int] = []
+        self._whole: list[list[Episode]] = []
         self._count = 0
 
     @property
@@ -75,7 +75,7 @@ class EpisodeCollector:
     def forget_open_rows(self) -> None:
         """The environment was reset: what the rows began will not be finished."""
         self._rows = [_OpenRow() for _ in self._rows]
-        self._waiting = {group: self._waiting[group] for group in self._whole}
+        self._waiting = {}
 
     def add(
         self,
@@ -121,12 +121,17 @@ class EpisodeCollector:
         members = self._waiting.setdefault(group, [])
         members.append(episode)
         if len(members) == self.num_generations:
-            self._whole.append(group)
+            self._whole.append(self._waiting.pop(group))
+        elif len(self._waiting) > len(self._rows) + 1:  # more than rows that could complete them
+            raise InputError(
+                f"the environment's groups never reach {self.num_generations} episodes: make it "
+                f"with num_generations={self.num_generations}, as textgym.make_vec does"
+            )
 
     def take(self, n_groups: int) -> list[Episode]:
         """The episodes of the first `n_groups` whole groups, group by group."""
         taken, self._whole = self._whole[:n_groups], self._whole[n_groups:]
-        return [episode for group in taken for episode in self._waiting.pop(group)]
+        return [episode for group in taken for episode in group]
 
 
 @dataclass(frozen=True)

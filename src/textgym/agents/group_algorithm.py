@@ -6,14 +6,14 @@ Stable-Baselines3's: `learn`, callbacks, schedules, logging, saving.
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
@@ -47,7 +47,9 @@ class GroupAlgorithm(OnPolicyAlgorithm):
     :raises InputError: for a number of environments that is no multiple of `num_generations`.
     """
 
+    policy: TextActorCriticPolicy
     min_generations = 1
+    also_saved: tuple[str, ...] = ()  # attributes that a checkpoint keeps: JSON values
 
     def __init__(
         self,
@@ -69,9 +71,11 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        for name, count in (("num_generations", num_generations), ("n_epochs", n_epochs)):
-            if not isinstance(count, int) or count < 1:
-                raise InputError(f"{name} must be a whole number, at least 1, got {count!r}")
+        check_count("num_generations", num_generations)
+        check_count("n_epochs", n_epochs)
+        for name, count in (("n_groups", n_groups), ("batch_size", batch_size)):
+            if count is not None:
+                check_count(name, count)
         if num_generations < self.min_generations:
             raise InputError(
                 f"{type(self).__name__} compares the completions of a prompt: num_generations must "
@@ -106,26 +110,28 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         """SB3's, without its rollout buffer."""
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        if self.n_envs % self.num_generations:
+        if self.plays_groups and self.n_envs % self.num_generations:
             raise InputError(
                 f"n_envs ({self.n_envs}) must be a multiple of num_generations "
-                f"({self.num_generations}): a group's episodes are played side by side"
+                f"({self.num_generations}), so that a rollout is whole groups"
             )
-        self.policy = self.policy_class(
+        policy = self.policy_class(
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
-        ).to(self.device)
-        if not isinstance(self.policy, TextActorCriticPolicy):
+        )
+        if not isinstance(policy, TextActorCriticPolicy):
             raise InputError(
-                f"{type(self).__name__} trains a TextActorCriticPolicy, got "
-                f"{type(self.policy).__name__}"
+                f"{type(self).__name__} trains a TextActorCriticPolicy, got {type(policy).__name__}"
             )
+        self.policy = policy.to(self.device)
+        if self.kl is not None:
+            self.kl.fit_to(self.observation_space)
         self.rng = np.random.default_rng(int(torch.randint(2**62, ())))
         self.rollout_buffer = None  # type: ignore[assignment]
         self.episodes: list[Episode] = []
         self.reference_log_probs: list[np.ndarray] | None = None
         self.advantages = np.zeros(0)
         self.tokens_forwarded = 0
-        self._obs_after_rollout: object = None
+        self._obs_followed: object = None  # the last rows that the collector knows of
         self._collector = EpisodeCollector(
             self.n_envs, self.num_generations, self.policy.lm.tokenizer.pad_token_id
         )
@@ -141,7 +147,7 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         """
         assert self._last_obs is not None and self._last_episode_starts is not None
         self.policy.set_training_mode(False)
-        if self._last_obs is not self._obs_after_rollout:  # the environment was reset since
+        if self._last_obs is not self._obs_followed:  # the environment was reset since
             self._collector.forget_open_rows()
         wanted = self.n_groups or max(1, self.n_envs // self.num_generations)
         callback.on_rollout_start()
@@ -152,13 +158,14 @@ class GroupAlgorithm(OnPolicyAlgorithm):
             chosen = actions.cpu().numpy()
             new_obs, rewards, dones, infos = env.step(chosen)
             self.num_timesteps += env.num_envs
+            # Before the callback, unlike SB3: whoever stops here and goes on loses no token.
+            self._collector.add(obs, chosen, log_probs.cpu().numpy(), rewards, dones, infos)
+            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
+            self._obs_followed = new_obs
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
-            self._collector.add(obs, chosen, log_probs.cpu().numpy(), rewards, dones, infos)
-            self._last_obs, self._last_episode_starts = new_obs, dones
-        self._obs_after_rollout = self._last_obs
         self.episodes = self._collector.take(wanted)
         self._score()
         self._rollout_scored()
@@ -190,13 +197,19 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         if self.recorder is not None:
             log_probs = np.concatenate([episode.log_probs for episode in self.episodes])
             drawn = RolloutFigures(
-                log_probs.size, float(log_probs.mean()), figures, self.kl_is_in_reward
+                log_probs.size, float(log_probs.mean()), figures, float(totals.mean())
             )
             self.recorder.rollout_done(drawn)
-        self.logger.record("rollout/group_reward_std", float(groups.std(axis=1).mean()))
-        self.logger.record("rollout/equal_groups", float((np.ptp(groups, axis=1) == 0).mean()))
+        if self.num_generations > 1:
+            self.logger.record("rollout/group_reward_std", float(groups.std(axis=1).mean()))
+            self.logger.record("rollout/equal_groups", float((np.ptp(groups, axis=1) == 0).mean()))
         if figures is not None and self.kl is not None:
-            self.kl.update(figures.per_episode, len(self.episodes))
+            self.kl.update(float(per_episode.mean()), len(self.episodes))
+
+    @property
+    def plays_groups(self) -> bool:
+        """Whether rollouts are played (True) or read from a file."""
+        return True
 
     @property
     def kl_is_in_reward(self) -> bool:
@@ -205,6 +218,8 @@ class GroupAlgorithm(OnPolicyAlgorithm):
 
     def _ask_reference(self, kl: KLPenalty) -> list[np.ndarray]:
         """Log-probabilities under the reference, one float32 `[a]` an episode, in one pass."""
+        assert isinstance(self.action_space, spaces.Discrete)
+        kl.check_vocabulary(int(self.action_space.n), self.device)
         result: dict[int, np.ndarray] = {}
         for part in self._parts(tokens=2048):
             chosen = [self.episodes[i] for i in part]
@@ -229,6 +244,25 @@ class GroupAlgorithm(OnPolicyAlgorithm):
             yield part
 
     # ---- learning ----------------------------------------------------------
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """SB3's; TensorBoard's folder is named for the class."""
+        return super().learn(
+            total_timesteps,
+            callback,
+            log_interval,
+            tb_log_name or type(self).__name__,
+            reset_num_timesteps,
+            progress_bar,
+        )
 
     def train(self) -> None:
         """`n_epochs` passes over the rollout, one optimizer step a minibatch."""
@@ -269,7 +303,6 @@ class GroupAlgorithm(OnPolicyAlgorithm):
 
     def _evaluate(self, packed: PackedSegments, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies `[A]` under the policy as it is."""
-        assert isinstance(self.policy, TextActorCriticPolicy)
         _, log_prob, entropy = self.policy.evaluate_actions(packed, actions)
         return log_prob, entropy
 
@@ -292,13 +325,15 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         """
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_collector", "recorder", "episodes"]
+        of_a_rollout = ("_collector", "_obs_followed", "episodes", "advantages")
+        names = (*of_a_rollout, "reference_log_probs", "recorder")
+        return [*super()._excluded_save_params(), *names]
 
 
 def _estimate(log_probs: np.ndarray, reference: np.ndarray, estimator: str) -> np.ndarray:
     """KL in nats of each token `[a]`."""
     estimate = kl_estimate(torch.as_tensor(log_probs), torch.as_tensor(reference), estimator)
-    return estimate.numpy()  # type: ignore[no-any-return]
+    return estimate.numpy()
 
 
 def ratio_figures(log_ratio: Tensor, clip_low: float, clip_high: float) -> dict[str, float]:
@@ -310,6 +345,15 @@ def ratio_figures(log_ratio: Tensor, clip_low: float, clip_high: float) -> dict[
             "approx_kl": float((ratio - 1 - log_ratio).mean()),
             "clip_fraction": float(is_clipped.float().mean()),
         }
+
+
+def check_count(name: str, value: object) -> None:
+    """Whether a keyword is a whole number, at least 1.
+
+    :raises InputError: naming it.
+    """
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} must be a whole number, at least 1, got {value!r}")
 
 
 def check_share(name: str, value: float, *, below: float = float("inf")) -> None:

@@ -10,7 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from textgym.agents.finished_episodes import EpisodeBatch
-from textgym.agents.group_algorithm import GroupAlgorithm, check_share, ratio_figures
+from textgym.agents.group_algorithm import (
+    GroupAlgorithm,
+    check_count,
+    check_share,
+    ratio_figures,
+)
 from textgym.agents.policy_losses import (
     LOSS_TYPES,
     SCALES,
@@ -29,11 +34,13 @@ class GRPO(GroupAlgorithm):
     :param clip_range: the probability ratio counts from 1 - clip_range to 1 + `epsilon_high`.
     :param epsilon_high: the upper side; None: as `clip_range` (DAPO's "clip higher": 0.28).
     :param scale_rewards: "none", or divide advantages by the standard deviation of the "group"
-        (the paper's, which changes what `kl_coef` means) or of the "batch".
+        (the paper's; with the KL in the loss it makes β another one for each prompt) or of the
+        "batch".
     :param loss_type: "dr_grpo" (the policy gradient as it is), "grpo" (the paper's mean over each
         text) or "dapo" (mean over all tokens).
     :param importance_sampling_level: "token", or "sequence" (GSPO).
-    :param kl_in: "reward" (exact; the default), or "loss" (the paper's, with `kl_estimator` "k3").
+    :param kl_in: "reward" (exact with `kl_estimator` "k1"; the default), or "loss" (the paper's,
+        with "k3").
     :param max_completion_length: the constant of "dr_grpo"; None: the width of a row.
 
     The others are those of `GroupAlgorithm`.
@@ -67,6 +74,8 @@ class GRPO(GroupAlgorithm):
         ):
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if max_completion_length is not None:
+            check_count("max_completion_length", max_completion_length)
         self.clip_range, self.epsilon_high = clip_range, epsilon_high
         self.scale_rewards, self.loss_type = scale_rewards, loss_type
         self.importance_sampling_level, self.kl_in = importance_sampling_level, kl_in

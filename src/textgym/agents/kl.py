@@ -7,7 +7,9 @@ Divergence", with log r = log π_ref(a) - log π(a):
     k2 = (log r)² / 2      biased, never negative
     k3 = (r - 1) - log r   unbiased, never negative
 
-The term is subtracted from the reward of its token. The coefficient is fixed, or follows a target
+The term is subtracted from the reward of its token. There only k1 is exact: k2 and k3 are large for
+a token that became rarer too, so that a reward less one of them pulls the wrong way there
+(docs/algorithms/index.md has the figures). The coefficient is fixed, or follows a target
 with the proportional controller of Ziegler et al. (2019), "Fine-Tuning Language Models from Human
 Preferences", section 2.2.
 """
@@ -103,6 +105,18 @@ class KLPenalty:
         if self.model.device != device:
             self.model = self.model.to(device)
         return self.model.eval()
+
+    def check_vocabulary(self, actions: int, device: torch.device) -> None:
+        """Whether the reference has a token for each of an environment's actions.
+
+        :raises InputError: if not.
+        """
+        tokens = self.reference(device).tokenizer.vocab_size
+        if tokens != actions:
+            raise InputError(
+                f"the reference of the KL term has {tokens} tokens, but the environment "
+                f"{actions}: pass a reference with the policy's tokenizer"
+            )
 
     def per_token(self, packed: PackedSegments, actions: Tensor, log_probs: Tensor) -> Tensor:
         """Raw KL `[A]` in nats of each acted token.

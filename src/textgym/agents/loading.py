@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.kl import KLPenalty
 from textgym.errors import InputError
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.causal_lm import CausalLM
@@ -21,6 +21,7 @@ from textgym.policies.checkpoint import (
     write_model,
     write_trainer_state,
 )
+from textgym.policies.q_policy import SoftQPolicy
 from textgym.reward_models.bradley_terry import KIND as BRADLEY_TERRY
 from textgym.reward_models.bradley_terry import TRUNK_FOLDER, BradleyTerryRewardModel
 from textgym.reward_models.ngrams import NgramModel
@@ -28,6 +29,8 @@ from textgym.rewards import Reward
 from textgym.storage import atomic_directory, read_json, recover, verify_directory
 
 REFERENCE = "reference"
+# Where a policy's state holds the language model, which a checkpoint holds once.
+_LANGUAGE_MODEL = ("lm.", "q_net.lm.", "quantile_net.lm.")
 
 
 def save_agent(agent: BaseAlgorithm, directory: str | Path, *, environment: dict[str, Any]) -> None:
@@ -38,7 +41,7 @@ def save_agent(agent: BaseAlgorithm, directory: str | Path, *, environment: dict
     :raises StorageError: if the directory cannot be written.
     """
     policy = _text_policy(agent)
-    kl = getattr(getattr(agent, "rollout_buffer", None), "kl", None)
+    kl = _kl_penalty(agent)
     generator = policy.generator
     state = {
         "settings": agent.text_settings,  # type: ignore[attr-defined]
@@ -48,12 +51,13 @@ def save_agent(agent: BaseAlgorithm, directory: str | Path, *, environment: dict
         "value": {
             name: tensor
             for name, tensor in policy.state_dict().items()
-            if not name.startswith("lm.")
+            if not name.startswith(_LANGUAGE_MODEL)
         },
         "optimizer": policy.optimizer.state_dict(),
         "generator": None if generator is None else generator.get_state(),
         "policy_seed": policy.seed,
         "kl_coefficient": None if kl is None else kl.coefficient,
+        "also": {name: getattr(agent, name) for name in getattr(agent, "also_saved", ())},
     }
     with atomic_directory(directory) as temporary:
         write_model(policy.lm, temporary)
@@ -100,11 +104,18 @@ def restore_agent(
         policy.generator.set_state(state["generator"].cpu())
     agent.num_timesteps = int(state["num_timesteps"])
     agent._n_updates = int(state["n_updates"])
+    for name in getattr(agent, "also_saved", ()):
+        if name in state.get("also", {}):
+            setattr(agent, name, state["also"][name])
+    kl, saved = _kl_penalty(agent), state["kl_coefficient"]
+    if kl is not None and keep_kl_coefficient and saved is not None:
+        kl.coefficient = float(saved)
+
+
+def _kl_penalty(agent: BaseAlgorithm) -> KLPenalty | None:
+    """The KL term of an agent: its buffer's, or its own where it has no rollout buffer."""
     buffer = getattr(agent, "rollout_buffer", None)
-    if isinstance(buffer, EpisodeRolloutBuffer) and buffer.kl is not None:
-        saved = state["kl_coefficient"]
-        if keep_kl_coefficient and saved is not None:
-            buffer.kl.coefficient = float(saved)
+    return getattr(agent if buffer is None else buffer, "kl", None)
 
 
 def load_reward(directory: str | Path) -> Reward:
@@ -136,10 +147,12 @@ def reward_directory(path: str | Path) -> Path:
     raise InputError(f"{path}: holds no reward_model.json, so it is no reward model (fit-reward)")
 
 
-def _text_policy(agent: BaseAlgorithm) -> TextActorCriticPolicy:
-    if not isinstance(agent.policy, TextActorCriticPolicy) or not hasattr(agent, "text_settings"):
+def _text_policy(agent: BaseAlgorithm) -> TextActorCriticPolicy | SoftQPolicy:
+    policy = agent.policy
+    is_ours = hasattr(agent, "text_settings")
+    if not isinstance(policy, TextActorCriticPolicy | SoftQPolicy) or not is_ours:
         raise InputError(
             "only agents made by make_agent can be saved as a directory: for others use SB3's own "
             "save, or CausalLM.from_agent(agent).save_pretrained(directory)"
         )
-    return agent.policy
+    return policy

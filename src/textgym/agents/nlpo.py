@@ -4,7 +4,7 @@ Ramamurthy et al. (2023), "Is Reinforcement Learning (Not) for Natural Language 
 Benchmarks, Baselines, and Building Blocks for Natural Language Policy Optimization", algorithm 1.
 """
 
-from typing import Any
+from typing import Any, Self
 
 from stable_baselines3 import PPO
 
@@ -19,6 +19,8 @@ class NLPO(PPO):
 
     The others are PPO's own; `mask_top_p` is the policy's.
     """
+
+    also_saved = ("rollouts_under_mask",)
 
     def __init__(
         self,
@@ -42,6 +44,12 @@ class NLPO(PPO):
                 f"NLPO needs a policy with a mask: pass TopPMaskPolicy, got "
                 f"{type(self.policy).__name__}"
             )
+
+    def learn(self, total_timesteps: int, *arguments: Any, **keywords: Any) -> Self:
+        """PPO's; TensorBoard's folder is named for the class."""
+        if len(arguments) < 3:
+            keywords.setdefault("tb_log_name", "NLPO")
+        return super().learn(total_timesteps, *arguments, **keywords)
 
     def train(self) -> None:
         """PPO's update, and after it the mask's renewal if that is due."""

@@ -17,21 +17,22 @@ LOSS_TYPES = ("grpo", "dapo", "dr_grpo")
 def group_advantages(
     totals: np.ndarray, *, scale_rewards: str = "none", epsilon: float = 1e-4
 ) -> np.ndarray:
-    """Each episode's reward less the mean of its group (Shao et al. 2024, "DeepSeekMath", eq. 3).
+    """Each episode's reward less the mean of its group (Shao et al. 2024, "DeepSeekMath", 4.1.2).
 
     :param totals: float `[G, k]`, one row a group.
     :param scale_rewards: divide by the standard deviation of the group, of the batch, or by none.
-        Dividing by the group's changes what a KL coefficient means from prompt to prompt (Liu et
-        al. 2025, "Understanding R1-Zero-Like Training").
+        By the group's, prompts on which rewards hardly differ count as much as the others (Liu et
+        al. 2025, "Understanding R1-Zero-Like Training"), and a KL term in the loss weighs
+        differently from prompt to prompt.
     :return: float `[G, k]`.
     """
-    centred = totals - totals.mean(axis=1, keepdims=True)
+    centred: np.ndarray = totals - totals.mean(axis=1, keepdims=True)
     if scale_rewards == "none":
         return centred
     if scale_rewards == "group":
-        return centred / (_std(totals, axis=1) + epsilon)  # type: ignore[no-any-return]
+        return centred / (_std(totals, axis=1) + epsilon)
     if scale_rewards == "batch":
-        return centred / (_std(totals.reshape(1, -1), axis=1) + epsilon)  # type: ignore[no-any-return]
+        return centred / (_std(totals.reshape(1, -1), axis=1) + epsilon)
     raise InputError(f"scale_rewards must be one of {', '.join(SCALES)}, got {scale_rewards!r}")
 
 

@@ -75,13 +75,14 @@ class RolloutFigures:
     :param tokens: completion tokens.
     :param mean_log_prob: of the tokens, under the policy that drew them; None if they were given.
     :param kl: None without a KL term.
-    :param kl_is_in_reward: whether `kl.weighted` was subtracted from the rewards.
+    :param total_reward: mean of what was optimised, where the algorithm knows it; None: the mean
+        reward of the episodes that ended, less `kl.weighted`.
     """
 
     tokens: int
     mean_log_prob: float | None
     kl: KLFigures | None = None
-    kl_is_in_reward: bool = True
+    total_reward: float | None = None
 
 
 class Recorder:
@@ -146,7 +147,9 @@ class Recorder:
         now = time.perf_counter()
         logger = self.agent.logger
         self._tokens = rollout.tokens
-        logger.record("time/rollout_tokens_per_second", self._tokens / (now - self._rollout_began))
+        if self._rollout_began:  # else earlier rollouts left enough to learn from
+            seconds = now - self._rollout_began
+            logger.record("time/rollout_tokens_per_second", self._tokens / seconds)
         if rollout.mean_log_prob is not None:
             logger.record("policy/entropy", -rollout.mean_log_prob)
         for key, value in episode_figures(self.episodes).items():
@@ -156,12 +159,12 @@ class Recorder:
                 if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
                     logger.record(f"kl/{name}", figure)
         if self.episodes:
-            total = _mean(self.episodes, "episode", "r")
-            weighted = None if rollout.kl is None else rollout.kl.weighted
-            if rollout.kl is None or not rollout.kl_is_in_reward:
-                logger.record("reward/total", total)
+            environment = _mean(self.episodes, "episode", "r")
+            weighted = 0.0 if rollout.kl is None else rollout.kl.weighted
+            if rollout.total_reward is not None:
+                logger.record("reward/total", rollout.total_reward)
             elif weighted is not None:
-                logger.record("reward/total", total - weighted)
+                logger.record("reward/total", environment - weighted)
         self.episodes = []
         self.rollouts += 1
         if isinstance(self.agent, OffPolicyAlgorithm):

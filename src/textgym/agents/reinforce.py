@@ -28,6 +28,8 @@ class REINFORCE(GroupAlgorithm):
     The others are those of `GroupAlgorithm`; `num_generations` is 1 unless asked for more.
     """
 
+    also_saved = ("running_mean",)
+
     def __init__(
         self,
         policy: Any,
@@ -61,7 +63,7 @@ class REINFORCE(GroupAlgorithm):
         else:
             advantages = totals.copy()
         if self.normalize_advantage:
-            advantages = advantages / (totals.std() + 1e-8)
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return advantages
 
     def compute_loss(
@@ -70,7 +72,7 @@ class REINFORCE(GroupAlgorithm):
         """`-advantage · log π`, summed over each text.
 
         A token that was drawn before the last update (its episode was open then) counts with its
-        probability ratio, so that the gradient is the present policy's.
+        own probability ratio; that of the tokens before it is left out, as PPO leaves it out.
         """
         ratio = (log_prob.detach() - batch.old_log_prob).exp()
         per_token = -(ratio * batch.advantages * log_prob)

@@ -18,7 +18,8 @@ class RLOO(GroupAlgorithm):
     """REINFORCE leave-one-out.
 
     :param clip_range: the probability ratio counts from 1 - clip_range to 1 + clip_range; with
-        `n_epochs=1` and one minibatch the ratio is 1 and nothing is clipped.
+        `n_epochs=1` and one minibatch the ratio is 1, but for tokens drawn before the last update
+        (their episodes were open then).
 
     The others are those of `GroupAlgorithm`.
     """

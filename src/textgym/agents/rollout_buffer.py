@@ -228,12 +228,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         :raises InputError: if the reference has another vocabulary.
         """
         assert isinstance(self.action_space, spaces.Discrete)
-        tokens = kl.reference(torch.device(self.device)).tokenizer.vocab_size
-        if tokens != self.action_space.n:
-            raise InputError(
-                f"the reference of the KL term has {tokens} tokens, but the environment "
-                f"{self.action_space.n}: pass a reference with the policy's tokenizer"
-            )
+        kl.check_vocabulary(int(self.action_space.n), torch.device(self.device))
         for part in self._parts(np.arange(len(self.segments)), self.buffer_size * self.n_envs):
             for group in _groups(part, self.segments, 2048):
                 index = self._flat_index(group)

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from textgym.constraints import Constraint
 from textgym.errors import InputError, StorageError
 from textgym.storage import run_lock, write_text_atomically
 
@@ -67,7 +68,12 @@ def is_plain(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A path as text, a tuple as a list, and so on inside; everything else as it is."""
+    """A path as text, a tuple as a list, a constraint as its fields, and so on inside.
+
+    Everything else stays as it is.
+    """
+    if isinstance(value, Constraint):
+        return dict(vars(value))
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, list | tuple):

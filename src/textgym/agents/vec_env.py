@@ -123,7 +123,13 @@ class TextVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call a method of the vector environment once for each row."""
+        """Call a method of the vector environment once for each row.
+
+        `action_masks` is answered with each row's own number.
+        """
+        if method_name == "action_masks":
+            states = self.vector_env.action_masks()
+            return [states[row] for row in self._get_indices(indices)]
         method = getattr(self.vector_env, method_name)
         return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
 

@@ -299,8 +299,8 @@ class EpisodeRows:
 
     def save(self) -> dict[str, Any]:
         """The state of all rows, for `restore`."""
-        names = ("tokens", "lengths", "_used", "_turn_starts", "_is_over", "_group_of")
-        names += ("_states", "_states_at")
+        names = ["tokens", "lengths", "_used", "_turn_starts", "_is_over", "_group_of"]
+        names += ["_states", "_states_at"]
         arrays = {name: getattr(self, name).copy() for name in names}
         turns = [list(turns) for turns in self._turns]
         return arrays | {"_turns": turns, "_steps": self._steps, "_prompts": list(self._prompts)}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from textgym.constraints import Constraint, as_constraint
 from textgym.envs.prompts import Prompts, PromptSource, check_source
 from textgym.errors import InputError, unknown_name
 from textgym.rewards import Reward, check_reward
@@ -25,6 +26,10 @@ class Task:
         counted. Meeting it ends the episode as a text that is scored as it stands.
     :param stop: strings that end the text like the stop token; the completion is cut before them.
         One that names a special token of the tokenizer ends it as that token.
+    :param constraint: which completions are allowed (`textgym.constraints`): policies then choose
+        among the tokens that it leaves, and the text ends where it matches. The environment itself
+        takes any token. A text may still meet the budget before it matches: `finish_reason`
+        "length", and `unfinished_score` if given.
     :param unfinished_score: the reward of a text that meets the budget; the reward model is not
         asked about it.
     :param max_prompt_tokens: the longest prompt; fixes the width of the observation.
@@ -43,6 +48,7 @@ class Task:
     tokenizer: Tokenizer = field(default_factory=Tokenizer.byte)
     max_new_tokens: int = 64
     stop: str | Sequence[str] | None = None
+    constraint: Constraint | None = None
     unfinished_score: float | None = None
     max_prompt_tokens: int | None = None
     truncate_prompt: bool = False
@@ -57,6 +63,11 @@ class Task:
             raise InputError(
                 f"tokenizer must be a textgym.Tokenizer, got {type(self.tokenizer).__name__}: "
                 "Tokenizer.load opens the one of a checkpoint directory"
+            )
+        object.__setattr__(self, "constraint", as_constraint(self.constraint))
+        if self.constraint is not None and self.reply is not None:
+            raise InputError(
+                "a constraint speaks of one completion, not of turns: leave constraint or reply out"
             )
         _check_count("max_new_tokens", self.max_new_tokens)
         _check_count("max_prompt_tokens", self.max_prompt_tokens)

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.episode_rows import EpisodeRows, StepResult
 from textgym.envs.task import Task
 from textgym.envs.text_space import TextSpace
@@ -49,7 +50,9 @@ class TextEnv(gymnasium.Env[Any, Any]):
         self.render_mode = render_mode
         self._episode = EpisodeRows(task, 1)
         if action == "token":
-            self.observation_space, self.action_space = token_spaces(task, self._episode.width)
+            self.observation_space, self.action_space = token_spaces(
+                task, self._episode.width, self.automaton
+            )
         else:
             self.observation_space, self.action_space = text_spaces(task, self._episode.width)
 
@@ -57,6 +60,19 @@ class TextEnv(gymnasium.Env[Any, Any]):
     def tokenizer(self) -> Tokenizer:
         """The task's tokenizer."""
         return self.task.tokenizer
+
+    @property
+    def automaton(self) -> TokenAutomaton | None:
+        """The task's constraint, compiled; None without one."""
+        return self._episode.automaton
+
+    def action_masks(self) -> np.int64:
+        """The state of the completion in the constraint's automaton: a number, not a mask.
+
+        `automaton.is_legal(state)` is the mask. Policies of textgym need neither; sb3-contrib's
+        MaskablePPO asks for this. 0 without a constraint.
+        """
+        return np.int64(self._episode.constraint_states()[0])
 
     @property
     def width(self) -> int:
@@ -118,10 +134,13 @@ class TextEnv(gymnasium.Env[Any, Any]):
         return None if self.render_mode is None else self._episode.text(0)
 
 
-def token_spaces(task: Task, width: int) -> tuple[TokenRow, spaces.Discrete]:
+def token_spaces(
+    task: Task, width: int, automaton: TokenAutomaton | None = None
+) -> tuple[TokenRow, spaces.Discrete]:
     """Observation and action space of token actions: a row of ids, and one id."""
     size = task.tokenizer.vocab_size
-    return TokenRow(size, width, task.tokenizer.pad_token_id), spaces.Discrete(size)
+    row = TokenRow(size, width, task.tokenizer.pad_token_id, automaton)
+    return row, spaces.Discrete(size)
 
 
 def text_spaces(task: Task, width: int) -> tuple[TextSpace, TextSpace]:

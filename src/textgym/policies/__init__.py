@@ -10,15 +10,26 @@ from textgym.lazy_names import lazy_names
 if TYPE_CHECKING:
     from textgym.policies.actor_critic import TextActorCriticPolicy
     from textgym.policies.causal_lm import CausalLM, CausalLMConfig
+    from textgym.policies.q_policy import TextQPolicy
+    from textgym.policies.quantile_network import TextQuantilePolicy
     from textgym.policies.sampling import Sampling
 
-__all__ = ["CausalLM", "CausalLMConfig", "Sampling", "TextActorCriticPolicy"]
+__all__ = [
+    "CausalLM",
+    "CausalLMConfig",
+    "Sampling",
+    "TextActorCriticPolicy",
+    "TextQPolicy",
+    "TextQuantilePolicy",
+]
 
 _MODULES = {
     "CausalLM": "causal_lm",
     "CausalLMConfig": "causal_lm",
     "Sampling": "sampling",
     "TextActorCriticPolicy": "actor_critic",
+    "TextQPolicy": "q_policy",
+    "TextQuantilePolicy": "quantile_network",
 }
 
 

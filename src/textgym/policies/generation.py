@@ -9,6 +9,7 @@ from textgym.errors import InputError
 from textgym.policies.cached_decoder import CachedDecoder
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.sampling import Sampling, draw
+from textgym.policies.token_masks import TokenMasks
 
 
 def never_sampled(lm: CausalLM) -> Tensor:
@@ -43,11 +44,13 @@ def generate_tokens(
     max_new_tokens: int,
     sampling: Sampling,
     generator: torch.Generator,
+    masks: TokenMasks | None = None,
     batch_size: int = 128,
 ) -> list[list[int]]:
     """Continuations of prompts of token ids, the stop token left out.
 
     :param sampling: temperature 0 takes the likeliest token.
+    :param masks: legal tokens; the prompts must be such as the masks know.
     """
     pad, stop = lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id
     never = never_sampled(lm)
@@ -62,7 +65,10 @@ def generate_tokens(
         is_done = torch.zeros(len(part), dtype=torch.bool, device=lm.device)
         ends = lengths.clone()
         for _ in range(max_new_tokens):
-            logits = sampling.filter(lm.lm_head(decoder(rows)).float(), never)
+            logits = lm.lm_head(decoder(rows)).float()
+            if masks is not None:
+                logits = masks.apply(logits, rows, caller="generate")
+            logits = sampling.filter(logits, never)
             if sampling.temperature == 0:
                 tokens = logits.argmax(-1)
             else:

@@ -1,0 +1,325 @@
+"""Known ways to get reinforcement learning on text wrong, as edits of the source.
+
+Each is a mistake that training survives: figures go up, texts come out, and the result is wrong.
+`mutations.py` applies them one by one to a copy and runs the tests that are to notice.
+"""
+
+from dataclasses import dataclass
+
+ACTOR = "tests/policies/test_actor_critic.py"
+BUFFER = "tests/agents/test_rollout_buffer.py"
+KL = "tests/agents/test_kl.py"
+ORACLE = "tests/learning/test_oracle.py"
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """One mistake.
+
+    :param what: the mistake, as the table names it.
+    :param file: under src/textgym.
+    :param edits: pairs of texts, what stands there and what to put in its place; each is to be
+        found exactly once.
+    :param tests: as pytest takes them; one of them at least is to turn red.
+    :param keyword: pytest's `-k`, to run few of them.
+    """
+
+    what: str
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    tests: tuple[str, ...]
+    keyword: str = ""
+
+
+BREAKAGES = (
+    Breakage(
+        "the advantage has the wrong sign",
+        "agents/rollout_buffer.py",
+        (("advantages=take(self.advantages),", "advantages=-take(self.advantages),"),),
+        (f"{ACTOR}::test_loss_and_gradients_of_an_update_equal_the_naive_ones", ORACLE),
+        "loss_and_gradients or ppo-textgym/OneToken-v0",
+    ),
+    Breakage(
+        "log-probabilities stand one step off their tokens",
+        "agents/rollout_buffer.py",
+        (
+            (
+                "old_log_prob=take(self.log_probs),",
+                "old_log_prob=take(np.roll(self.log_probs, 1, axis=0)),",
+            ),
+        ),
+        (f"{BUFFER}::test_a_minibatch_lines_up_with_its_tokens", ACTOR),
+        "lines_up or ratio_is_one",
+    ),
+    Breakage(
+        "the policy is evaluated one position too early",
+        "agents/rollout_buffer.py",
+        (
+            (
+                "self.lengths[s.start : s.end, s.env] - 1 + start",
+                "np.maximum(self.lengths[s.start : s.end, s.env] - 2, 0) + start",
+            ),
+        ),
+        (f"{BUFFER}::test_segments_by_hand", ACTOR),
+        "segments_by_hand or ratio_is_one",
+    ),
+    Breakage(
+        "the reward comes a step late: on what follows the last token (a pad, or the next text)",
+        "agents/rollout_buffer.py",
+        (
+            (
+                "        self.rewards[step] = reward\n",
+                "        self.rewards[(step + 1) % self.buffer_size] = reward\n",
+            ),
+        ),
+        (f"{BUFFER}::test_advantages_and_returns_are_sb3s", ACTOR),
+        "are_sb3s or bootstrap_is_the_value",
+    ),
+    Breakage(
+        "padding may be sampled",
+        "policies/generation.py",
+        (("never = {tokenizer.pad_token_id, *range(", "never = {*range("),),
+        (ACTOR, "tests/policies/test_sampling.py"),
+        "never_played or never_sampled",
+    ),
+    Breakage(
+        "no bootstrap at an outer limit",
+        "agents/vec_env.py",
+        (
+            (
+                'ending["TimeLimit.truncated"] = is_truncated',
+                'ending["TimeLimit.truncated"] = False',
+            ),
+        ),
+        (ACTOR, "tests/agents/test_vec_env.py"),
+        "bootstrap_is_the_value or outer_limit",
+    ),
+    Breakage(
+        "the bootstrap reads the next prompt instead of the text that was cut",
+        "agents/vec_env.py",
+        (
+            (
+                'ending["terminal_observation"] = finals[row]',
+                'ending["terminal_observation"] = observations[row]',
+            ),
+        ),
+        ("tests/agents/test_vec_env.py",),
+        "single_environments or info_of_an_ending",
+    ),
+    Breakage(
+        "the budget truncates instead of terminating",
+        "envs/episode_rows.py",
+        (
+            ("is_terminated = is_stop | is_spent", "is_terminated = is_stop.copy()"),
+            (
+                "is_truncated = is_full & ~is_terminated",
+                "is_truncated = (is_full | is_spent) & ~is_terminated",
+            ),
+        ),
+        ("tests/envs/test_text_env.py", "tests/agents/test_exact_oracle.py"),
+        "budget or by_hand",
+    ),
+    Breakage(
+        "old log-probabilities are computed anew after each update",
+        "agents/rollout_buffer.py",
+        (
+            (
+                "old_log_prob=take(self.log_probs),",
+                'old_log_prob=vars(self.observation_space)["evaluate"]'
+                "(packed, take(self.actions))[1].detach(),",
+            ),
+            (
+                "    def reset(self) -> None:\n",
+                "    def reset(self) -> None:\n"
+                "        import gc\n\n"
+                "        for it in gc.get_objects():  # the policy, which a buffer does not know\n"
+                '            if type(it).__name__ == "TextActorCriticPolicy":\n'
+                "                if it.observation_space is self.observation_space:\n"
+                '                    vars(it.observation_space)["evaluate"] = '
+                "it.evaluate_actions\n",
+            ),
+        ),
+        (f"{ACTOR}::test_minibatches_and_epochs_end_with_the_naive_weights",),
+    ),
+    Breakage(
+        "the value is that of the wrong position",
+        "policies/actor_critic.py",
+        (
+            (
+                "return self.value_net(hidden), chosen, entropy",
+                "return self.value_net(hidden.roll(1, 0)), chosen, entropy",
+            ),
+        ),
+        (ACTOR,),
+        "ratio_is_one or loss_and_gradients",
+    ),
+    Breakage(
+        "the KL term is to the policy as it is now",
+        "agents/building.py",
+        (
+            (
+                "    recorder.attach(agent, recording)\n",
+                "    recorder.attach(agent, recording)\n"
+                "    if kl is not None:\n"
+                "        kl.model = agent.policy.lm\n",
+            ),
+        ),
+        (ORACLE,),
+        "ppo-textgym/OneToken-v0 and not maskable",
+    ),
+    Breakage(
+        "the reference moves with the model that it was made of",
+        "agents/kl.py",
+        (
+            (
+                "copy.deepcopy(reference) if isinstance(reference, CausalLM) else None",
+                "reference if isinstance(reference, CausalLM) else None",
+            ),
+        ),
+        (f"{KL}::test_the_reference_is_a_copy_that_its_owner_cannot_move",),
+    ),
+    Breakage(
+        "the KL term is added to the reward instead of taken off",
+        "agents/rollout_buffer.py",
+        (
+            (
+                "self.rewards -= kl.coefficient * self.kl_raw",
+                "self.rewards += kl.coefficient * self.kl_raw",
+            ),
+        ),
+        (f"{KL}::test_the_reward_is_the_environments_less_the_weighted_term", ORACLE),
+        "weighted_term or ppo-textgym/OneToken-v0 and not maskable",
+    ),
+    Breakage(
+        "the reference is read at temperature 1, whatever the policy's",
+        "agents/kl.py",
+        (("self.sampling.filter(", "Sampling().filter("),),
+        (f"{KL}::test_the_whole_sequence_pass_equals_one_pass_for_each_token",),
+    ),
+    Breakage(
+        "k3 with a wrong sign",
+        "agents/kl.py",
+        (("log_ratio.expm1() - log_ratio", "log_ratio.expm1() + log_ratio"),),
+        (KL,),
+        "by_hand or unbiased",
+    ),
+    Breakage(
+        "the mean of a group is taken over the wrong axis",
+        "agents/policy_losses.py",
+        (
+            (
+                "centred: np.ndarray = totals - totals.mean(axis=1, keepdims=True)",
+                "centred: np.ndarray = totals - totals.mean(axis=0, keepdims=True)",
+            ),
+        ),
+        ("tests/agents/test_policy_losses.py",),
+        "group_advantages or each_group",
+    ),
+    Breakage(
+        "a group's episodes have different prompts",
+        "envs/grouped_prompts.py",
+        (("if place == 0 or self._prompt is None:", "if True:"),),
+        ("tests/envs/test_grouped_prompts.py", "tests/agents/test_group_algorithms.py"),
+        "group or whole",
+    ),
+    Breakage(
+        "log-probabilities are not those of the distribution that was sampled",
+        "policies/actor_critic.py",
+        (
+            (
+                "return self.sampling.filter(logits, keep=keep)",
+                "return logits if keep is not None else self.sampling.filter(logits)",
+            ),
+        ),
+        (ACTOR,),
+        "ratio_is_one or loss_and_gradients",
+    ),
+    Breakage(
+        "the gradient of the entropy has the wrong sign",
+        "policies/sampling.py",
+        (
+            (
+                "scale = grad_chosen[:, None] + grad_entropy",
+                "scale = grad_chosen[:, None] - grad_entropy",
+            ),
+        ),
+        ("tests/policies/test_sampling.py",),
+        "gradients",
+    ),
+    Breakage(
+        "segments of a minibatch see one another",
+        "policies/attention.py",
+        (
+            (
+                "self.groups = [_SegmentGroup(lengths[part]) for part in "
+                "_similar(lengths.tolist())]",
+                "self.groups = [_SegmentGroup(lengths.sum()[None])]",
+            ),
+        ),
+        ("tests/policies/test_segment_attention.py", ACTOR),
+        "as_if_it_were_alone or ratio_is_one",
+    ),
+    Breakage(
+        "positions go on from segment to segment",
+        "policies/packing.py",
+        (
+            (
+                "return rows, torch.arange(len(rows), device=lengths.device) - starts[rows]",
+                "return rows, torch.arange(len(rows), device=lengths.device)",
+            ),
+        ),
+        (ACTOR,),
+        "ratio_is_one",
+    ),
+    Breakage(
+        "the cache outlives the update",
+        "policies/actor_critic.py",
+        (("        if mode or self.training:", "        if False:"),),
+        (ACTOR,),
+        "fused_optimizer",
+    ),
+    Breakage(
+        "an evaluation draws from the training's generator",
+        "policies/actor_critic.py",
+        (
+            (
+                "self.predict_generator = torch.Generator(log_probs.device)"
+                ".manual_seed(self.seed + 1)",
+                "self.predict_generator = self.generator",
+            ),
+        ),
+        ("tests/policies/test_sb3_training.py",),
+        "mid_rollout",
+    ),
+    Breakage(
+        "a refilled row keeps the end of the text before",
+        "envs/episode_rows.py",
+        (("            self.tokens[row, length:] = pad\n", ""),),
+        ("tests/envs/test_vector_env.py", "tests/agents/test_vec_env.py"),
+        "same_game or info_of_an_ending",
+    ),
+    Breakage(
+        "a constraint holds while playing and not while learning",
+        "policies/actor_critic.py",
+        (
+            (
+                "        if self.masks is not None:\n            is_legal",
+                "        if self.masks is not None and keep is None:\n            is_legal",
+            ),
+        ),
+        ("tests/policies/test_token_masks.py",),
+        "ratio_is_one or naive_masked",
+    ),
+    Breakage(
+        "a replayed text that stopped is bootstrapped",
+        "agents/replay_buffer.py",
+        (
+            (
+                "at_end = len(episode.tokens) if episode.is_truncated else 0",
+                "at_end = len(episode.tokens)",
+            ),
+        ),
+        ("tests/agents/test_replay_buffer.py",),
+        "by_hand or bootstraps or without_a_truncation",
+    ),
+)

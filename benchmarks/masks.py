@@ -1,0 +1,187 @@
+"""What a constraint costs: an iteration of SB3's PPO with masks and without.
+
+    python benchmarks/masks.py [--quick] [--threads 2] [--repeats 7] [--clock cpu]
+
+One process, interleaved repetitions after a warm-up, ratios inside a repetition. Texts of one
+length on both sides: the constraint allows any text of 200 characters and more, which the budget
+always cuts, so its masks differ from state to state and still change no length. What is timed is
+`collect_rollouts` and `train` of the unmodified agent. Writes `benchmarks/results/masks.md`.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import where
+from stable_baselines3 import PPO
+from stable_baselines3.common.logger import configure
+from token_world import length_of_text
+
+from textgym import constraints
+from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.vec_env import TextVecEnv
+from textgym.constraints import Constraint
+from textgym.constraints.token_automaton import TokenAutomaton
+from textgym.envs.movie_reviews import review_texts
+from textgym.envs.task import Task
+from textgym.envs.vector_env import TextVectorEnv
+from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.causal_lm import CausalLM
+from textgym.tokenizer import Tokenizer
+
+VOCABULARY, ENVS, COMPLETION = 4096, 32, 48
+LONG = constraints.regex(r"(?s:.{200,})")
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string", "minLength": 1, "maxLength": 40},
+        "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+        "tags": {"type": "array", "items": {"enum": ["good", "bad", "long"]}, "maxItems": 3},
+    },
+    "required": ["title", "stars"],
+}
+
+
+def main() -> None:
+    """Measure, print and write."""
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    header = where(arguments.threads)
+    tokenizer = Tokenizer.train_bpe(review_texts(), vocab_size=VOCABULARY)
+    prompts = [f"{letter}: a film that" for letter in "abcdefgh"]
+    shape = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+    if arguments.tiny:
+        shape = {"hidden_size": 32, "num_hidden_layers": 1}
+    lm = CausalLM.new(tokenizer, seed=0, **shape)
+    clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
+    agents = {name: _agent(lm, prompts, c) for name, c in (("free", None), ("masked", LONG))}
+    seconds: dict[str, list[float]] = {
+        f"{name} {part}": [] for part in ("rollout", "update") for name in agents
+    }
+    for repetition in range(-1, arguments.repeats):  # the first warms up
+        for name in sorted(agents, reverse=bool(repetition % 2)):
+            agent, callback = agents[name]
+            start = clock()
+            agent.collect_rollouts(agent.env, callback, agent.rollout_buffer, agent.n_steps)
+            between = clock()
+            agent.train()
+            if repetition >= 0:
+                seconds[f"{name} rollout"].append(between - start)
+                seconds[f"{name} update"].append(clock() - between)
+        print(f"{repetition + 1}/{arguments.repeats}", flush=True)
+    header.append(
+        f"- {arguments.repeats} interleaved repetitions after a warm-up; {arguments.clock} time; "
+        f"{ENVS} rows, completion {COMPLETION}, vocabulary {tokenizer.vocab_size}, 4 epochs, "
+        f"{shape['num_hidden_layers']} layers × {shape['hidden_size']}"
+    )
+    masks = agents["masked"][0].policy.masks
+    text = page(header, seconds, masks.states_kept, compiling(tokenizer, prompts, clock))
+    print(text)
+    path = Path(arguments.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"written to {path}")
+
+
+def _agent(lm: CausalLM, prompts: list[str], constraint: Constraint | None) -> tuple[Any, Any]:
+    task = Task(
+        id="benchmark/Masks-v0",
+        prompts=prompts,
+        reward=length_of_text,
+        tokenizer=lm.tokenizer,
+        max_new_tokens=COMPLETION,
+        constraint=constraint,
+    )
+    agent = PPO(
+        TextActorCriticPolicy,
+        TextVecEnv(TextVectorEnv(task, ENVS)),
+        policy_kwargs={"model": lm},
+        n_steps=COMPLETION,
+        batch_size=ENVS * COMPLETION // 4,
+        n_epochs=4,
+        rollout_buffer_class=EpisodeRolloutBuffer,
+        device="cpu",
+        seed=0,
+    )
+    stop = lm.tokenizer.eos_token_id  # on neither side may a text end early
+    agent.policy.never = torch.cat([agent.policy.never, torch.tensor([stop])])
+    agent.set_logger(configure(None, []))
+    return agent, agent._setup_learn(10**9, None)[1]
+
+
+def compiling(
+    tokenizer: Tokenizer, prompts: list[str], clock: Callable[[], float]
+) -> list[tuple[str, int, float, float]]:
+    """For some constraints: states, seconds to compile, milliseconds for the mask of a state."""
+    rows = []
+    words = sorted({word for text in review_texts() for word in text.split()})
+    for name, constraint in (
+        ("any text of 200 characters and more", LONG),
+        ("a JSON schema of three properties", constraints.json_schema(SCHEMA)),
+        ("2,000 words, joined by spaces", constraints.words(words[:2000], separator=" ")),
+    ):
+        ids = [tokenizer.encode(prompt, add_special_tokens=True) for prompt in prompts]
+        start = clock()
+        automaton = TokenAutomaton(constraint, tokenizer, prompts=ids)
+        compiled = clock() - start
+        states = np.random.default_rng(0).integers(1, automaton.n_states, size=200).tolist()
+        start = clock()
+        for state in states:
+            automaton.is_legal(state)
+        rows.append((name, automaton.n_states, compiled, 1e3 * (clock() - start) / len(states)))
+    return rows
+
+
+def page(
+    header: list[str],
+    seconds: dict[str, list[float]],
+    states_kept: int,
+    compiled: list[tuple[str, int, float, float]],
+) -> str:
+    """The results as Markdown."""
+    rows = ["| | without | with masks | ratio | range |", "|---|---|---|---|---|"]
+    whole = {
+        name: np.add(seconds[f"{name} rollout"], seconds[f"{name} update"])
+        for name in ("free", "masked")
+    }
+    for part in ("rollout", "update", "iteration"):
+        free, masked = (whole[n] if part == "iteration" else seconds[f"{n} {part}"] for n in whole)
+        ratios = sorted(m / f for m, f in zip(masked, free, strict=True))
+        medians = [f"{statistics.median(times):.2f}" for times in (free, masked, ratios)]
+        spread = f"{ratios[0]:.2f}–{ratios[-1]:.2f}"
+        rows.append(f"| {part}, seconds | {' | '.join(medians)} | {spread} |")
+    table = ["| constraint | states | to compile, s | the mask of a state, once, ms |"]
+    table += ["|---|---|---|---|"]
+    table += [f"| {name} | {n:,} | {s:.2f} | {ms:.2f} |" for name, n, s, ms in compiled]
+    note = f"States met by the run: {states_kept}; each mask was worked out once."
+    return "\n".join(["# Masks", "", *header, "", *rows, "", note, "", *table]) + "\n"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="2 repetitions: a look, not a figure")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time, for one thread on a machine that others use too",
+    )
+    parser.add_argument("--tiny", action="store_true", help="a tiny model: does the script run?")
+    default = Path(__file__).resolve().parent / "results" / "masks.md"
+    parser.add_argument("--out", default=str(default))
+    arguments = parser.parse_args()
+    if arguments.clock == "cpu" and arguments.threads > 1:
+        parser.error("--clock cpu is for --threads 1")
+    arguments.repeats = 2 if arguments.quick else arguments.repeats
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

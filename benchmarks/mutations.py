@@ -1,0 +1,198 @@
+"""Which test notices which mistake: every known breakage, one at a time, in a copy of the source.
+
+    python benchmarks/mutations.py [--only kl] [--check] [--out benchmarks/results/mutations.md]
+
+Nothing in the checkout is touched. The named tests have to pass in the untouched copy first.
+`--check` only looks whether each edit still finds its place in the source.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from breakages import BREAKAGES, Breakage
+from machine import where
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("src", "tests", "docs", "pyproject.toml", "README.md")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one breakage.
+
+    :param red: the tests that failed.
+    :param passed: how many passed all the same.
+    :param seconds: wall-clock time.
+    """
+
+    breakage: Breakage
+    red: list[str]
+    passed: int
+    seconds: float
+
+
+class EditError(ValueError):
+    """An edit does not find its place exactly once."""
+
+
+def mutated(source: str, breakage: Breakage) -> str:
+    """The source with the mistake in it.
+
+    :raises EditError: if a text to replace is not there exactly once.
+    """
+    for old, new in breakage.edits:
+        if source.count(old) != 1:
+            raise EditError(
+                f"{breakage.what}: expected {old!r:.70} once in {breakage.file}, found it "
+                f"{source.count(old)} times: bring the edit up to date"
+            )
+        source = source.replace(old, new)
+    return source
+
+
+def run_tests(copy: Path, breakage: Breakage) -> tuple[int, str]:
+    """Exit code and output of pytest in the copy, on the breakage's tests."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
+    command += [*breakage.tests, *(("-k", breakage.keyword) if breakage.keyword else ())]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(copy / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    result = subprocess.run(
+        command, cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def judge(copy: Path, breakage: Breakage) -> Verdict:
+    """Break, test, mend.
+
+    :raises RuntimeError: if pytest itself could not run.
+    """
+    path = copy / "src" / "textgym" / breakage.file
+    source = path.read_text(encoding="utf-8")
+    began = time.perf_counter()
+    try:
+        path.write_text(mutated(source, breakage), encoding="utf-8")
+        code, output = run_tests(copy, breakage)
+    finally:
+        path.write_text(source, encoding="utf-8")
+    if code not in (0, 1):
+        raise RuntimeError(f"{breakage.what}: pytest ended with {code}:\n{output[-2000:]}")
+    return Verdict(breakage, *read(output), time.perf_counter() - began)
+
+
+def read(output: str) -> tuple[list[str], int]:
+    """The tests that failed, without their parameters and in order, and how many passed."""
+    red = re.findall(r"^(?:FAILED|ERROR) (\S+?::\w+)", output, re.M)
+    passed = re.search(r"(\d+) passed", output)
+    return list(dict.fromkeys(red)), int(passed.group(1)) if passed else 0
+
+
+def check_copy(copy: Path, breakages: Sequence[Breakage]) -> None:
+    """Whether the copy is what is imported there, and its tests are green before they are broken.
+
+    :raises RuntimeError: if not.
+    """
+    code = "import textgym; print(textgym.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if Path(found.stdout.strip()) != copy / "src" / "textgym" / "__init__.py":
+        raise RuntimeError(f"expected the copy to be imported, got {found.stdout.strip()}")
+    for tests, keyword in dict.fromkeys((b.tests, b.keyword) for b in breakages):
+        code, output = run_tests(copy, Breakage("none", "", (), tests, keyword))
+        if code != 0:
+            raise RuntimeError(
+                f"{tests} -k {keyword!r}: red without any mistake:\n{output[-2000:]}"
+            )
+        print(f"green: {' '.join(tests)} -k {keyword!r}", file=sys.stderr, flush=True)
+
+
+def page(verdicts: Sequence[Verdict]) -> str:
+    """The table."""
+    lines = [
+        "# Which test notices which mistake",
+        "",
+        *where(1),
+        "",
+        f"{sum(bool(v.red) for v in verdicts)} of {len(verdicts)} mistakes turn a test red. Each "
+        "is an edit of the source (`benchmarks/breakages.py`) in a copy; only the tests that are "
+        "to notice it are run, and these pass without it.",
+        "",
+        "| mistake | file | tests that turn red | s |",
+        "|---|---|---|---|",
+    ]
+    for verdict in verdicts:
+        breakage = verdict.breakage
+        red = "<br>".join(
+            f"`{Path(t.split('::')[0]).stem}::{t.split('::')[1]}`" for t in verdict.red
+        )
+        lines.append(
+            f"| {breakage.what} | {breakage.file} | {red or '**none**'} | {verdict.seconds:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run all and write the page; 1 if a mistake went unnoticed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="breakages whose description holds this")
+    parser.add_argument("--check", action="store_true", help="look for the edits' places only")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results" / "mutations.md"
+    )
+    arguments = parser.parse_args()
+    chosen = [b for b in BREAKAGES if arguments.only in b.what]
+    lost = 0
+    for breakage in chosen:
+        source = (ROOT / "src" / "textgym" / breakage.file).read_text(encoding="utf-8")
+        try:
+            compile(mutated(source, breakage), breakage.file, "exec")
+        except EditError as error:
+            print(error, file=sys.stderr)
+            lost += 1
+    if lost or arguments.check:
+        print(f"{len(chosen) - lost} of {len(chosen)} breakages find their places")
+        return 1 if lost else 0
+    with tempfile.TemporaryDirectory(prefix="textgym-mutations-") as folder:
+        copy = Path(folder).resolve()
+        for name in COPIED:
+            source_path = ROOT / name
+            if source_path.is_dir():
+                skipped = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source_path, copy / name, ignore=skipped)
+            else:
+                shutil.copy2(source_path, copy / name)
+        check_copy(copy, chosen)
+        verdicts = []
+        for breakage in chosen:
+            verdicts.append(judge(copy, breakage))
+            noticed = f"{len(verdicts[-1].red)} red" if verdicts[-1].red else "UNNOTICED"
+            print(f"{noticed}: {breakage.what}", file=sys.stderr, flush=True)
+    text = page(verdicts)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(text, encoding="utf-8")
+    print(text)
+    return 0 if all(verdict.red for verdict in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
