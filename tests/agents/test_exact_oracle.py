@@ -128,6 +128,12 @@ def test_what_an_oracle_says_hangs_together():
     assert oracle.objective(reference) == pytest.approx(oracle.reward(reference))
 
 
+def test_a_model_with_another_tokenizer_is_refused():
+    oracle = Oracle(two_letters(), tiny_lm(letter_tokenizer("ab")), 0.4)
+    with pytest.raises(InputError, match=r"reference's 5 tokens, but .* another tokenizer, of 6"):
+        oracle.distance(tiny_lm(letter_tokenizer("abc")))
+
+
 def test_under_a_constraint_only_legal_texts_are_listed():
     lm = tiny_lm(letter_tokenizer("ab"), spread=6.0)
     oracle = Oracle(two_letters(constraint=r"a?b"), lm, 0.4)

@@ -50,7 +50,8 @@ def test_with_the_whole_probability_it_is_ppo_bit_for_bit():
 
 
 def test_every_token_of_a_rollout_is_inside_the_mask_and_counts_with_a_ratio_of_one():
-    agent = set_up(new_agent(mask_top_p=0.5, n_epochs=1, batch_size=24, mask_update_interval=3))
+    keywords = {"n_epochs": 1, "batch_size": 24, "learning_rate": 1.0}
+    agent = set_up(new_agent(mask_top_p=0.5, mask_update_interval=3, **keywords))
     for _ in range(3):  # the mask gets older than the policy
         sampled = []
         forward = agent.policy.forward

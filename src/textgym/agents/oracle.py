@@ -190,7 +190,7 @@ class Oracle:
         own_task = replace(task, tokenizer=reference.tokenizer)
         automaton = EpisodeRows(own_task, 1).automaton
         self.masks = None if automaton is None else TokenMasks(automaton)
-        self.beta, self.sampling = beta, sampling
+        self.tokenizer, self.beta, self.sampling = reference.tokenizer, beta, sampling
         self.completions = list_completions(own_task, tokens)
         self.log_reference = self.log_probs(reference)
         self.log_optimum = [
@@ -199,7 +199,16 @@ class Oracle:
         ]
 
     def log_probs(self, lm: CausalLM) -> list[Tensor]:
-        """log π(y | x) under a model, for each prompt float64 `[c]`."""
+        """log π(y | x) under a model, for each prompt float64 `[c]`.
+
+        :raises InputError: for a model with another tokenizer than the reference's.
+        """
+        if lm.tokenizer != self.tokenizer:
+            raise InputError(
+                f"the oracle lists texts in the reference's {self.tokenizer.vocab_size} tokens, "
+                f"but the model has another tokenizer, of {lm.tokenizer.vocab_size}: make an "
+                "oracle for it"
+            )
         return [log_probs(lm, c, self.sampling, self.masks) for c in self.completions]
 
     def distance(self, lm: CausalLM) -> float:
