@@ -168,6 +168,12 @@ def test_metrics_of_an_offline_run(tmp_path):
     assert rows[-1]["train/preference_accuracy"] == 1.0
 
 
+def test_offline_the_number_of_environments_is_free():
+    agent = front_door_agent("dpo", n_envs=7, preferences=[Preference("One ", "two", "six")])
+    agent.learn(10)
+    assert agent.num_timesteps == 7 * 8
+
+
 def test_a_run_on_a_file_from_the_command_line(tmp_path):
     path, out = tmp_path / "pairs.jsonl", tmp_path / "run"
     path.write_text('{"prompt": "One ", "chosen": "two", "rejected": "six"}\n')

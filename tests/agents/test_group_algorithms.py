@@ -265,16 +265,21 @@ def test_reinforces_update_is_the_textbooks(baseline):
 
 
 def test_the_running_baseline_by_hand():
-    agent = group_agent(
-        REINFORCE,
-        env=group_env(2, 1),
-        num_generations=1,
-        baseline="running",
-        baseline_decay=0.75,
-        normalize_advantage=True,
-    )
-    column = np.array([[1.0], [3.0]])  # mean 2, standard deviation 1
-    np.testing.assert_allclose(agent.compute_advantages(column), [[-1], [1]], rtol=1e-6)
+    keywords = {"env": group_env(2, 1), "num_generations": 1, "baseline": "running"}
+    agent = group_agent(REINFORCE, baseline_decay=0.75, **keywords)
+    column = np.array([[1.0], [3.0]])
+    np.testing.assert_allclose(agent.compute_advantages(column), [[-1], [1]])
     assert agent.running_mean == 2.0
-    np.testing.assert_allclose(agent.compute_advantages(column + 4), [[3], [5]], rtol=1e-6)
+    np.testing.assert_allclose(agent.compute_advantages(column + 4), [[3], [5]])
     assert agent.running_mean == 3.0  # 0.75 · 2 + 0.25 · 6
+
+
+@pytest.mark.parametrize("baseline", ["batch", "none"])
+def test_normalised_advantages_by_hand(baseline):
+    keywords = {"env": group_env(2, 1), "num_generations": 1, "baseline": baseline}
+    agent = group_agent(REINFORCE, normalize_advantage=True, **keywords)
+    advantages = agent.compute_advantages(np.array([[1.0], [3.0], [8.0]]))
+    # Around the mean of 4, in units of √(26 / 3), whatever the baseline.
+    expected = np.array([[-3.0], [-1.0], [4.0]]) / np.sqrt(26 / 3)
+    np.testing.assert_allclose(advantages, expected, rtol=1e-6)
+    assert (agent.compute_advantages(np.full((3, 1), 5.0)) == 0).all()

@@ -78,13 +78,13 @@ def test_a_rollout_has_as_many_episodes_whatever_their_groups_size():
         ("best_of_n", {"kl_coeff": 0.1}, "unknown keyword of agent 'best_of_n': 'kl_coeff'"),
         ("dpo", {"kl_coef": 0.0}, "DPO needs a reference: give kl_coef"),
         ("dpo", {"preference": "x.jsonl"}, "did you mean 'preferences'"),
-        ("grpo", {"n_envs": 7}, "num_generations|multiple"),
+        ("grpo", {"n_envs": 7, "num_generations": 2}, r"n_envs \(7\) must be a multiple of"),
+        ("dpo", {"kl_target": 1.0}, "DPO's β is fixed: leave kl_target out"),
+        ("grpo", {"value_warmup_rollouts": 2}, "agent 'grpo' has no critic: leave value_warmup"),
         ("grpo", {"n_envs": 0}, "num_envs must be a whole number, at least 1, got 0"),
     ],
 )
 def test_the_front_door_refuses_in_one_line(word, keywords, message):
-    if keywords.get("n_envs") == 7:
-        keywords = {"n_envs": 7, "num_generations": 2}
     with pytest.raises(InputError, match=message) as caught:
         front_door_agent(word, **keywords)
     assert "\n" not in str(caught.value)

@@ -127,24 +127,31 @@ def test_the_seed_fixes_the_training_and_no_global_generator_is_touched(word):
 # ---- what is logged --------------------------------------------------------
 
 
+class Rewards(BaseCallback):
+    """Notes the mean reward of the episodes that each rollout is learned from."""
+
+    def __init__(self):
+        super().__init__()
+        self.means = []
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_end(self):
+        self.means.append(np.mean([episode.reward for episode in self.model.episodes]))
+
+
 @pytest.mark.parametrize("kl_in", ["reward", "loss"])
 def test_the_logged_total_is_the_environments_reward_less_the_term(tmp_path, kl_in):
-    agent = front_door_agent(
-        "grpo",
-        reference=byte_lm(seed=5),
-        kl_coef=0.2,
-        kl_estimator="k3",
-        kl_in=kl_in,
-        num_generations=2,
-        n_groups=2,
-        out=tmp_path,
-    )
-    agent.learn(300)
+    keywords = {"num_generations": 2, "n_groups": 2, "kl_coef": 0.2, "kl_estimator": "k3"}
+    keywords |= {"kl_in": kl_in, "reference": byte_lm(seed=5), "out": tmp_path}
+    agent, rewards = front_door_agent("grpo", **keywords), Rewards()
+    agent.learn(300, callback=rewards)
     rows = read_lines(tmp_path / "metrics.jsonl")
     assert len(rows) > 3
-    for row in rows:
+    for row, mean in zip(rows, rewards.means, strict=True):
         weighted = row["kl/weighted"] if kl_in == "reward" else 0.0
-        assert row["reward/total"] == pytest.approx(row["reward/environment"] - weighted, abs=1e-6)
+        assert row["reward/total"] == pytest.approx(mean - weighted, abs=1e-6)
         assert row["kl/weighted"] == pytest.approx(0.2 * row["kl/per_episode"])
         assert row["kl/per_episode"] > 0 and row["kl/coefficient"] == 0.2
     assert max(row["rollout/group_reward_std"] for row in rows) > 0

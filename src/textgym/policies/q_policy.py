@@ -63,7 +63,7 @@ class SoftQPolicy(BasePolicy):
         lr_schedule: Callable[[float], float],
         *,
         model: ModelLike = None,
-        q_temperature: float = 0.1,
+        q_temperature: float = 0.5,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
