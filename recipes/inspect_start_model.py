@@ -78,7 +78,7 @@ def main() -> int:
             row = {"prompt": prompt, "written": written, "real": real}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     known: dict[int, set[tuple[str, ...]]] = {size: set() for size in range(8, 21)}
-    for name in ("wordnet.txt", "reviews.txt"):
+    for name in ("wordnet.txt", "prose.txt", "reviews.txt", "snippets.txt"):
         for line in (arguments.corpus / name).read_text(encoding="utf-8").splitlines():
             for size, held in known.items():
                 held.update(spans(line, size))

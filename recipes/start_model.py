@@ -30,7 +30,7 @@ from textgym.tokenizer import Tokenizer
 CONTEXT = 256
 VOCABULARY = 4096
 # Of each epoch: the share of WordNet, and how often the other prose and the reviews come.
-COURSE = [(1.0, 1, 1), (0.8, 1, 2), (0.6, 1, 2), (0.4, 1, 3), (0.2, 1, 3)]
+COURSE = [(1.0, 1, 1), (0.8, 1, 2), (0.6, 1, 2), (0.4, 1, 3), (0.2, 1, 3), (0.2, 1, 3), (0.1, 1, 3)]
 
 
 class Course:

@@ -158,7 +158,7 @@ for _name, _target, _description in (
     ("trpo", "TRPO", "steps of a fixed KL divergence: steady, no learning rate to tune, slow"),
     ("maskable_ppo", "MASKABLE_PPO", "sb3-contrib's PPO for action masks; ppo obeys them too"),
     ("dqn", "DQN", "Q-values from a replay of old texts: for rewards that are dear to ask for"),
-    ("qrdqn", "QRDQN", "DQN with quantiles of the return: for rewards with rare extremes"),
+    ("qrdqn", "QRDQN", "DQN on quantiles of the return: where outlying rewards shall count less"),
     ("grpo", "GRPO", "no critic: several completions of a prompt compared, as in reasoning work"),
     ("rloo", "RLOO", "no critic, unbiased: each completion against its prompt's others, one pass"),
     ("reinforce", "REINFORCE", "the plainest policy gradient: to learn from and compare with"),

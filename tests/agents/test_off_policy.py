@@ -41,6 +41,8 @@ def test_a_word_makes_an_unmodified_agent_with_defaults_for_text(name, cls):
     assert agent.replay_buffer.gamma == 0.9 and agent.replay_buffer.n_steps == 3
     assert agent.policy.q_temperature == 0.2 and agent.tau == 0.5
     assert agent.policy.optimizer.param_groups[0]["start_step"] == 4
+    agent = small(name, gradient_steps=-1)  # SB3's word for one update a token
+    assert agent.policy.optimizer.param_groups[0]["start_step"] == 64
 
 
 @both

@@ -233,6 +233,18 @@ def test_illegal_tokens_have_no_probability_and_the_value_of_their_state(cls):
     assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
 
 
+def test_where_nothing_follows_the_value_is_zero():
+    agent = q_agent(env={"max_episode_steps": 3})
+    buffer = collect(agent, 16)
+    _, target = networks(agent)
+    samples = buffer.sample(40)
+    with torch.no_grad():
+        followed = target(samples.next_observations)
+    assert followed.shape == (40, 1)
+    assert (followed[samples.dones == 1] == 0).all() and (followed[samples.dones == 0] != 0).all()
+    assert samples.dones.unique().tolist() == [0, 1]
+
+
 class Passes:
     """Counts passes of decoders and the tokens that go through them."""
 
@@ -275,13 +287,21 @@ def test_a_step_of_play_is_one_token_of_one_model(cls):
     assert passes.counts == [[8, 3 * (2 + 7)], [0, 0]]  # three prompts of two tokens, then one each
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, ScaledAdam])
 @both
-def test_the_cache_changes_nothing(cls):
-    def final(**policy):
-        agent = q_agent(cls, policy=policy, learning_rate=0.05)
-        return agent.learn(24 * 4).policy
+def test_the_cache_changes_nothing(cls, optimizer):
+    """Also under a fused optimizer, whose steps leave no trace in the weights' versions."""
 
-    assert_same_weights(final(), final(use_cache=False), 2e-5)
+    def final(**policy):
+        rate = 0.05 if optimizer is torch.optim.SGD else 0.002
+        agent = q_agent(cls, policy={"optimizer_class": optimizer, **policy}, learning_rate=rate)
+        return agent.learn(24 * 6).policy, agent.replay_buffer.told
+
+    (cached, told), (plain, said) = final(), final(use_cache=False)
+    assert_same_weights(cached, plain, 1e-3)
+    assert [[step[1] for step in episode] for episode in told] == [
+        [step[1] for step in episode] for episode in said
+    ]
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -379,10 +399,12 @@ def test_saving_and_loading_as_sb3_does_keeps_every_value(tmp_path, cls):
 def test_sb3s_own_replay_buffer_works_too():
     agent = DQN(
         TextQPolicy,
-        letter_env(),
+        letter_env(reward=lambda prompts, completions: [1.0] * len(completions)),
         policy_kwargs={"model": tiny_lm(), **SGD},
         learning_starts=0,
         train_freq=4,
+        learning_rate=0.1,
+        seed=0,
         device="cpu",
         **NO_EPSILON,
     )
@@ -390,7 +412,7 @@ def test_sb3s_own_replay_buffer_works_too():
     agent.learn(24)
     assert type(agent.replay_buffer) is ReplayBuffer
     with pytest.raises(AssertionError):
-        assert_same_weights(agent.policy.lm, before)
+        assert_same_weights(agent.policy.lm, before, 1e-4)
 
 
 def test_values_learn_faster_and_first_where_that_is_asked_for():
@@ -414,7 +436,7 @@ def test_the_head_of_quantiles_is_small_and_they_differ_once_learned():
     with torch.no_grad():
         quantiles = agent.policy.network(torch.as_tensor(agent._last_obs))
     assert agent.n_quantiles == 5 and quantiles.shape == (3, 5, 7)
-    assert (quantiles.diff(dim=1) > 1e-3).all()  # in rising order
+    assert (quantiles.diff(dim=1) > 0).all()  # in rising order
     torch.testing.assert_close(
         quantiles - quantiles[:, :, 3:4], (quantiles - quantiles[:, :, 3:4])[:, :1].expand(3, 5, 7)
     )  # a token moves all of them alike

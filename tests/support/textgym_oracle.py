@@ -98,8 +98,8 @@ REGULARISED: dict[str, dict[str, Setting]] = {
         FEW: Setting(30_720, 196_608, GROUPS | {"learning_rate": 0.01}),
     },
     "reinforce": {
-        ONE: Setting(12_288, 81_920, FALLING | {"n_envs": 64, "learning_rate": 0.02}),
-        FEW: Setting(36_864, 294_912, FALLING | {"n_envs": 128, "learning_rate": 0.01}),
+        ONE: Setting(12_288, 81_920, FALLING | {"n_envs": 128, "learning_rate": 0.015}),
+        FEW: Setting(40_960, 294_912, FALLING | {"n_envs": 128, "learning_rate": 0.005}),
     },
 }
 

@@ -169,6 +169,7 @@ def _dqn(budget: int, n_envs: int) -> dict[str, Any]:
         "gamma": 1.0,
         "exploration_initial_eps": 0.0,  # the language model explores, see TextQPolicy
         "exploration_final_eps": 0.0,
+        "exploration_fraction": 0.1,
         "max_grad_norm": 10.0,
     }
 
@@ -185,7 +186,7 @@ DQN = Algorithm(
 )
 QRDQN = Algorithm(
     "sb3_contrib:QRDQN",
-    "DQN that learns quantiles of the return: for rewards with rare extremes",
+    "DQN on quantiles of the return: where outlying rewards shall count less",
     _dqn,
     policy="textgym.policies.quantile_network:TextQuantilePolicy",
     policy_keywords=(*SAMPLING_KEYWORDS, "value_lr_scale", "q_temperature", "n_quantiles"),

@@ -180,7 +180,9 @@ def _kl_penalty(
 def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
     """Optimizer steps of one rollout."""
     if "gradient_steps" in settings:
-        return max(1, int(settings["gradient_steps"]))
+        steps, frequency = int(settings["gradient_steps"]), settings["train_freq"]
+        per_row = frequency if isinstance(frequency, int) else int(frequency[0])
+        return steps if steps >= 0 else per_row * n_envs  # SB3's -1: one for each token
     total = int(settings["n_steps"]) * n_envs
     batch_size = settings.get("batch_size", total)
     minibatches: int = max(1, round(total / batch_size))

@@ -131,7 +131,8 @@ class Recorder:
             seconds = time.perf_counter() - self._rollout_ended
             tokens = self._tokens * getattr(self.agent, "n_epochs", 1)
             if isinstance(self.agent, OffPolicyAlgorithm):
-                tokens = self.agent.gradient_steps * self.agent.batch_size
+                steps = self.agent.gradient_steps  # -1: as many as the rollout has tokens
+                tokens = (steps if steps >= 0 else self._tokens) * self.agent.batch_size
             self.agent.logger.record("time/update_tokens_per_second", tokens / seconds)
         if self.rollouts % self.sample_every == 0:
             self.write_samples()
