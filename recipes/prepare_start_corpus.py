@@ -5,7 +5,7 @@
 wordnet.txt  definitions and example sentences of WordNet (Debian package wordnet-base), one a line
 reviews.txt  bundled movie reviews of the splits reward_model and judge, and the Amazon reviews
 snippets.txt further critics' snippets of the movies of the two training splits
-prose.txt    bundled newspaper editorials' sentences, and plots of movies outside the held-out splits
+prose.txt    bundled sentences of editorials, and plots of movies outside the held-out splits
 heldout.txt  bundled movie reviews of the splits validation and test
 
 Each file is deduplicated on letters and digits, and no line of heldout.txt is in the others.
