@@ -305,7 +305,9 @@ def _train(
     )
     timesteps = settings.collapse_timesteps if is_lesson else settings.timesteps
     seconds = settings.collapse_seconds if is_lesson else settings.rl_seconds
-    agent.learn(timesteps, callback=StopAfterSeconds(seconds), progress_bar=progress_bar)
+    # Two rollouts at least: the pictures need something to show, on however slow a machine.
+    stop = StopAfterSeconds(seconds, after_rollouts=2)
+    agent.learn(timesteps, callback=stop, progress_bar=progress_bar)
     environment = {"id": ENVIRONMENT, "reward": None, "env_kwargs": {"max_new_tokens": 40}}
     save_agent(agent, directory / "checkpoints" / "last", environment=environment)
     return CausalLM.from_agent(agent)

@@ -10,18 +10,24 @@ class StopAfterSeconds(BaseCallback):
     """End `learn` at the first step after so many seconds.
 
     :param seconds: wall-clock time from the start of training.
+    :param after_rollouts: whole rollouts that are played in any case, however slow the machine.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, after_rollouts: int = 0) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.seconds, self.after_rollouts = seconds, after_rollouts
         self._end = float("inf")
+        self._rollouts = 0
 
     def _on_training_start(self) -> None:
         self._end = time.monotonic() + self.seconds
+        self._rollouts = 0
+
+    def _on_rollout_end(self) -> None:
+        self._rollouts += 1
 
     def _on_step(self) -> bool:
-        return time.monotonic() < self._end
+        return self._rollouts < self.after_rollouts or time.monotonic() < self._end
 
 
 class SaveCheckpoint(BaseCallback):
