@@ -52,6 +52,8 @@ class Settings:
     :param pretrain_seconds: only from scratch.
     :param timesteps: completion tokens of the main run; `collapse_timesteps` of the teaching run.
     :param rl_seconds: the main run stops here at the latest, whatever the machine.
+    :param learning_rate: of the main run, falling to a tenth; `scratch_learning_rate` from scratch,
+        where the weights are larger and a step of one size is a smaller one.
     """
 
     pretrain_seconds: float = 75.0
@@ -61,6 +63,8 @@ class Settings:
     rl_seconds: float = 150.0
     collapse_timesteps: int = 15_360
     collapse_seconds: float = 40.0
+    learning_rate: float = 1.5e-4
+    scratch_learning_rate: float = 3e-4
     kl_coef: float = 0.22
     small_kl_coef: float = 0.03
     temperature: float = 0.8
@@ -111,8 +115,16 @@ def run_demo(
         start = _start_model(directory, settings, from_scratch, seed, progress_bar, console)
         reward_model, fit = _reward_model(directory, start, settings, seed, progress_bar, console)
         prompts = _prompts(split, settings.prompts)
+        rate = settings.scratch_learning_rate if from_scratch else settings.learning_rate
         chosen = _train(
-            directory / "ppo", start, reward_model, settings, seed, progress_bar, console
+            directory / "ppo",
+            start,
+            reward_model,
+            settings,
+            seed,
+            progress_bar,
+            console,
+            learning_rate=rate,
         )
         _train(
             directory / "ppo_small_kl",
@@ -122,6 +134,7 @@ def run_demo(
             seed,
             progress_bar,
             console,
+            learning_rate=1e-3,
             is_lesson=True,
         )
         console.print("\n[bold]The judge reads held-out prompts[/bold], before and after")
@@ -267,9 +280,10 @@ def _train(
     progress_bar: bool,
     console: Console,
     *,
+    learning_rate: float,
     is_lesson: bool = False,
 ) -> CausalLM:
-    """One PPO run; the lesson has a KL coefficient that is too small."""
+    """One PPO run; the lesson has a KL coefficient that is too small, and a fixed rate."""
     kl_coef = settings.small_kl_coef if is_lesson else settings.kl_coef
     reward: Reward = training_reward(reward_model)
     if is_lesson:
@@ -294,8 +308,8 @@ def _train(
         start,
         kl_coef=kl_coef,
         temperature=settings.temperature,
-        learning_rate=1e-3 if is_lesson else 3e-4,
-        final_learning_rate=None if is_lesson else 3e-5,
+        learning_rate=learning_rate,
+        final_learning_rate=None if is_lesson else learning_rate / 10,
         n_steps=n_steps,
         batch_size=n_envs * n_steps // 2,
         value_warmup_rollouts=1 if is_lesson else 3,
