@@ -56,8 +56,8 @@ BREAKAGES = (
         "agents/rollout_buffer.py",
         (
             (
-                "self.lengths[s.start : s.end, s.env] - 1 + start",
-                "np.maximum(self.lengths[s.start : s.end, s.env] - 2, 0) + start",
+                "self.lengths[s.start : s.end, s.env] - 1 for s in chosen",
+                "np.maximum(self.lengths[s.start : s.end, s.env] - 2, 0) for s in chosen",
             ),
         ),
         (f"{BUFFER}::test_segments_by_hand", ACTOR),

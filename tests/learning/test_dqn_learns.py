@@ -6,37 +6,14 @@ import torch
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
 from stable_baselines3.common.utils import LinearSchedule
+from textgym_learning import BUDGET, AnotherTextsScore, share_of_a
 from textgym_off_policy import NO_EPSILON, POLICIES
 from textgym_testing import letter_env, tiny_lm
 
 from textgym.agents.replay_buffer import EpisodeReplayBuffer
 from textgym.optimization import ScaledAdam
 
-BUDGET = 8
 both = pytest.mark.parametrize("cls", [DQN, QRDQN])
-
-
-def share_of_a(prompts, completions):
-    """1 for eight letters a, and nothing for other letters and for stopping early."""
-    return [text.count("a") / BUDGET for text in completions]
-
-
-class AnotherTextsScore:
-    """Each text is paid what an earlier one deserved: the same rewards, without their reasons."""
-
-    name = "shuffled"
-
-    def __init__(self):
-        self.rng = np.random.default_rng(0)
-        self.waiting = list(self.rng.random(64))
-
-    def __call__(self, prompts, completions):
-        scores = []
-        for score in share_of_a(prompts, completions):
-            i = self.rng.integers(len(self.waiting))
-            scores.append(self.waiting[i])
-            self.waiting[i] = score
-        return scores
 
 
 def learn(cls, reward=share_of_a, timesteps=3072, seed=0, **buffer):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 from textgym_groups import group_env
+from textgym_learning import BUDGET, AnotherTextsScore, share_of_a
 from textgym_testing import tiny_lm
 
 from textgym.agents.best_of_n import BestOfN
@@ -18,30 +19,7 @@ from textgym.envs.corpus import Preference
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.top_p_mask import TopPMaskPolicy
 
-BUDGET, N_ENVS = 8, 16
-
-
-def share_of_a(prompts, completions):
-    """1 for eight letters a, and nothing for other letters and for stopping early."""
-    return [text.count("a") / BUDGET for text in completions]
-
-
-class AnotherTextsScore:
-    """Each text is paid what an earlier one deserved: the same rewards, without their reasons."""
-
-    name = "shuffled"
-
-    def __init__(self):
-        self.rng = np.random.default_rng(0)
-        self.waiting = list(self.rng.random(64))
-
-    def __call__(self, prompts, completions):
-        scores = []
-        for score in share_of_a(prompts, completions):
-            i = self.rng.integers(len(self.waiting))
-            scores.append(self.waiting[i])
-            self.waiting[i] = score
-        return scores
+N_ENVS = 16
 
 
 def start():

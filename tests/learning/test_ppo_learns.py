@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import VecEnvWrapper
+from textgym_learning import BUDGET, AnotherTextsScore, share_of_a
 from textgym_testing import letter_env, tiny_lm
 
 from textgym.agents.kl import KLPenalty
 from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
 from textgym.policies.actor_critic import TextActorCriticPolicy
 
-BUDGET = 8
 KEYWORDS = {
     PPO: {"batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3},
     A2C: {"learning_rate": 1e-2},
@@ -18,31 +18,8 @@ KEYWORDS = {
 TIMESTEPS = {PPO: 4096, A2C: 8192}
 
 
-def share_of_a(prompts, completions):
-    """1 for eight letters a, and nothing for other letters and for stopping early."""
-    return [text.count("a") / BUDGET for text in completions]
-
-
 def constant(prompts, completions):
     return [1.0] * len(completions)
-
-
-class AnotherTextsScore:
-    """Each text is paid what an earlier one deserved: the same rewards, without their reasons."""
-
-    name = "shuffled"
-
-    def __init__(self):
-        self.rng = np.random.default_rng(0)
-        self.waiting = list(self.rng.random(64))
-
-    def __call__(self, prompts, completions):
-        scores = []
-        for score in share_of_a(prompts, completions):
-            i = self.rng.integers(len(self.waiting))
-            scores.append(self.waiting[i])
-            self.waiting[i] = score
-        return scores
 
 
 def env_of(reward):

@@ -44,6 +44,11 @@ class Algorithm:
     kl: str = "buffer"
     has_groups: bool = False
 
+    @property
+    def is_off_policy(self) -> bool:
+        """Whether it learns from a replay buffer."""
+        return self.buffer_keyword == "replay_buffer"
+
     def num_generations(self, n_envs: int, keywords: Mapping[str, Any]) -> int:
         """Episodes of a prompt that the vector environment has to deal."""
         if not self.has_groups:

@@ -69,19 +69,10 @@ def build_agent(
         keywords.setdefault("num_generations", algorithm.num_generations(env.num_envs, keywords))
     given = {k: keywords.pop(k) for k in algorithm.policy_keywords if k in keywords}
     cls = load_class(algorithm.target)
-    settings = algorithm.defaults(task.max_new_tokens, env.num_envs)
     _check_keywords(name, algorithm, cls, keywords)
-    if {"n_groups", "num_generations"} <= settings.keys():
-        # As many episodes as with the default size of a group.
-        episodes = settings["n_groups"] * settings["num_generations"]
-        settings["n_groups"] = max(1, episodes // keywords["num_generations"])
-    settings |= keywords
+    settings = _settings(algorithm, keywords, task.max_new_tokens, env.num_envs)
     default_kl_coef = settings.pop("kl_coef", 0.0)
     kl_coef = default_kl_coef if kl_coef is None else kl_coef
-    is_off_policy = algorithm.buffer_keyword == "replay_buffer"
-    follows = "batch_size" not in keywords and not is_off_policy
-    if follows and {"batch_size", "n_steps"} <= settings.keys():
-        settings["batch_size"] = minibatch_size(int(settings["n_steps"]) * env.num_envs)
     saved = {**settings, **given}  # what a checkpoint needs to build the agent again
     if final_learning_rate is not None:
         first = settings["learning_rate"]
@@ -95,11 +86,10 @@ def build_agent(
     if masks is not None:  # a policy that knows none would break the constraint: let it say so
         policy_kwargs["masks"] = masks
     if algorithm.has_critic:
-        per_rollout = _optimizer_steps(settings, env.num_envs)
         warmup = 1 if value_warmup_rollouts is None else value_warmup_rollouts
         policy_kwargs = {
             "value_lr_scale": 10.0,
-            "trunk_start_step": warmup * per_rollout,
+            "trunk_start_step": warmup * _optimizer_steps(settings, env.num_envs),
             "optimizer_class": ScaledAdam,
             **policy_kwargs,
         }
@@ -121,14 +111,7 @@ def build_agent(
             masks=masks,
         )
     if algorithm.buffer is not None:
-        buffer_kwargs: dict[str, Any] = {"pad_token_id": lm.tokenizer.pad_token_id}
-        if algorithm.kl == "buffer" and kl is not None:
-            buffer_kwargs["kl"] = kl
-        if is_off_policy:  # both are the buffer's, and SB3 would only warn of n_steps
-            buffer_kwargs |= {"n_steps": settings.pop("n_steps", None), "gamma": settings["gamma"]}
-        buffer_kwargs |= settings.pop(f"{algorithm.buffer_keyword}_kwargs", None) or {}
-        settings[f"{algorithm.buffer_keyword}_class"] = load_class(algorithm.buffer)
-        settings[f"{algorithm.buffer_keyword}_kwargs"] = buffer_kwargs
+        _fill_in_buffer(algorithm, settings, kl, lm.tokenizer.pad_token_id)
     elif algorithm.kl == "algorithm" and kl is not None:
         settings["kl"] = kl
     if directory is not None:
@@ -156,6 +139,37 @@ def build_agent(
         **_saved_keywords(saved),
     }
     return agent
+
+
+def _settings(
+    algorithm: Algorithm, keywords: dict[str, Any], budget: int, n_envs: int
+) -> dict[str, Any]:
+    """The algorithm's defaults under the keywords given; what depends on a keyword follows it."""
+    settings = algorithm.defaults(budget, n_envs)
+    if {"n_groups", "num_generations"} <= settings.keys():
+        # As many episodes as with the default size of a group.
+        episodes = settings["n_groups"] * settings["num_generations"]
+        settings["n_groups"] = max(1, episodes // keywords["num_generations"])
+    settings |= keywords
+    follows = "batch_size" not in keywords and not algorithm.is_off_policy
+    if follows and {"batch_size", "n_steps"} <= settings.keys():
+        settings["batch_size"] = minibatch_size(int(settings["n_steps"]) * n_envs)
+    return settings
+
+
+def _fill_in_buffer(
+    algorithm: Algorithm, settings: dict[str, Any], kl: KLPenalty | None, pad_token_id: int
+) -> None:
+    """Add the buffer's class and keywords to the algorithm's, under SB3's names for them."""
+    assert algorithm.buffer is not None
+    buffer_kwargs: dict[str, Any] = {"pad_token_id": pad_token_id}
+    if algorithm.kl == "buffer" and kl is not None:
+        buffer_kwargs["kl"] = kl
+    if algorithm.is_off_policy:  # both are the buffer's, and SB3 would only warn of n_steps
+        buffer_kwargs |= {"n_steps": settings.pop("n_steps", None), "gamma": settings["gamma"]}
+    buffer_kwargs |= settings.pop(f"{algorithm.buffer_keyword}_kwargs", None) or {}
+    settings[f"{algorithm.buffer_keyword}_class"] = load_class(algorithm.buffer)
+    settings[f"{algorithm.buffer_keyword}_kwargs"] = buffer_kwargs
 
 
 def _saved_keywords(keywords: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from textgym.agents.kl import kl_estimate
 from textgym.policies.cached_decoder import CachedDecoder
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.generation import never_sampled
-from textgym.policies.packing import PackedSegments
+from textgym.policies.packing import PackedSegments, pack_segments
 from textgym.policies.sampling import Sampling, draw
 from textgym.policies.token_masks import TokenMasks
 from textgym.reward_models.metrics import (
@@ -162,13 +162,7 @@ def _states(masks: TokenMasks, episodes: Sequence[Episode]) -> list[int]:
 
 
 def _pack(episodes: Sequence[Episode], device: torch.device) -> tuple[PackedSegments, torch.Tensor]:
-    lengths = np.array([len(e.tokens) for e in episodes])
-    starts = lengths.cumsum() - lengths
-    tokens = np.concatenate([e.tokens for e in episodes])
-    acted = np.concatenate([e.acted + s for e, s in zip(episodes, starts, strict=True)])
-    packed = PackedSegments(
-        torch.as_tensor(tokens), torch.as_tensor(lengths), torch.as_tensor(acted)
-    ).to(device)
+    packed = pack_segments([e.tokens for e in episodes], [e.acted for e in episodes]).to(device)
     return packed, packed.tokens[packed.acted_index + 1]
 
 

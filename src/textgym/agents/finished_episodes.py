@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textgym.errors import InputError
-from textgym.policies.packing import PackedSegments
+from textgym.policies.packing import PackedSegments, pack_segments
 
 
 @dataclass(frozen=True)
@@ -199,14 +199,7 @@ def collate_episodes(
 
 def pack_episodes(episodes: Sequence[Episode]) -> PackedSegments:
     """Episodes end to end, in the order given."""
-    lengths = np.array([len(episode.tokens) for episode in episodes])
-    starts = lengths.cumsum() - lengths
-    acted = [e.acted + start for e, start in zip(episodes, starts, strict=True)]
-    return PackedSegments(
-        torch.as_tensor(np.concatenate([e.tokens for e in episodes])),
-        torch.as_tensor(lengths),
-        torch.as_tensor(np.concatenate(acted)),
-    )
+    return pack_segments([e.tokens for e in episodes], [e.acted for e in episodes])
 
 
 def minibatches(

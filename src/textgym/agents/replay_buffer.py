@@ -16,8 +16,9 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from textgym.agents.recording import RolloutFigures
+from textgym.agents.rollout_buffer import pad_token_of
 from textgym.errors import InputError
-from textgym.policies.packing import PackedSegments
+from textgym.policies.packing import PackedSegments, pack_segments
 from textgym.policies.q_network import BootstrapSegments
 
 if TYPE_CHECKING:
@@ -96,18 +97,6 @@ class EpisodeReplayBuffer(ReplayBuffer):
         gamma: float = 1.0,
         pad_token_id: int | None = None,
     ) -> None:
-        is_row = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
-        if not is_row or not np.issubdtype(observation_space.dtype, np.integer):
-            raise InputError(
-                "EpisodeReplayBuffer keeps rows of token ids: expected a one-dimensional integer "
-                f"Box, got {observation_space!r:.60} (VecNormalize needs norm_obs=False)"
-            )
-        pad = getattr(observation_space, "pad_token_id", pad_token_id)
-        if pad is None:
-            raise InputError(
-                "the observation space does not say which token is padding: pass "
-                "replay_buffer_kwargs={'pad_token_id': ...}"
-            )
         if n_steps is not None and n_steps < 1:
             raise InputError(f"n_steps must be at least 1, or None for all, got {n_steps}")
         if not 0 < gamma <= 1:
@@ -116,7 +105,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
         super(ReplayBuffer, self).__init__(
             buffer_size, observation_space, action_space, device, n_envs=n_envs
         )
-        self.pad_token_id, self.n_steps, self.gamma = int(pad), n_steps, gamma
+        self.pad_token_id = pad_token_of(observation_space, pad_token_id, keeper="replay_buffer")
+        self.n_steps, self.gamma = n_steps, gamma
         self.optimize_memory_usage = False
         self.handle_timeout_termination = True
         self.recorder: Recorder | None = None
@@ -298,16 +288,8 @@ def _followed_by(episode: Episode, ends: np.ndarray) -> np.ndarray:
 
 def _pack(tokens: list[np.ndarray], seen: list[np.ndarray]) -> PackedSegments:
     """Segments up to the last token that is seen; `seen` are rising counts, one at least each."""
-    lengths = np.array([counts[-1] for counts in seen], dtype=np.int64)
-    starts = lengths.cumsum() - lengths
-    acted = [counts - 1 + start for counts, start in zip(seen, starts, strict=True)]
-    flat = [part[:length] for part, length in zip(tokens, lengths, strict=True)]
-    nothing = np.zeros(0, dtype=np.int64)
-    return PackedSegments(
-        torch.as_tensor(np.concatenate([nothing, *flat])),
-        torch.as_tensor(lengths),
-        torch.as_tensor(np.concatenate([nothing, *acted])),
-    )
+    cut = [part[: counts[-1]] for part, counts in zip(tokens, seen, strict=True)]
+    return pack_segments(cut, [counts - 1 for counts in seen])
 
 
 def _pack_following(tokens: list[np.ndarray], following: list[np.ndarray]) -> BootstrapSegments:

@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from textgym.agents.recording import KLFigures, RolloutFigures
 from textgym.errors import InputError
-from textgym.policies.packing import PackedSegments
+from textgym.policies.packing import PackedSegments, pack_segments
 
 if TYPE_CHECKING:
     from textgym.agents.kl import KLPenalty
@@ -67,19 +67,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         kl: "KLPenalty | None" = None,
         pad_token_id: int | None = None,
     ) -> None:
-        is_row = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
-        if not is_row or not np.issubdtype(observation_space.dtype, np.integer):
-            raise InputError(
-                "EpisodeRolloutBuffer keeps rows of token ids: expected a one-dimensional integer "
-                f"Box, got {observation_space!r:.60} (VecNormalize needs norm_obs=False)"
-            )
-        pad = getattr(observation_space, "pad_token_id", pad_token_id)
-        if pad is None:
-            raise InputError(
-                "the observation space does not say which token is padding: pass "
-                "rollout_buffer_kwargs={'pad_token_id': ...}"
-            )
-        self.pad_token_id, self.kl = int(pad), kl
+        self.pad_token_id = pad_token_of(observation_space, pad_token_id, keeper="rollout_buffer")
+        self.kl = kl
         if kl is not None:
             kl.fit_to(observation_space)
         self.recorder: Recorder | None = None
@@ -265,17 +254,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
 
     def _pack(self, part: np.ndarray) -> PackedSegments:
         chosen = [self.segments[i] for i in part]
-        lengths = np.array([len(s.tokens) for s in chosen])
-        starts = lengths.cumsum() - lengths
-        acted = [
-            self.lengths[s.start : s.end, s.env] - 1 + start
-            for s, start in zip(chosen, starts, strict=True)
-        ]
-        return PackedSegments(
-            torch.as_tensor(np.concatenate([s.tokens for s in chosen])),
-            torch.as_tensor(lengths),
-            torch.as_tensor(np.concatenate(acted)),
-        ).to(self.device)
+        acted = [self.lengths[s.start : s.end, s.env] - 1 for s in chosen]
+        return pack_segments([s.tokens for s in chosen], acted).to(self.device)
 
     def _samples(self, part: np.ndarray) -> RolloutBufferSamples:
         longest_first = np.argsort([-len(self.segments[i].tokens) for i in part], kind="stable")
@@ -295,6 +275,31 @@ class EpisodeRolloutBuffer(RolloutBuffer):
             advantages=take(self.advantages),
             returns=take(self.returns),
         )
+
+
+def pad_token_of(
+    observation_space: spaces.Space[Any], pad_token_id: int | None, *, keeper: str
+) -> int:
+    """The id that fills an environment's rows of token ids.
+
+    :param pad_token_id: counts where the space does not say it.
+    :param keeper: "rollout_buffer" or "replay_buffer", for errors.
+    :raises InputError: if the space is no row of token ids, or nobody says the id.
+    """
+    is_row = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
+    if not is_row or not np.issubdtype(observation_space.dtype, np.integer):
+        name = "".join(word.title() for word in keeper.split("_"))
+        raise InputError(
+            f"Episode{name} keeps rows of token ids: expected a one-dimensional integer Box, got "
+            f"{observation_space!r:.60} (VecNormalize needs norm_obs=False)"
+        )
+    pad = getattr(observation_space, "pad_token_id", pad_token_id)
+    if pad is None:
+        raise InputError(
+            "the observation space does not say which token is padding: pass "
+            f"{keeper}_kwargs={{'pad_token_id': ...}}"
+        )
+    return int(pad)
 
 
 def _groups(part: np.ndarray, segments: list[Segment], limit: int) -> list[np.ndarray]:

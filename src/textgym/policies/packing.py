@@ -7,6 +7,7 @@ token), `L` width of a padded row, `T` longest segment.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,23 @@ class PackedSegments:
         return PackedSegments(
             self.tokens.to(device), self.lengths.to(device), self.acted_index.to(device)
         )
+
+
+def pack_segments(tokens: Sequence[np.ndarray], acted: Sequence[np.ndarray]) -> PackedSegments:
+    """Segments laid end to end.
+
+    :param tokens: integers, one array a segment.
+    :param acted: integers, for each segment the places in it of the last tokens seen.
+    """
+    nothing = np.zeros(0, dtype=np.int64)  # no segment at all is a batch too
+    lengths = np.array([len(part) for part in tokens], dtype=np.int64)
+    starts = lengths.cumsum() - lengths
+    places = [part + start for part, start in zip(acted, starts, strict=True)]
+    return PackedSegments(
+        torch.as_tensor(np.concatenate([nothing, *tokens])),
+        torch.as_tensor(lengths),
+        torch.as_tensor(np.concatenate([nothing, *places])),
+    )
 
 
 def pack_sequences(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
