@@ -52,6 +52,7 @@ class Settings:
     :param pretrain_seconds: only from scratch.
     :param timesteps: completion tokens of the main run; `collapse_timesteps` of the teaching run.
     :param rl_seconds: the main run stops here at the latest, whatever the machine.
+    :param reward_learning_rate: Muon's, of the reward model's matrices.
     :param learning_rate: of the main run, falling to a tenth; `scratch_learning_rate` from scratch,
         where the weights are larger and a step of one size is a smaller one.
     """
@@ -59,13 +60,14 @@ class Settings:
     pretrain_seconds: float = 75.0
     sft_steps: int = 40
     reward_seconds: float = 45.0
+    reward_learning_rate: float = 0.005
     timesteps: int = 56_320
     rl_seconds: float = 150.0
     collapse_timesteps: int = 15_360
     collapse_seconds: float = 40.0
     learning_rate: float = 1.5e-4
     scratch_learning_rate: float = 3e-4
-    kl_coef: float = 0.22
+    kl_coef: float = 0.30
     small_kl_coef: float = 0.03
     temperature: float = 0.8
     prompts: int = 500
@@ -244,6 +246,7 @@ def _reward_model(
             others,
             seed=seed,
             seconds=settings.reward_seconds,
+            muon_learning_rate=settings.reward_learning_rate,
             evaluations=0,  # nothing is chosen on the held-out ratings: they only report
             standardise_on=movie_reviews.review_texts("judge"),
             progress=show,

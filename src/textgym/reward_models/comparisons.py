@@ -17,6 +17,9 @@ from textgym.reward_models.pairs import (
     rater_pairs,
 )
 
+# Real raters that are drawn for a pair of a step: the labels' noise falls, the passes stay.
+RATERS_PER_PAIR = 8
+
 
 class Preferred(Protocol):
     """A preference: two completions of a prompt, the first the better one; a tie if `is_tie`."""
@@ -85,19 +88,17 @@ class RatedTexts(Comparisons):
 
     def pairs(self, rng: np.random.Generator, draws: int = 1) -> Pairs:
         """All pairs inside blocks, random pairs of texts without one."""
-        drawn = [rater_pairs(self.rows, rng) for _ in range(draws)]
-        first, second, label = (
-            np.concatenate([getattr(pairs, part) for pairs in drawn])
-            for part in ("first", "second", "label")
-        )
-        return Pairs(first, second, label)
+        return _judged_pairs(self.rows, rng, draws)
 
     def steps(self, batch_size: int) -> int:
         """One per block, and one per `batch_size` texts without a block."""
         return len(self.blocks) + max(len(self.loose) // batch_size, int(len(self.loose) > 1))
 
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[Comparisons.Batch]:
-        """Whole blocks, and random groups of the texts without one; all pairs inside each."""
+        """Whole blocks, and random groups of the texts without one.
+
+        All pairs inside each, `RATERS_PER_PAIR` times, each time by other random raters.
+        """
         groups = [list(places) for places in self.blocks]
         if len(self.loose) > 1:
             parts = max(len(self.loose) // batch_size, 1)
@@ -105,7 +106,8 @@ class RatedTexts(Comparisons):
         for turn in rng.permutation(len(groups)):
             places = groups[int(turn)]
             rows = [self.rows[place] for place in places]
-            yield Comparisons.Batch([self.texts[place] for place in places], rater_pairs(rows, rng))
+            texts = [self.texts[place] for place in places]
+            yield Comparisons.Batch(texts, _judged_pairs(rows, rng, RATERS_PER_PAIR))
 
     def agreement(self, rng: np.random.Generator) -> Agreement:
         """Rater against rater, and against the rest."""
@@ -114,6 +116,16 @@ class RatedTexts(Comparisons):
     def correlation(self, scores: Sequence[float] | npt.NDArray[np.float64]) -> float:
         """Pearson's r with the mean ratings."""
         return pearson(list(scores), mean_ratings(self.rows).tolist())
+
+
+def _judged_pairs(rows: Sequence[Rated], rng: np.random.Generator, draws: int) -> Pairs:
+    """Pairs of rows, `draws` times over, each labelled by one random rater."""
+    drawn = [rater_pairs(rows, rng) for _ in range(draws)]
+    first, second, label = (
+        np.concatenate([getattr(pairs, part) for pairs in drawn])
+        for part in ("first", "second", "label")
+    )
+    return Pairs(first, second, label)
 
 
 class Preferences(Comparisons):

@@ -2,7 +2,7 @@
 
 The recipe: Muon on the trunk's block matrices, AdamW on the rest, dropout on the mean hidden state.
 A step takes one block of rated texts (people who rated the same texts) and all pairs inside it,
-each labelled by a random rater of its own; every pass draws new raters.
+each eight times with the label of a random rater of its own; every pass draws new raters.
 """
 
 import copy
