@@ -26,7 +26,7 @@ from machine import where
 
 ENVIRONMENT = "textgym/MovieReview-v0"
 TEMPERATURE, MAX_NEW_TOKENS = 0.8, 40
-KL_COEF = 0.3
+KL_COEF = 0.25
 JUDGE_TAG = "reward_components/critic"
 SHOWN = {"ppo": "#1f6f8b", "grpo": "#d1602f", "rloo": "#4c8c4a", "trpo": "#7a5195"}
 # Beside make_agent's defaults; a falling learning rate for all that have one of their own.

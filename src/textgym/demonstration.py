@@ -67,7 +67,7 @@ class Settings:
     collapse_seconds: float = 40.0
     learning_rate: float = 1.5e-4
     scratch_learning_rate: float = 3e-4
-    kl_coef: float = 0.30
+    kl_coef: float = 0.25
     small_kl_coef: float = 0.03
     temperature: float = 0.8
     prompts: int = 500
