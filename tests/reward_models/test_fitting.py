@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from textgym.errors import InputError
 from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
-from textgym.reward_models.comparisons import comparisons, hold_out
+from textgym.reward_models.comparisons import RATERS_PER_PAIR, comparisons, hold_out
 from textgym.reward_models.fitting import FitProgress, FitReport, fit_bradley_terry
 from textgym.reward_models.pairs import pair_accuracy
 from textgym.tokenizer import Tokenizer
@@ -175,6 +175,26 @@ def test_batches_of_a_pass_hold_every_row_once() -> None:
     assert sorted(t for b in batches for t in b.texts) == sorted(r.text for r in rows)
     for batch in batches[:2]:
         assert batch.pairs.first.max() < len(batch.texts)
+
+
+def test_a_step_asks_eight_raters_about_each_pair() -> None:
+    """Half of the raters prefer either of a and b: one says 0 or 1, eight nearly always both."""
+    rows = [Item("a", (1, 0, 2, 0), 0), Item("b", (0, 1, 0, 2), 0), Item("c", (9, 9, 9, 9), 0)]
+    data, rng = comparisons(rows), np.random.default_rng(0)
+    for_a: list[list[float]] = []
+    for _ in range(20):
+        (batch,) = data.batches(rng, batch_size=8)
+        assert len(batch.texts) == 3 and len(batch.pairs.first) == 3 * RATERS_PER_PAIR == 24
+        for_a.append([])
+        for first, second, label in zip(*vars(batch.pairs).values(), strict=True):
+            one, other = batch.texts[first], batch.texts[second]
+            if "c" in (one, other):
+                assert label == float(one == "c")
+            else:
+                for_a[-1].append(label if one == "a" else 1.0 - label)
+    assert all(len(votes) == RATERS_PER_PAIR and set(votes) <= {0.0, 1.0} for votes in for_a)
+    assert sum(len(set(votes)) == 2 for votes in for_a) >= 15  # of one mind: 1 in 128
+    assert 0.4 < np.mean(for_a) < 0.6
 
 
 def test_report_table_holds_what_is_known() -> None:

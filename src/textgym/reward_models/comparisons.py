@@ -88,7 +88,7 @@ class RatedTexts(Comparisons):
 
     def pairs(self, rng: np.random.Generator, draws: int = 1) -> Pairs:
         """All pairs inside blocks, random pairs of texts without one."""
-        return _judged_pairs(self.rows, rng, draws)
+        return rater_pairs(self.rows, rng, draws=draws)
 
     def steps(self, batch_size: int) -> int:
         """One per block, and one per `batch_size` texts without a block."""
@@ -107,7 +107,7 @@ class RatedTexts(Comparisons):
             places = groups[int(turn)]
             rows = [self.rows[place] for place in places]
             texts = [self.texts[place] for place in places]
-            yield Comparisons.Batch(texts, _judged_pairs(rows, rng, RATERS_PER_PAIR))
+            yield Comparisons.Batch(texts, rater_pairs(rows, rng, draws=RATERS_PER_PAIR))
 
     def agreement(self, rng: np.random.Generator) -> Agreement:
         """Rater against rater, and against the rest."""
@@ -116,16 +116,6 @@ class RatedTexts(Comparisons):
     def correlation(self, scores: Sequence[float] | npt.NDArray[np.float64]) -> float:
         """Pearson's r with the mean ratings."""
         return pearson(list(scores), mean_ratings(self.rows).tolist())
-
-
-def _judged_pairs(rows: Sequence[Rated], rng: np.random.Generator, draws: int) -> Pairs:
-    """Pairs of rows, `draws` times over, each labelled by one random rater."""
-    drawn = [rater_pairs(rows, rng) for _ in range(draws)]
-    first, second, label = (
-        np.concatenate([getattr(pairs, part) for pairs in drawn])
-        for part in ("first", "second", "label")
-    )
-    return Pairs(first, second, label)
 
 
 class Preferences(Comparisons):

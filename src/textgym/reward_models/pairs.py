@@ -126,19 +126,28 @@ def text_pairs(
 
 
 def rater_pairs(
-    rated: Sequence[Rated], rng: np.random.Generator, *, loose_pairs_per_text: int = 8
+    rated: Sequence[Rated],
+    rng: np.random.Generator,
+    *,
+    draws: int = 1,
+    loose_pairs_per_text: int = 8,
 ) -> Pairs:
     """Pairs of texts, each labelled by one random real rater; ties have label .5.
 
     Pass the texts of one split only: no pair crosses out of the list.
 
+    :param draws: how often; each time other raters are drawn, and other pairs of loose texts.
     :raises InputError: if a text has no finite rating.
     """
     ratings = _Ratings(rated)
-    first, second = text_pairs(rated, rng, loose_pairs_per_text=loose_pairs_per_text)
-    rater_a, rater_b = ratings.draw(first, second, rng)
-    difference = ratings.table[first, rater_a] - ratings.table[second, rater_b]
-    return Pairs(first, second, (np.sign(difference) + 1.0) / 2.0)
+    drawn = []
+    for _ in range(draws):
+        first, second = text_pairs(rated, rng, loose_pairs_per_text=loose_pairs_per_text)
+        rater_a, rater_b = ratings.draw(first, second, rng)
+        difference = ratings.table[first, rater_a] - ratings.table[second, rater_b]
+        drawn.append((first, second, (np.sign(difference) + 1.0) / 2.0))
+    first, second, label = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    return Pairs(first, second, label)
 
 
 class _Ratings:
