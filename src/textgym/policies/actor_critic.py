@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -33,6 +32,7 @@ from textgym.policies.opening import (
 )
 from textgym.policies.packing import PackedSegments, pack_rows, row_lengths
 from textgym.policies.sampling import Sampling, draw, log_prob_and_entropy
+from textgym.policies.shared_backward import TokenDistribution
 from textgym.policies.token_masks import TokenMasks
 
 
@@ -167,7 +167,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
 
     def get_distribution(  # type: ignore[override]
         self, obs: Tensor | PackedSegments
-    ) -> CategoricalDistribution:
+    ) -> TokenDistribution:
         """The distribution over the next token at each row or acted position."""
         packed = self._pack(obs)
         # TRPO differentiates this twice, which of the attention kernels only the plain one allows.
@@ -177,9 +177,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         # Finite, with a probability of zero all the same: the gradient of a KL divergence between
         # two distributions (TRPO's) would be NaN where both are at -inf.
         logits = logits.clamp_min(torch.finfo(logits.dtype).min)
-        assert isinstance(self.action_space, spaces.Discrete)
-        distribution = CategoricalDistribution(int(self.action_space.n))
-        return distribution.proba_distribution(action_logits=logits)
+        return TokenDistribution(logits, [w for w in self.lm.parameters() if w.requires_grad])
 
     def predict_values(self, obs: Tensor | PackedSegments) -> Tensor:  # type: ignore[override]
         """Values `[n, 1]` of rows `[n, L]`, or `[A, 1]` of acted positions."""

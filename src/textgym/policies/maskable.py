@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from stable_baselines3.common.distributions import CategoricalDistribution
 from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.packing import PackedSegments
+from textgym.policies.shared_backward import TokenDistribution
 
 States = np.ndarray | Tensor | None
 
@@ -48,7 +48,7 @@ class MaskableTextPolicy(TextActorCriticPolicy):
 
     def get_distribution(  # type: ignore[override]
         self, obs: Tensor | PackedSegments, action_masks: States = None
-    ) -> CategoricalDistribution:
+    ) -> TokenDistribution:
         """See `TextActorCriticPolicy`; `action_masks` is not needed."""
         return super().get_distribution(obs)
 
