@@ -159,7 +159,7 @@ def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
 def _defaults(algorithm: Any) -> dict[str, Any]:
     """An algorithm's defaults; those that depend on the task are described."""
     small, large = algorithm.defaults(32, 16), algorithm.defaults(64, 32)
-    fixed = {k: v if large[k] == v else "fits the task's budget" for k, v in small.items()}
+    fixed = {k: v if large[k] == v else "fits the task and n_envs" for k, v in small.items()}
     return {**fixed, "value_lr_scale": 10.0} if algorithm.has_critic else fixed
 
 

@@ -55,8 +55,10 @@ def make_agent(
     """
     from textgym.agents.algorithms import Algorithm
     from textgym.agents.building import build_agent
+    from textgym.agents.keyword_checks import check_count
     from textgym.policies.causal_lm import CausalLM
 
+    check_count("n_envs", n_envs)
     algorithm = registry.agents.resolve(agent)
     if not isinstance(algorithm, Algorithm):
         raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")

@@ -1,5 +1,6 @@
 """DPO: pairs of a file and pairs that the policy writes, against log π(y) token by token."""
 
+import json
 import math
 
 import numpy as np
@@ -16,11 +17,15 @@ from textgym_groups import (
     naive_policy,
     play,
 )
-from textgym_testing import EOS, assert_same_weights, letter_tokenizer, tiny_lm
+from textgym_testing import EOS, assert_same_weights, letter_tokenizer, set_up, tiny_lm
 
+import textgym
 from textgym.agents.dpo import DPO, read_preferences
 from textgym.agents.kl import KLPenalty
+from textgym.agents.loading import save_agent
+from textgym.agents.vec_env import TextVecEnv
 from textgym.envs.corpus import Preference, RatedCompletion
+from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
 
 PAIRS = [Preference("a", "aab", "bc"), Preference("bcd", "dd", "abaca")]
@@ -242,7 +247,7 @@ def test_ties_are_dropped_and_a_rollout_of_ties_changes_nothing():
         ([RatedCompletion("a", (1.0, 2.0))], "found ratings: fit-reward learns from those"),
         ([], "expected at least one pair, found none"),
         ([*PAIRS, Preference("a" * 62, "b", "cc")], "pair 3: .* at most 64 .* got 62 and 3"),
-        ([Preference("", "b", "c")], "pair 1: expected a prompt"),
+        ([Preference("", "b", "c")], "pair 1: empty prompt: expected"),
     ],
 )
 def test_pairs_that_teach_nothing_are_refused_in_one_line(preferences, message):
@@ -251,11 +256,53 @@ def test_pairs_that_teach_nothing_are_refused_in_one_line(preferences, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_pair_against_the_environments_constraint_is_named_when_its_turn_comes():
-    agent = dpo_agent([Preference("a", "ab", "ac")], env=group_env(constraint="[ab]*"))
-    with pytest.raises(InputError, match="completion 'ac' holds a token that the policy never"):
-        agent.learn(10)
+def test_a_pair_against_the_environments_constraint_is_named_before_anything_is_learned():
+    pairs = [Preference("a", "ab", "bb"), Preference("a", "ab", "ac")]
+    with pytest.raises(InputError, match="pair 2: completion 'ac' holds a token that the policy"):
+        dpo_agent(pairs, env=group_env(constraint="[ab]*"))
     dpo_agent([Preference("a", "ab", "aa")], env=group_env(constraint="[ab]*")).learn(10)
+
+
+def test_prompts_are_cut_or_refused_as_the_environment_does_it():
+    pairs = [Preference("abcdabcd", "a", "b")]
+    agent = dpo_agent(pairs, env=group_env(max_prompt_tokens=3, truncate_prompt=True))
+    assert [episode.prompt for episode in agent._pairs[0]] == ["bcd", "bcd"]
+    assert agent._pairs[0][0].tokens.tolist() == letter_tokenizer().encode("bcda")
+    with pytest.raises(InputError, match="pair 1: expected at most 3 tokens"):
+        dpo_agent(pairs, env=group_env(prompts=["a"], max_prompt_tokens=3))
+
+
+@pytest.mark.parametrize("is_directory", [True, False], ids=["directory", "sb3"])
+def test_a_run_that_goes_on_reads_the_pairs_that_are_left(tmp_path, is_directory):
+    """Eight pairs by four texts: two rollouts of two, then the other four before any twice."""
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": "a", "chosen": 2 * x, "rejected": x + y} for x in "abcd" for y in "abcd"]
+    rows = [row for row in rows if row["chosen"] != row["rejected"]][:8]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def read(agent) -> list[tuple[str, str]]:
+        if not hasattr(agent.env, "test_callback"):
+            set_up(agent)
+        play(agent)
+        texts = [episode.completion for episode in agent.episodes]
+        return list(zip(texts[::2], texts[1::2], strict=True))
+
+    agent = front_door_agent("dpo", preferences=str(path), n_groups=2, seed=1)
+    before = read(agent) + read(agent)
+    if is_directory:
+        save_agent(agent, tmp_path / "saved", environment=agent.text_environment)
+        again = textgym.load_agent(tmp_path / "saved")
+    else:
+        agent.save(tmp_path / "saved.zip")
+        vector_env = TextVectorEnv(agent.env.get_attr("task")[0], 4, num_generations=2)
+        env = TextVecEnv(vector_env)
+        again = DPO.load(tmp_path / "saved.zip", env=env)
+    after = read(again) + read(again)
+    expected = read(agent) + read(agent)
+    assert after == expected
+    assert len({*before, *after}) == 8
+    if is_directory:  # SB3's load seeds all generators anew
+        assert read(again) == read(agent)
 
 
 @pytest.mark.parametrize(

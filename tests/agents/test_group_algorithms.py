@@ -218,6 +218,8 @@ def test_a_target_steers_the_coefficient():
     kl = KLPenalty(tiny_lm(spread=5.0, seed=8), 0.1, kl_target=1e-3, kl_horizon=50)
     agent = group_agent(kl=kl, n_groups=3)
     play(agent)
+    assert kl.coefficient == 0.1  # the update still learns with the β that was logged
+    agent.train()
     assert kl.coefficient == pytest.approx(0.1 * (1 + 0.2 * 6 / 50))
 
 

@@ -318,7 +318,7 @@ def test_preferences_of_both_formats(tmp_path: Path) -> None:
         ('{"text": " ", "ratings": [1]}', "expected a text in 'text', found none"),
         ('{"text": "a", "ratings": [1], "block": 1.5}', "a number or a name in 'block', found"),
         ('{"text": "a"}', "expected the column 'prompt', found 'text'"),
-        ('{"prompt": "p", "chosen": "a", "rejected": "a"}', "are the same text; mark it as a tie"),
+        ('{"prompt": "p", "chosen": "a", "rejected": "a"}', "are the same text: drop the pair"),
         (
             '{"prompt": "p", "chosen": "a", "rejected": "b", "tie": "maybe"}',
             "expected true or false in 'tie', found 'maybe'",

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from textgym.errors import InputError
+
 SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p")
 CRITIC_KEYWORDS = ("value_trunk", "value_lr_scale")
 Defaults = Callable[[int, int], dict[str, Any]]
@@ -50,11 +52,21 @@ class Algorithm:
         return self.buffer_keyword == "replay_buffer"
 
     def num_generations(self, n_envs: int, keywords: Mapping[str, Any]) -> int:
-        """Episodes of a prompt that the vector environment has to deal."""
+        """Episodes of a prompt that the vector environment has to deal.
+
+        :raises InputError: for a number of environments that only groups of one fit.
+        """
         if not self.has_groups:
             return 1
-        default = self.defaults(1, n_envs).get("num_generations", 1)
-        return keywords.get("num_generations", default)  # type: ignore[no-any-return]
+        if "num_generations" in keywords:
+            return keywords["num_generations"]  # type: ignore[no-any-return]
+        size = self.defaults(1, n_envs).get("num_generations")
+        if size == 1:
+            raise InputError(
+                f"n_envs ({n_envs}) cannot be dealt in equal groups: take a multiple of 2, or give "
+                "num_generations"
+            )
+        return size or 1
 
 
 def constructors(cls: type) -> list[type]:

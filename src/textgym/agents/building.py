@@ -20,7 +20,8 @@ from textgym.agents.algorithms import (
     load_class,
     minibatch_size,
 )
-from textgym.agents.kl import KLPenalty
+from textgym.agents.keyword_checks import check_keywords
+from textgym.agents.kl import KLPenalty, check_estimator
 from textgym.agents.recording import Recorder, RecordingVecEnv
 from textgym.agents.run_directory import is_plain, plain
 from textgym.errors import InputError, unknown_name
@@ -70,6 +71,11 @@ def build_agent(
     given = {k: keywords.pop(k) for k in algorithm.policy_keywords if k in keywords}
     cls = load_class(algorithm.target)
     _check_keywords(name, algorithm, cls, keywords)
+    check_keywords({**keywords, **given})
+    check_keywords(
+        {"final_learning_rate": final_learning_rate, "value_warmup_rollouts": value_warmup_rollouts}
+    )
+    check_estimator(kl_estimator)
     settings = _settings(algorithm, keywords, task.max_new_tokens, env.num_envs)
     default_kl_coef = settings.pop("kl_coef", 0.0)
     kl_coef = default_kl_coef if kl_coef is None else kl_coef
@@ -95,12 +101,13 @@ def build_agent(
         }
     policy_kwargs |= settings.pop("policy_kwargs", None) or {}
     kl = None
-    if kl_coef or kl_target is not None:
-        if algorithm.kl == "refused":
-            raise InputError(
-                f"agent {name!r} has no KL term: leave kl_coef and kl_target out, or take one that "
-                "has it (ppo, grpo, ...)"
-            )
+    wants_kl = bool(kl_coef) or kl_target is not None
+    if algorithm.kl == "refused" and (wants_kl or reference is not None):
+        raise InputError(
+            f"agent {name!r} has no KL term: leave kl_coef, kl_target and reference out, or take "
+            "one that has it (ppo, grpo, ...)"
+        )
+    if wants_kl:
         kl = _kl_penalty(
             reference,
             lm,

@@ -7,8 +7,9 @@ Feedback").
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,12 +17,21 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from textgym.agents.finished_episodes import Episode, EpisodeBatch, collate_episodes, minibatches
+from textgym.agents.finished_episodes import (
+    Episode,
+    EpisodeBatch,
+    collate_episodes,
+    minibatches,
+    pack_episodes,
+)
 from textgym.agents.group_algorithm import GroupAlgorithm
 from textgym.agents.policy_losses import preference_loss
 from textgym.agents.recording import RolloutFigures
 from textgym.envs.corpus import Preference, read_ratings
+from textgym.envs.prompts import Prompt, PromptSource
+from textgym.envs.task import Task
 from textgym.errors import InputError
+from textgym.policies.generation import never_sampled
 from textgym.rewards import shorten
 from textgym.tokenizer import Tokenizer
 
@@ -43,6 +53,7 @@ class DPO(GroupAlgorithm):
     """
 
     min_generations = 2
+    also_saved = (*GroupAlgorithm.also_saved, "_queue")
 
     def __init__(
         self,
@@ -74,17 +85,48 @@ class DPO(GroupAlgorithm):
         if self.kl.target is not None:
             raise InputError("DPO's β is fixed: leave kl_target out")
         super()._setup_model()
-        self._pairs, self._queue = [], []
+        self._pairs = []
         if self.preferences is None:
             return
         lm, where = self.policy.lm, _where(self.preferences)
         context = lm.config.max_position_embeddings
         for number, pair in enumerate(read_preferences(self.preferences), start=1):
+            prompt = self._prompt(pair.prompt, f"{where}, pair {number}")
             chosen, rejected = (
-                _episode(pair.prompt, text, lm.tokenizer, context, f"{where}, pair {number}")
+                _episode(prompt, text, lm.tokenizer, context, f"{where}, pair {number}")
                 for text in (pair.chosen, pair.rejected)
             )
+            for episode in (chosen, rejected):
+                self._check_written(episode, f"{where}, pair {number}")
             self._pairs.append((chosen, rejected))
+
+    def _prompt(self, text: str, where: str) -> Prompt:
+        """Encoded, and cut or refused, as the environment does it."""
+        try:
+            if self.env is None:  # an agent that SB3 loads without one
+                return PromptSource([text], self.policy.lm.tokenizer).all()[0]
+            task = cast(Task, self.env.get_attr("task")[0])
+            return replace(task, prompts=[text]).prompt_source().all()[0]
+        except InputError as error:
+            reason = str(error).removeprefix("prompts[0]: ")
+            raise InputError(f"{where}: {reason}") from None
+
+    def _check_written(self, episode: Episode, where: str) -> None:
+        """Whether the policy ever writes such a text.
+
+        :raises InputError: if not.
+        """
+        actions = torch.as_tensor(episode.actions)
+        is_written = ~torch.isin(actions, never_sampled(self.policy.lm).cpu())
+        if self.policy.masks is not None:
+            is_legal = self.policy.masks.is_legal(pack_episodes([episode]))
+            is_written &= is_legal[torch.arange(len(actions)), actions]
+        if not is_written.all():
+            raise InputError(
+                f"{where}: completion {shorten(episode.completion)!r} holds a token that the "
+                "policy never writes (padding, or one against the environment's constraint): drop "
+                "the pair"
+            )
 
     # ---- where pairs come from ---------------------------------------------
 
@@ -100,19 +142,13 @@ class DPO(GroupAlgorithm):
         if self.recorder is not None:
             self.recorder.step_begins()
         wanted = self.n_groups or self.n_envs
-        while len(self._queue) < wanted:
-            self._queue += self.rng.permutation(len(self._pairs)).tolist()
-        taken, self._queue = self._queue[:wanted], self._queue[wanted:]
+        queue = [i for i in self._queue if i < len(self._pairs)]  # a resumed run's file may differ
+        while len(queue) < wanted:
+            queue += self.rng.permutation(len(self._pairs)).tolist()
+        taken, self._queue = queue[:wanted], queue[wanted:]
         self.episodes = [episode for i in taken for episode in self._pairs[i]]
         self.advantages = np.tile([1.0, -1.0], wanted)
         self.reference_log_probs = self._ask_reference(self.kl)
-        for episode, log_probs in zip(self.episodes, self.reference_log_probs, strict=True):
-            if not np.isfinite(log_probs).all():
-                raise InputError(
-                    f"completion {shorten(episode.completion)!r} holds a token that the policy "
-                    "never writes (padding, or one against the environment's constraint): drop the "
-                    "pair"
-                )
         tokens = sum(len(episode.actions) for episode in self.episodes)
         self.num_timesteps += tokens
         callback.update_locals(locals())
@@ -211,6 +247,11 @@ def read_preferences(source: str | Path | Sequence[Preference]) -> list[Preferen
     :raises InputError: for ratings instead of pairs, a tie, or equal texts, naming file and pair.
     """
     where = _where(source)
+    if not isinstance(source, str | Path | Sequence):
+        raise InputError(
+            "preferences must be a .jsonl or .csv file or a list of Preference, got "
+            f"{type(source).__name__}"
+        )
     rows = list(read_ratings(source)) if isinstance(source, str | Path) else list(source)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Preference):
@@ -234,18 +275,18 @@ def _where(source: object) -> str:
 
 
 def _episode(
-    prompt: str, completion: str, tokenizer: Tokenizer, context: int, where: str
+    prompt: Prompt, completion: str, tokenizer: Tokenizer, context: int, where: str
 ) -> Episode:
     """A given text as if the policy had written it, the stop token included."""
-    start = tokenizer.encode_batch([prompt], add_special_tokens=True)[0]
+    start = prompt.ids.tolist()
     actions = np.array([*tokenizer.encode(completion), tokenizer.eos_token_id])
     if not start or len(start) + len(actions) > context:
         raise InputError(
             f"{where}: expected a prompt, and with its completion at most {context} tokens, the "
-            f"model's context; got {len(start)} and {len(actions)} (prompt {shorten(prompt)!r}): "
-            "shorten them or drop the pair"
+            f"model's context; got {len(start)} and {len(actions)} (prompt "
+            f"{shorten(prompt.text)!r}): shorten them or drop the pair"
         )
     acted = np.arange(len(actions)) + len(start) - 1
     tokens = np.array([*start, *actions[:-1]], dtype=np.int64)
     unknown = np.zeros(len(actions), dtype=np.float32)
-    return Episode(tokens, acted, actions, unknown, 0.0, 0, prompt, completion)
+    return Episode(tokens, acted, actions, unknown, 0.0, 0, prompt.text, completion)

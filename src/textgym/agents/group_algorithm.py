@@ -25,6 +25,7 @@ from textgym.agents.finished_episodes import (
     minibatches,
     pack_episodes,
 )
+from textgym.agents.keyword_checks import check_count, check_share
 from textgym.agents.kl import KLPenalty, kl_estimate
 from textgym.agents.recording import KLFigures, Recorder, RolloutFigures
 from textgym.errors import InputError
@@ -49,7 +50,7 @@ class GroupAlgorithm(OnPolicyAlgorithm):
 
     policy: TextActorCriticPolicy
     min_generations = 1
-    also_saved: tuple[str, ...] = ()  # attributes that a checkpoint keeps: JSON values
+    also_saved: tuple[str, ...] = ("rng_state",)  # that a checkpoint keeps: JSON values
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         for name, count in (("n_groups", n_groups), ("batch_size", batch_size)):
             if count is not None:
                 check_count(name, count)
+        check_share("max_grad_norm", max_grad_norm)
         if num_generations < self.min_generations:
             raise InputError(
                 f"{type(self).__name__} compares the completions of a prompt: num_generations must "
@@ -131,6 +133,7 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         self.reference_log_probs: list[np.ndarray] | None = None
         self.advantages = np.zeros(0)
         self.tokens_forwarded = 0
+        self._kl_measured: tuple[float, int] | None = None  # nats per episode, episodes
         self._obs_followed: object = None  # the last rows that the collector knows of
         self._collector = EpisodeCollector(
             self.n_envs, self.num_generations, self.policy.lm.tokenizer.pad_token_id
@@ -203,8 +206,17 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         if self.num_generations > 1:
             self.logger.record("rollout/group_reward_std", float(groups.std(axis=1).mean()))
             self.logger.record("rollout/equal_groups", float((np.ptp(groups, axis=1) == 0).mean()))
-        if figures is not None and self.kl is not None:
-            self.kl.update(float(per_episode.mean()), len(self.episodes))
+        if figures is not None:
+            self._kl_measured = float(per_episode.mean()), len(self.episodes)
+
+    @property
+    def rng_state(self) -> dict[str, Any]:
+        """The state of the generator that shuffles minibatches."""
+        return dict(self.rng.bit_generator.state)
+
+    @rng_state.setter
+    def rng_state(self, state: dict[str, Any]) -> None:
+        self.rng.bit_generator.state = state
 
     @property
     def plays_groups(self) -> bool:
@@ -283,6 +295,9 @@ class GroupAlgorithm(OnPolicyAlgorithm):
                 shown["entropy_loss"] = -float(entropy.detach().mean())
                 for name, value in shown.items():
                     figures.setdefault(name, []).append(value)
+        if self.kl is not None and self._kl_measured is not None:  # not before: a loss may use β
+            self.kl.update(*self._kl_measured)
+            self._kl_measured = None
         self._n_updates += self.n_epochs
         for name, values in figures.items():
             self.logger.record(f"train/{name}", float(np.mean(values)))
@@ -345,21 +360,3 @@ def ratio_figures(log_ratio: Tensor, clip_low: float, clip_high: float) -> dict[
             "approx_kl": float((ratio - 1 - log_ratio).mean()),
             "clip_fraction": float(is_clipped.float().mean()),
         }
-
-
-def check_count(name: str, value: object) -> None:
-    """Whether a keyword is a whole number, at least 1.
-
-    :raises InputError: naming it.
-    """
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number, at least 1, got {value!r}")
-
-
-def check_share(name: str, value: float, *, below: float = float("inf")) -> None:
-    """Whether a keyword is a number above 0 and below `below`.
-
-    :raises InputError: naming it.
-    """
-    if not isinstance(value, int | float) or not 0 < value < below:
-        raise InputError(f"{name} must be a number above 0 and below {below}, got {value!r}")

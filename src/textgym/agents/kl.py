@@ -22,6 +22,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from textgym.agents.keyword_checks import check_from_zero
 from textgym.errors import InputError
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.generation import never_sampled
@@ -39,9 +40,17 @@ def kl_estimate(log_prob: Tensor, reference_log_prob: Tensor, estimator: str) ->
         return -log_ratio
     if estimator == "k2":
         return log_ratio.square() / 2
-    if estimator == "k3":
-        return log_ratio.expm1() - log_ratio
-    raise InputError(f"kl_estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
+    check_estimator(estimator)
+    return log_ratio.expm1() - log_ratio
+
+
+def check_estimator(name: str) -> None:
+    """Whether there is such an estimator.
+
+    :raises InputError: if not.
+    """
+    if name not in ESTIMATORS:
+        raise InputError(f"kl_estimator must be one of {', '.join(ESTIMATORS)}, got {name!r}")
 
 
 class KLPenalty:
@@ -70,14 +79,13 @@ class KLPenalty:
         top_p: float = 1.0,
         masks: TokenMasks | None = None,
     ) -> None:
-        if not (kl_coef >= 0 and kl_coef < float("inf")):
-            raise InputError(f"kl_coef must be a number from 0 up, got {kl_coef}")
-        if kl_target is not None and (kl_target <= 0 or kl_coef == 0):
+        check_from_zero("kl_coef", kl_coef)
+        if kl_target is not None and (not 0 < kl_target < float("inf") or kl_coef == 0):
             raise InputError(
-                f"kl_target must be positive and needs a kl_coef to start from, got kl_target="
-                f"{kl_target} and kl_coef={kl_coef}"
+                "kl_target must be a finite number above 0 and needs a kl_coef to start from, got "
+                f"kl_target={kl_target} and kl_coef={kl_coef}"
             )
-        kl_estimate(torch.zeros(1), torch.zeros(1), kl_estimator)
+        check_estimator(kl_estimator)
         if temperature == 0:
             raise InputError("temperature must be positive, as the policy's")
         self.path = None if isinstance(reference, CausalLM) else str(reference)

@@ -23,12 +23,13 @@ class REINFORCE(GroupAlgorithm):
     :param baseline: "batch": the mean reward of the rollout's other episodes; "running": a running
         mean of earlier rollouts; "none".
     :param baseline_decay: share of the running mean that stays at each rollout.
-    :param normalize_advantage: divide by the standard deviation over the rollout, as SB3's A2C can.
+    :param normalize_advantage: mean 0 and deviation 1 over the rollout, as SB3's A2C can; the
+        baseline then makes no difference.
 
     The others are those of `GroupAlgorithm`; `num_generations` is 1 unless asked for more.
     """
 
-    also_saved = ("running_mean",)
+    also_saved = (*GroupAlgorithm.also_saved, "running_mean")
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from textgym.agents.finished_episodes import EpisodeBatch
-from textgym.agents.group_algorithm import GroupAlgorithm, check_share, ratio_figures
+from textgym.agents.group_algorithm import GroupAlgorithm, ratio_figures
+from textgym.agents.keyword_checks import check_share
 from textgym.agents.policy_losses import aggregate, clipped_surrogate, leave_one_out_advantages
 
 

@@ -279,5 +279,8 @@ def _preference(record: Record, path: str | Path) -> Preference:
     if is_tie is None:
         raise InputError(f"{where}: expected true or false in 'tie', found {str(tie)[:40]!r}")
     if chosen == rejected and not is_tie:
-        raise InputError(f"{where}: 'chosen' and 'rejected' are the same text; mark it as a tie")
+        raise InputError(
+            f"{where}: 'chosen' and 'rejected' are the same text: drop the pair, or give it "
+            "tie=true for a reward model (DPO takes no ties)"
+        )
     return Preference(prompt, chosen, rejected, is_tie)
