@@ -289,7 +289,7 @@ REINFORCE = _without_critic(
 )
 BEST_OF_N = _without_critic(
     "textgym.agents.best_of_n:BestOfN",
-    "imitates the best of n completions: hard to break, slow to improve, no KL term",
+    "imitates the best of n completions: simple, any scale of reward; keep it slow, no KL term",
     _best_of_n,
     kl="refused",
 )

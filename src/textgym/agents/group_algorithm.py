@@ -216,6 +216,7 @@ class GroupAlgorithm(OnPolicyAlgorithm):
 
     @rng_state.setter
     def rng_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
         self.rng.bit_generator.state = state
 
     @property
