@@ -194,6 +194,7 @@ NAMES = [
     (f"{TRAIN} --agent grpo --num-generations 0", "num_generations must be a whole number"),
     (f"{TRAIN} --agent rloo --num-generations 1", "num_generations must be at least 2, got 1"),
     (f"{TRAIN} --agent grpo --n-groups 0", "n_groups must be a whole number, at least 1, got 0"),
+    (f"{TRAIN} --agent dqn --kl-coef 1", r"--kl-coef \(see textgym train --agent dqn --help\)"),
     (f"{TRAIN} --agent grpo --n-envs 0", "n_envs must be a whole number, at least 1, got 0"),
     (f"{TRAIN} --agent grpo --loss-type dapoo", "loss_type must be one of grpo, dapo, dr_grpo"),
     (f"{TRAIN} --agent grpo --kl-coef 1 --kl-in loss", "needs kl_estimator 'k2' or 'k3'"),

@@ -22,7 +22,7 @@ import typer
 
 from textgym import __version__
 from textgym.cli_options import Flag, flags_of, from_command_line, from_file, typer_function
-from textgym.cli_verbs import VERBS, verb_flags
+from textgym.cli_verbs import VERBS, chosen_agent, verb_flags
 from textgym.config_file import read_config_file
 from textgym.errors import InputError, TextGymError
 
@@ -193,7 +193,8 @@ def _one_line(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
     if hasattr(error, "format_message"):  # a usage error of Typer's
         verb = next((a for a in arguments if not a.startswith("-")), None)
         known = verb if verb in VERBS or verb in LISTINGS else None
-        help_of = " ".join(["textgym", *filter(None, [known]), "--help"])
+        agent = f"--agent {chosen_agent(arguments)}" if known == "train" else None
+        help_of = " ".join(["textgym", *filter(None, [known, agent]), "--help"])
         return f"{' '.join(error.format_message().split())} (see {help_of})", 2
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"cannot write: {error.strerror or error}", CANNOT_WRITE

@@ -112,7 +112,7 @@ def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
     if verb.target == "textgym.verbs:evaluate":
         flags = [_as_path(flag) if flag.name == "prompts" else flag for flag in flags]
     if name == "train":
-        flags += _algorithm_flags(_chosen_agent(arguments), {flag.name for flag in flags})
+        flags += _algorithm_flags(chosen_agent(arguments), {flag.name for flag in flags})
     return [*flags, *verb.extra, _CONFIG]
 
 
@@ -163,7 +163,7 @@ def _defaults(algorithm: Any) -> dict[str, Any]:
     return {**fixed, "value_lr_scale": 10.0} if algorithm.has_critic else fixed
 
 
-def _chosen_agent(arguments: Sequence[str]) -> str:
+def chosen_agent(arguments: Sequence[str]) -> str:
     """The `--agent` of a command line, of its configuration file or of the run to resume."""
     agent = _peek(arguments, "--agent")
     if agent is not None:
