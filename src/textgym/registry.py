@@ -163,7 +163,7 @@ for _name, _target, _description in (
     ("rloo", "RLOO", "no critic, unbiased: each completion against its prompt's others, one pass"),
     ("reinforce", "REINFORCE", "the plainest policy gradient: to learn from and compare with"),
     ("nlpo", "NLPO", "PPO within the likely tokens of an older copy: for large vocabularies"),
-    ("best_of_n", "BEST_OF_N", "imitates the best of n completions: simple; keep it slow, no KL term"),
+    ("best_of_n", "BEST_OF_N", "imitates the best of n: simple, any scale of reward; keep it slow"),
     ("dpo", "DPO", "pairs instead of rewards: of a preference file, or drawn and judged online"),
 ):
     agents.register(_name, f"textgym.agents.algorithms:{_target}", description=_description)
