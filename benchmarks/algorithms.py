@@ -34,7 +34,7 @@ SHOWN = {"ppo": "#1f6f8b", "grpo": "#d1602f", "dpo": "#7a5195", "dqn": "#4c8c4a"
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"kl_coef": KL_COEF, "learning_rate": 7.5e-5, "final_learning_rate": 7.5e-6},
     "a2c": {"kl_coef": KL_COEF, "learning_rate": 1.25e-4, "final_learning_rate": 1.25e-5},
-    "trpo": {"kl_coef": KL_COEF},
+    "trpo": {"kl_coef": KL_COEF, "cg_max_steps": 5},
     "maskable_ppo": {"kl_coef": KL_COEF, "learning_rate": 7.5e-5, "final_learning_rate": 7.5e-6},
     "nlpo": {"kl_coef": KL_COEF, "learning_rate": 7.5e-5, "final_learning_rate": 7.5e-6},
     "grpo": {"kl_coef": KL_COEF, "learning_rate": 7.5e-5, "final_learning_rate": 7.5e-6},
