@@ -62,6 +62,17 @@ def test_a_second_question_with_another_weighting_is_answered_anew():
         assert gradient.tolist() == [2 * coefficients[0], 4 * coefficients[1]]
 
 
+def test_a_gradient_asked_for_once_can_be_asked_for_with_its_graph():
+    weight = torch.tensor([3.0], requires_grad=True)
+    total = share_backward(weight**3, [weight]).sum()
+    for _ in range(2):
+        (plain,) = torch.autograd.grad(total, weight, retain_graph=True)
+        (slope,) = torch.autograd.grad(total, weight, create_graph=True)
+        assert not plain.requires_grad and plain.tolist() == slope.tolist() == [27]
+        (curvature,) = torch.autograd.grad(slope, weight, retain_graph=True)
+        assert curvature.tolist() == [18]
+
+
 def test_what_flows_back_may_depend_on_the_weights_too():
     weight = torch.tensor([3.0], requires_grad=True)
     rows = share_backward(weight**2, [weight])

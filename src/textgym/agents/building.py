@@ -71,10 +71,11 @@ def build_agent(
     given = {k: keywords.pop(k) for k in algorithm.policy_keywords if k in keywords}
     cls = load_class(algorithm.target)
     _check_keywords(name, algorithm, cls, keywords)
-    check_keywords({**keywords, **given})
-    check_keywords(
-        {"final_learning_rate": final_learning_rate, "value_warmup_rollouts": value_warmup_rollouts}
-    )
+    ours = {
+        "final_learning_rate": final_learning_rate,
+        "value_warmup_rollouts": value_warmup_rollouts,
+    }
+    check_keywords({**keywords, **given, **ours})
     check_estimator(kl_estimator)
     settings = _settings(algorithm, keywords, task.max_new_tokens, env.num_envs)
     default_kl_coef = settings.pop("kl_coef", 0.0)

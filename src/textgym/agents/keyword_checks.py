@@ -25,8 +25,14 @@ COUNTS = (
     "stats_window_size",
 )
 POSITIVE = ("max_grad_norm", "clip_range", "clip_range_vf", "target_kl")
-FROM_ZERO = ("learning_rate", "final_learning_rate", "vf_coef", "learning_starts")
-ASIDE = ("value_warmup_rollouts", "value_lr_scale")  # from zero too, of the policy
+FROM_ZERO = (
+    "learning_rate",
+    "final_learning_rate",
+    "vf_coef",
+    "learning_starts",
+    "value_warmup_rollouts",
+    "value_lr_scale",
+)
 
 
 def check_keywords(keywords: Mapping[str, Any]) -> None:
@@ -41,7 +47,7 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
             check_count(name, value)
         elif name in POSITIVE:
             check_share(name, value)
-        elif name in FROM_ZERO + ASIDE:
+        elif name in FROM_ZERO:
             check_from_zero(name, value)
         elif name == "device":
             _check_device(value)
