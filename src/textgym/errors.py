@@ -28,6 +28,13 @@ class RewardError(InputError):
     """A reward model raised, hung or returned what the contract forbids."""
 
 
+class DivergenceError(TextGymError):
+    """Weights, advantages or losses that are not finite: what diverged, and what to lower.
+
+    What was saved before stays as it is.
+    """
+
+
 class StorageError(TextGymError, OSError):
     """Something could not be written or is in use."""
 
