@@ -1,20 +1,28 @@
 """Writing that survives crashes, full disks and Ctrl-C, and reading that notices damage."""
 
 import errno
+import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from textgym import storage
+from textgym.agents.pictures import learning_curve, read_metrics
 from textgym.errors import InputError, StorageError
 from textgym.storage import (
     MANIFEST,
     atomic_directory,
+    json_text,
     read_json,
     recover,
+    require_regular_file,
     run_lock,
     verify_directory,
     write_json_atomically,
@@ -235,3 +243,70 @@ def test_a_second_process_is_refused_and_a_killed_one_frees_the_lock(tmp_path):
         holder.kill()
     with run_lock(tmp_path) as directory:
         assert directory == tmp_path
+
+
+def strict(text):
+    """JSON as other programs read it: NaN and Infinity, which Python's reader takes, are none."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_numbers_that_are_not_finite_become_null_wherever_they_are():
+    value = {
+        "a": float("nan"),
+        "list": [1.5, float("inf"), (float("-inf"), 2)],
+        "nested": {"x": {"y": [{"z": np.float32("nan")}]}},
+        "scalars": [np.float64("inf"), np.float32(0.5), np.int64(7), np.bool_(True)],
+        "array": np.array([[1.0, np.nan], [2.0, 3.0]]),
+        "tensor": torch.tensor([1.0, float("inf")]),
+        np.int64(3): "key",
+    }
+    assert strict(json_text(value)) == {
+        "a": None,
+        "list": [1.5, None, [None, 2]],
+        "nested": {"x": {"y": [{"z": None}]}},
+        "scalars": [None, 0.5, 7, True],
+        "array": [[1.0, None], [2.0, 3.0]],
+        "tensor": [1.0, None],
+        "3": "key",
+    }
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        json_text({"x": object()})
+
+
+def test_a_line_of_json_is_one_line_that_utf_8_can_hold():
+    text = "é\u2028\u2029\x85\x7f\n\r\ud800 😀"
+    line = json_text({"text": text})
+    assert len(line.splitlines()) == 1 and "é" in line and "😀" in line
+    assert json.loads(line.encode("utf-8")) == {"text": text}
+    assert json_text([1, {"a": 2}], indent=2) == '[\n  1,\n  {\n    "a": 2\n  }\n]'
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "file").write_text("{}")
+    (tmp_path / "link").symlink_to("file")
+    assert read_json(tmp_path / "link") == {}
+    for name, found in (("fifo", "a FIFO"), ("zero", "a device"), (".", "a directory")):
+        with pytest.raises(InputError, match=f"expected a regular file, found {found}"):
+            read_json(tmp_path / name)
+    with pytest.raises(InputError, match="cannot be read"):
+        require_regular_file(tmp_path / "a\0b")
+
+
+def test_every_record_goes_through_the_one_writer():
+    """`json.dumps` writes NaN, which is no JSON; the schema compiler forbids it itself."""
+    root = Path(storage.__file__).parent
+    writers = {p.name for p in root.rglob("*.py") if re.search(r"json\.dumps?\(", p.read_text())}
+    assert writers == {"storage.py", "json_patterns.py"}
+
+
+def test_figures_that_are_null_are_left_out_where_a_record_is_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "a": null, "b": 2}\n{"step": 2, "a": 3}\n[1]\n{"step": 3, "a"')
+    assert read_metrics(path) == [{"step": 1, "b": 2}, {"step": 2, "a": 3}]
+    learning_curve([{"step": 1, "reward/environment": 1.0, "j": 2.0}], judge="j")

@@ -1,6 +1,5 @@
 """What the verbs print after they have done their work."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from textgym.agents.evaluation import EvaluationReport
+from textgym.storage import json_text
 
 if TYPE_CHECKING:
     from textgym.agents.evaluation import Interval
@@ -72,7 +72,7 @@ def _beside(out: str, name: str) -> str:
 def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) -> None:
     """The figures of an evaluation as a table or as JSON, and a few of its texts."""
     if as_json:
-        print(json.dumps(report.figures(), indent=2, ensure_ascii=False))
+        print(json_text(report.figures(), indent=2))
         return
     console = Console(width=None if Console().is_terminal else 100, highlight=False)
     table = Table(title=f"{len(report.episodes)} texts (means with 95% intervals)")

@@ -1,6 +1,5 @@
 """What the demo shows at its end: two tables, and how to go on."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from textgym.agents.evaluation import EvaluationReport
+from textgym.storage import json_text
 
 
 def write_texts(path: Path, before: EvaluationReport, after: EvaluationReport) -> None:
@@ -17,7 +17,7 @@ def write_texts(path: Path, before: EvaluationReport, after: EvaluationReport) -
     with open(path, "w", encoding="utf-8") as file:
         for a, b in zip(before.episodes, after.episodes, strict=True):
             row = {"prompt": a.prompt, "before": a.completion, "after": b.completion}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_text(row) + "\n")
 
 
 def figures_table(before: EvaluationReport, after: EvaluationReport) -> Table:

@@ -6,7 +6,6 @@ KL coefficient shows what over-optimisation looks like. docs/demo.md tells the s
 """
 
 import copy
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from textgym.reward_models.fitting import FitReport, fit_bradley_terry
 from textgym.reward_models.metrics import word_vocabulary
 from textgym.reward_models.wrappers import Squash
 from textgym.rewards import Reward
+from textgym.storage import write_json_atomically
 from textgym.tokenizer import Tokenizer
 from textgym.verbs import evaluate
 
@@ -153,8 +153,7 @@ def run_demo(
             "before": before.figures(),
             "after": after.figures(),
         }
-        text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
-        (directory / "report.json").write_text(text, encoding="utf-8")
+        write_json_atomically(directory / "report.json", figures)
         write_texts(directory / "texts.jsonl", before, after)
         console.print(figures_table(before, after))
         console.print(texts_table(before, after))

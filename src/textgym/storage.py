@@ -4,9 +4,11 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from textgym.errors import InputError, StorageError
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".tmp-"
+_LINE_ENDS = "\x7f\x85\u2028\u2029"  # what some readers split lines at, though JSON allows it
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -77,7 +81,59 @@ def write_text_atomically(path: str | Path, text: str) -> None:
 
 def write_json_atomically(path: str | Path, value: Any) -> None:
     """Replace a JSON file in one step."""
-    write_text_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text_atomically(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A value as strict JSON in one line, or indented; every record of the package is written so.
+
+    Numbers that are not finite become null, tuples, arrays and tensors lists. No character in it
+    ends a line but those of the indentation, and UTF-8 can hold it.
+
+    :raises TypeError: for what JSON cannot hold.
+    """
+    text = json.dumps(_strict(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    for character in _LINE_ENDS:
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return _SURROGATES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _strict(value: Any) -> Any:
+    """A value in JSON's own types, with None for numbers that are not finite."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_key(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's and torch's
+        return _strict(value.tolist())
+    return value
+
+
+def _key(key: Any) -> Any:
+    """A key of a table: as it is, a number of numpy's as a plain one."""
+    return key.tolist() if hasattr(key, "tolist") else key
+
+
+def require_regular_file(path: str | Path) -> Path:
+    """The path itself, if a regular file stands there (a link to one counts).
+
+    Opening a FIFO waits for ever, and a device may have no end: nothing of the kind is opened.
+
+    :raises InputError: if there is none, or something else, saying what.
+    """
+    path = Path(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise InputError(f"{path}: expected a regular file, found {kind}")
+    return path
 
 
 def read_json(path: str | Path) -> Any:
@@ -85,12 +141,12 @@ def read_json(path: str | Path) -> Any:
 
     :raises InputError: naming the file, if it is missing or damaged.
     """
-    path = Path(path)
+    path = require_regular_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
 
 
@@ -98,7 +154,7 @@ def write_manifest(directory: Path) -> None:
     """Record the SHA-256 of every file of a directory in its `manifest.json`."""
     files = sorted(f for f in directory.rglob("*") if f.is_file() and f.name != MANIFEST)
     sums = {f.relative_to(directory).as_posix(): _sha256(f) for f in files}
-    (directory / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=2) + "\n", "utf-8")
+    (directory / MANIFEST).write_text(json_text({"sha256": sums}, indent=2) + "\n", "utf-8")
 
 
 def verify_directory(path: str | Path) -> None:

@@ -5,7 +5,6 @@ A thin layer over the `tokenizers` library. What is saved is a `tokenizer.json` 
 "<|eos|>" gets its characters, so no text can end an episode or pass for padding.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as _Tokenizer
 
 from textgym.errors import InputError
+from textgym.storage import json_text, read_json
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 _SPECIALS = (PAD, BOS, EOS)
@@ -174,7 +174,7 @@ class Tokenizer:
             "bos_token": self.bos_token,
             "clean_up_tokenization_spaces": False,
         }
-        text = json.dumps(config, indent=2, ensure_ascii=False)
+        text = json_text(config, indent=2)
         (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -268,10 +268,7 @@ def _named_specials(directory: Path) -> dict[str, str | None]:
         path = directory / file
         if not path.is_file():
             continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from None
+        content = read_json(path)
         for role in ("pad_token", "eos_token", "bos_token"):
             value = content.get(role) if isinstance(content, dict) else None
             value = value.get("content") if isinstance(value, dict) else value

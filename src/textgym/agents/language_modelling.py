@@ -1,7 +1,6 @@
 """From files to a language model: pretraining on a corpus, fine-tuning on pairs."""
 
 import inspect
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from textgym.errors import InputError
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.documents import Document, pair_documents, text_documents
 from textgym.policies.pretraining import TrainingReport, train_language_model
+from textgym.storage import json_text
 from textgym.tokenizer import Tokenizer
 
 TOKENIZERS = ("bpe", "byte", "character")
@@ -250,7 +250,7 @@ def _train(
     with SummaryWriter(str(directory / "tensorboard")) as writer:
 
         def record(figures: dict[str, float]) -> None:
-            append_line(directory / "metrics.jsonl", json.dumps(figures))
+            append_line(directory / "metrics.jsonl", json_text(figures))
             for key, value in figures.items():
                 if key != "step":
                     writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))

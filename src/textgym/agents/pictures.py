@@ -18,7 +18,7 @@ BLUE, ORANGE, GREY = "#1f6f8b", "#d1602f", "#8a8a8a"
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.jsonl`; a torn last line is left out.
+    """The rows of a `metrics.jsonl`; torn lines and figures that are null are left out.
 
     :raises InputError: if there is no such file.
     """
@@ -26,11 +26,13 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
     if not path.is_file():
         raise InputError(f"{path}: no such record of a run")
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict):
+            rows.append({key: value for key, value in row.items() if value is not None})
     return rows
 
 
@@ -63,7 +65,7 @@ def over_optimisation(runs: Mapping[str, Sequence[Mapping[str, float]]], *, judg
     figure, axes = _figure()
     right = axes.twinx()
     for (label, rows), style, marker in zip(runs.items(), ("-", "--", ":"), "os^", strict=False):
-        kept = [row for row in rows if "kl/per_episode" in row and judge in row]
+        kept = [row for row in rows if {"kl/per_episode", judge, "text/distinct_2"} <= row.keys()]
         distance = np.sqrt([max(row["kl/per_episode"], 0.0) for row in kept])
         order = np.argsort(distance, kind="stable")
         for tag, axis, colour, name in (

@@ -7,7 +7,6 @@ figures.
 Every tag is explained in docs/metrics.md.
 """
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.generation import encode_prompts, generate_tokens
 from textgym.policies.q_policy import SoftQPolicy
 from textgym.reward_models.metrics import distinct_n, duplicate_share, repetition
+from textgym.storage import json_text
 
 _NOT_TENSORBOARD_ONLY = ("stdout", "log", "json", "csv")
 
@@ -48,8 +48,8 @@ class JSONLines(KVWriter):
         row: dict[str, Any] = {"step": step}
         for key, value in sorted(key_values.items()):
             if isinstance(value, int | float | np.number):
-                row[key] = float(value) if math.isfinite(value) else None
-        append_line(self.path, json.dumps(row))
+                row[key] = float(value)
+        append_line(self.path, json_text(row))
 
     def close(self) -> None:
         """Nothing is left open between two lines."""
@@ -199,7 +199,7 @@ class Recorder:
         if self.directory is not None:
             for prompt, text in pairs:
                 row = {"step": agent.num_timesteps, "prompt": prompt, "completion": text}
-                append_line(self.directory / "samples.jsonl", json.dumps(row, ensure_ascii=False))
+                append_line(self.directory / "samples.jsonl", json_text(row))
 
     def _open_files(self) -> None:
         """Join SB3's logger, which is a new object at every `learn`."""

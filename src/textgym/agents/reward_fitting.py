@@ -1,7 +1,6 @@
 """From a file of ratings or preferences to a reward model on a language model's trunk."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from textgym.errors import InputError
 from textgym.policies.causal_lm import CausalLM
 from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.fitting import FitProgress, FitReport, fit_bradley_terry
+from textgym.storage import json_text
 
 
 def fit_reward(
@@ -79,7 +79,7 @@ def fit_reward(
                 progress=show,
             )
         model.save_pretrained(directory / "checkpoints" / "best")
-        append_line(directory / "metrics.jsonl", json.dumps(dict(vars(result))))
+        append_line(directory / "metrics.jsonl", json_text(dict(vars(result))))
     for label, value in result.rows():
         report(f"{label:<32} {value}")
     return result

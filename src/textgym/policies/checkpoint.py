@@ -4,7 +4,6 @@
 state as `trainer.safetensors` with `trainer.json`.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from textgym.errors import InputError
 from textgym.optimization import join_state, split_state
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
-from textgym.storage import atomic_directory, read_json, recover, verify_directory
+from textgym.storage import atomic_directory, json_text, read_json, recover, verify_directory
 from textgym.tokenizer import Tokenizer
 
 _ARCHITECTURES = {
@@ -65,7 +64,7 @@ def write_model(lm: CausalLM, directory: Path, *, dtype: torch.dtype | None = No
         if not (lm.config.tie_word_embeddings and name == "lm_head.weight")
     }
     stored = dtype or lm.model.embed_tokens.weight.dtype
-    text = json.dumps(_to_transformers(lm, stored), indent=2) + "\n"
+    text = json_text(_to_transformers(lm, stored), indent=2) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
     _write_tensors(tensors, directory / "model.safetensors")
     lm.tokenizer.save(directory)
@@ -76,7 +75,7 @@ def write_trainer_state(state: dict[str, Any], directory: Path) -> None:
     tensors, nest = split_state(state)
     tensors = {name: tensor.cpu().clone() for name, tensor in tensors.items()}
     _write_tensors(tensors, directory / "trainer.safetensors")
-    (directory / "trainer.json").write_text(json.dumps(nest) + "\n", encoding="utf-8")
+    (directory / "trainer.json").write_text(json_text(nest) + "\n", encoding="utf-8")
 
 
 def read_trainer_state(directory: Path) -> Any:
