@@ -21,6 +21,7 @@ LEAVES = {
     "storage",
     "interrupts",
     "lazy_names",
+    "paths",
 }
 # Whom a room may import, besides itself and the leaves.
 ALLOWED = {

@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -25,6 +24,7 @@ from textgym.cli_options import Flag, flags_of, from_command_line, from_file, ty
 from textgym.cli_verbs import VERBS, chosen_agent, verb_flags
 from textgym.config_file import read_config_file
 from textgym.errors import InputError, TextGymError
+from textgym.paths import expand
 
 Call = Callable[[], int | None]
 
@@ -157,7 +157,7 @@ def _check_required(flags: list[Flag], values: dict[str, Any]) -> None:
 def _how_to_go_on(verb: str, values: dict[str, Any]) -> str:
     out = values.get("out")
     parameters = inspect.signature(VERBS[verb].function).parameters
-    if out is None or not (Path(out) / "checkpoints" / "last").is_dir():
+    if out is None or not (expand(out) / "checkpoints" / "last").is_dir():
         return "nothing had been saved yet"
     if "resume" not in parameters:
         return f"what was done so far is in {out}"

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from textgym import registry
 from textgym.errors import InputError
+from textgym.paths import expand
 
 
 def list_envs() -> int:
@@ -61,7 +61,7 @@ def show_tensorboard(runs: str, port: int = 6006, host: str = "127.0.0.1") -> in
     :param host: the address to listen on.
     :raises InputError: if there is no event file.
     """
-    directory = Path(runs)
+    directory = expand(runs)
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; expected a run directory")
     if next(directory.rglob("events.out.tfevents.*"), None) is None:

@@ -4,12 +4,12 @@ import importlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from textgym import registry
 from textgym.cli_options import Flag, flags_of, with_default
 from textgym.errors import InputError
+from textgym.paths import expand
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,9 @@ def chosen_agent(arguments: Sequence[str]) -> str:
     files = [_peek(arguments, "--config")]
     out = _peek(arguments, "--out")
     if "--resume" in arguments and out is not None:
-        files.append(str(Path(out) / "config.yaml"))
+        files.append(str(expand(out) / "config.yaml"))
     for file in files:
-        if file is not None and Path(file).is_file():
+        if file is not None and expand(file).is_file():
             from textgym.config_file import read_raw
 
             content = read_raw(file)

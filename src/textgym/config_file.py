@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from textgym.errors import InputError, unknown_name
+from textgym.paths import expand
 
 
 def read_config_file(path: str | Path, *, verb: str, known: Collection[str]) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def read_config_file(path: str | Path, *, verb: str, known: Collection[str]) -> 
     :raises InputError: if the file cannot be read, or holds something else than settings.
     :raises UnknownNameError: for an unknown key, with the nearest known one.
     """
-    path = Path(path)
+    path = expand(path)
     content = read_raw(path)
     if content is None:
         return {}
@@ -47,7 +48,7 @@ def read_raw(path: str | Path) -> Any:
 
     :raises InputError: naming the file and the line, if it cannot be read.
     """
-    path = Path(path)
+    path = expand(path)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as _Tokenizer
 
 from textgym.errors import InputError
+from textgym.paths import expand
 from textgym.storage import json_text, read_json
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
@@ -163,7 +164,7 @@ class Tokenizer:
 
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which transformers opens."""
-        directory = Path(directory)
+        directory = expand(directory)
         directory.mkdir(parents=True, exist_ok=True)
         text = self.backend.to_str(pretty=True)  # its own save raises no OSError on a full disk
         (directory / "tokenizer.json").write_text(text, encoding="utf-8")
@@ -191,7 +192,7 @@ class Tokenizer:
         :param pad_token: overrides the directory's own, for instance where it equals eos.
         :raises InputError: naming the file, if it is missing, damaged or lacks a special token.
         """
-        directory = Path(directory)
+        directory = expand(directory)
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise InputError(f"{path}: no such file; a checkpoint directory with one is expected")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from textgym import registry
 from textgym.errors import InputError
 from textgym.making import make_vec
+from textgym.paths import expand
 from textgym.reward_names import resolve_reward
 from textgym.rewards import Reward
 
@@ -172,7 +173,7 @@ def _check_names_no_code(
         )
     for reward in (environment["reward"], environment["env_kwargs"].get("reward")):
         name = str(reward).partition(",")[0]
-        is_code = ":" in name and name not in registry.rewards and not Path(str(reward)).is_dir()
+        is_code = ":" in name and name not in registry.rewards and not expand(str(reward)).is_dir()
         if reward is not None and is_code and "reward" not in given:
             raise InputError(
                 f"{directory}: its reward is {reward!r}, and a checkpoint imports no code: pass "

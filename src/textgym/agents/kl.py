@@ -24,6 +24,7 @@ from torch import Tensor
 
 from textgym.agents.keyword_checks import check_from_zero
 from textgym.errors import InputError
+from textgym.paths import absolute
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.generation import never_sampled
 from textgym.policies.packing import PackedSegments
@@ -88,7 +89,7 @@ class KLPenalty:
         check_estimator(kl_estimator)
         if temperature == 0:
             raise InputError("temperature must be positive, as the policy's")
-        self.path = None if isinstance(reference, CausalLM) else str(reference)
+        self.path = None if isinstance(reference, CausalLM) else str(absolute(reference))
         # A copy: the reference must stay as it is while its owner trains on.
         self.model = copy.deepcopy(reference) if isinstance(reference, CausalLM) else None
         self.coefficient, self.estimator = float(kl_coef), kl_estimator

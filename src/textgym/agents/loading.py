@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from textgym.agents.kl import KLPenalty
 from textgym.errors import InputError
+from textgym.paths import expand
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.checkpoint import (
@@ -59,7 +60,7 @@ def save_agent(agent: BaseAlgorithm, directory: str | Path, *, environment: dict
         "kl_coefficient": None if kl is None else kl.coefficient,
         "also": {name: getattr(agent, name) for name in getattr(agent, "also_saved", ())},
     }
-    with atomic_directory(directory) as temporary:
+    with atomic_directory(expand(directory)) as temporary:
         write_model(policy.lm, temporary)
         write_trainer_state(state, temporary)
         if kl is not None:
@@ -139,7 +140,7 @@ def reward_directory(path: str | Path) -> Path:
 
     :raises InputError: if there is none.
     """
-    path = Path(path)
+    path = expand(path)
     for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
         recover(candidate)
         if (candidate / "reward_model.json").is_file():

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from textgym.errors import InputError
+from textgym.paths import expand
 
 BLUE, ORANGE, GREY = "#1f6f8b", "#d1602f", "#8a8a8a"
 
@@ -22,7 +23,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
 
     :raises InputError: if there is no such file.
     """
-    path = Path(path)
+    path = expand(path)
     if not path.is_file():
         raise InputError(f"{path}: no such record of a run")
     rows = []
@@ -95,7 +96,7 @@ def over_optimisation(runs: Mapping[str, Sequence[Mapping[str, float]]], *, judg
 
 def save_pictures(figures: Mapping[str, Figure], directory: str | Path) -> list[Path]:
     """Write figures as PNG files and on TensorBoard's image page; returns the files."""
-    directory = Path(directory)
+    directory = expand(directory)
     (directory / "pictures").mkdir(parents=True, exist_ok=True)
     paths = []
     with SummaryWriter(str(directory / "tensorboard")) as writer:

@@ -23,6 +23,7 @@ from textgym.envs.records import (
     text_format,
 )
 from textgym.errors import InputError
+from textgym.paths import expand
 
 T = TypeVar("T")
 
@@ -91,7 +92,7 @@ def read_texts(
         they are read.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [Path(path) for path in given]
+    files = [expand(path) for path in given]
     if not files:
         raise InputError("expected the path of a corpus, got an empty list")
     for path in files:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from textgym.errors import InputError
+from textgym.paths import expand
 
 SUFFIXES = (".txt", ".jsonl", ".csv")
 MAX_LINE_BYTES = 2**24  # a longer line is a binary or unbroken file, not a text of a corpus
@@ -31,7 +32,7 @@ def text_format(path: str | Path) -> str:
 
     :raises InputError: another suffix, or no such file.
     """
-    path = Path(path)
+    path = expand(path)
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
@@ -47,7 +48,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
     :raises InputError: unreadable, not UTF-8, or a line over 16 MiB.
     """
-    path = Path(path)
+    path = expand(path)
     line = 0
     try:
         with _open(path) as stream:
@@ -71,7 +72,7 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
     :raises InputError: as `read_lines`; or a row that is malformed.
     """
-    path = Path(path)
+    path = expand(path)
     kind = text_format(path)
     if kind == ".csv":
         yield from _csv_records(path)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.optimization import join_state, split_state
+from textgym.paths import expand
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
 from textgym.storage import atomic_directory, json_text, read_json, recover, verify_directory
 from textgym.tokenizer import Tokenizer
@@ -50,7 +51,7 @@ def save_pretrained(
     :param trainer_state: nest of tensors and JSON values to resume from.
     :raises StorageError: if the directory cannot be written.
     """
-    with atomic_directory(directory) as temporary:
+    with atomic_directory(expand(directory)) as temporary:
         write_model(lm, temporary, dtype=dtype)
         if trainer_state is not None:
             write_trainer_state(trainer_state, temporary)
@@ -98,7 +99,7 @@ def load_trainer_state(directory: str | Path, lm: CausalLM) -> Any:
 
     :raises InputError: if the checkpoint does not exist, is damaged or is of another shape.
     """
-    directory = Path(directory)
+    directory = expand(directory)
     saved = from_pretrained(directory)
     if saved.config != lm.config or saved.tokenizer != lm.tokenizer:
         raise InputError(f"{directory}: is a checkpoint of another model or tokenizer")
@@ -111,7 +112,7 @@ def checkpoint_directory(path: str | Path) -> Path:
 
     :raises InputError: if there is none.
     """
-    path = Path(path)
+    path = expand(path)
     for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
         recover(candidate)
         if (candidate / "config.json").is_file():

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textgym.errors import InputError, StorageError
+from textgym.paths import expand
 from textgym.storage import atomic_directory, read_json, verify_directory, write_json_atomically
 
 CONFIG_FILE, HEAD_FILE, TRUNK_FOLDER = "reward_model.json", "head.safetensors", "trunk"
@@ -179,7 +180,7 @@ class BradleyTerryRewardModel(nn.Module):
 
         :raises StorageError: if it cannot be written.
         """
-        with atomic_directory(directory) as folder:
+        with atomic_directory(expand(directory)) as folder:
             head = {"weight": self.head_weight, "bias": self.head_bias}
             tensors = {key: part.detach().cpu().contiguous() for key, part in head.items()}
             try:
@@ -207,7 +208,7 @@ class BradleyTerryRewardModel(nn.Module):
         :raises InputError: naming the file, if it is missing, damaged, of another kind, or the
             trunk does not fit the head.
         """
-        directory = Path(directory)
+        directory = expand(directory)
         verify_directory(directory)
         fields = read_json(directory / CONFIG_FILE)
         kind = fields.get("kind") if isinstance(fields, dict) else fields

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from textgym.errors import InputError
+from textgym.paths import expand
 
 BOOST = 0.293  # a booster before a word adds this much valence
 CAPITALS = 0.733  # a word in capitals among others that are not
@@ -52,7 +53,7 @@ def read_lexicon(path: str | Path) -> dict[str, float]:
     :raises InputError: naming file and line for a line of another shape, or if the file is missing
         or holds no word.
     """
-    path = Path(path)
+    path = expand(path)
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from textgym.errors import InputError
+from textgym.paths import expand
 from textgym.reward_models.features import NgramHasher
 from textgym.reward_models.linear import fit_linear
 from textgym.reward_models.pairs import Pairs
@@ -112,7 +113,7 @@ class NgramModel:
 
         :raises StorageError: if it cannot be written.
         """
-        with atomic_directory(directory) as folder:
+        with atomic_directory(expand(directory)) as folder:
             save_file({"weights": self.weights}, str(folder / WEIGHTS_FILE))
             fields = {
                 "kind": self.kind,
@@ -131,7 +132,7 @@ class NgramModel:
 
         :raises InputError: naming the file, if it is missing, damaged or of another kind.
         """
-        directory = Path(directory)
+        directory = expand(directory)
         verify_directory(directory)
         fields = read_json(directory / CONFIG_FILE)
         kinds = {c.kind: c for c in (NgramLogistic, NgramRidge, NgramBradleyTerry)}

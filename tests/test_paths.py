@@ -1,0 +1,62 @@
+"""`~` is the home directory wherever a path is taken, and a place does not move with the folder."""
+
+from pathlib import Path
+
+import pytest
+from front_door import byte_lm
+
+import textgym
+from textgym.agents.kl import KLPenalty
+from textgym.agents.pictures import read_metrics
+from textgym.cli_listings import show_tensorboard
+from textgym.cli_verbs import chosen_agent
+from textgym.config_file import read_config_file
+from textgym.envs.corpus import read_texts
+from textgym.envs.prompts import PromptSource
+from textgym.errors import InputError
+from textgym.paths import absolute, expand
+from textgym.policies.causal_lm import CausalLM
+from textgym.reward_models import Lexicon
+from textgym.reward_models.lexicon import read_lexicon
+from textgym.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home directory of our own, and a current folder beside it that must stay empty."""
+    for name in ("home", "here"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    yield tmp_path / "home"
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_only_a_tilde_at_the_beginning_is_home(home):
+    assert expand("~/runs") == home / "runs" and expand("~") == home
+    assert expand("a/~/b") == Path("a/~/b") and expand("./~x") == Path("./~x")
+    assert absolute("runs/../a") == Path.cwd() / "a"
+    assert expand("~nobody_of_that_name/x") == Path("~nobody_of_that_name/x")
+
+
+def test_what_is_read_is_found_at_home(home):
+    lm = byte_lm()
+    lm.save_pretrained("~/lm")
+    assert (home / "lm" / "model.safetensors").is_file()
+    assert CausalLM.from_pretrained("~/lm").config == lm.config
+    assert Tokenizer.load("~/lm") == lm.tokenizer
+    assert KLPenalty("~/lm").path == str(home / "lm")
+    (home / "c.txt").write_text("one\ntwo\n")
+    assert list(read_texts("~/c.txt")) == ["one", "two"]
+    assert len(PromptSource("~/c.txt", lm.tokenizer)) == 2
+    (home / "w.txt").write_text("good\t1.5\n")
+    assert read_lexicon("~/w.txt") == {"good": 1.5}
+    assert isinstance(textgym.resolve_reward("lexicon,path=~/w.txt"), Lexicon)
+    (home / "m.jsonl").write_text('{"step": 1}\n')
+    assert read_metrics("~/m.jsonl") == [{"step": 1}]
+    (home / "c.yaml").write_text("verb: train\nagent: a2c\n")
+    assert read_config_file("~/c.yaml", verb="train", known=["agent"]) == {"agent": "a2c"}
+    assert chosen_agent(["train", "--config", "~/c.yaml"]) == "a2c"
+    (home / "runs").mkdir()
+    with pytest.raises(InputError, match="home/runs: holds no TensorBoard event files"):
+        show_tensorboard("~/runs")
