@@ -13,6 +13,7 @@ ROOT = Path(textgym.__file__).parent
 ROOMS = ("envs", "policies", "reward_models", "agents")
 LEAVES = {
     "constraints",
+    "checks",
     "errors",
     "registry",
     "rewards",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgym import registry
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.making import make_vec
 from textgym.paths import expand
@@ -56,10 +57,9 @@ def make_agent(
     """
     from textgym.agents.algorithms import Algorithm
     from textgym.agents.building import build_agent
-    from textgym.agents.keyword_checks import check_count
     from textgym.policies.causal_lm import CausalLM
 
-    check_count("n_envs", n_envs)
+    check_numbers({"n_envs": n_envs, "seed": seed})
     algorithm = registry.agents.resolve(agent)
     if not isinstance(algorithm, Algorithm):
         raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")

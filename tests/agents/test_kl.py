@@ -188,9 +188,9 @@ def test_pickling_leaves_out_weights_that_a_path_can_bring_back(tmp_path):
 @pytest.mark.parametrize(
     "keywords, message",
     [
-        ({"kl_coef": -1.0}, "kl_coef must be a finite number from 0 up, got -1"),
-        ({"kl_coef": math.nan}, "kl_coef must be a finite number from 0 up, got nan"),
-        ({"kl_coef": 0.0, "kl_target": 1.0}, "needs a kl_coef to start from"),
+        ({"kl_coef": -1.0}, "kl_coef must be a finite number from 0 .* got -1"),
+        ({"kl_coef": math.nan}, "kl_coef must be a finite number from 0 .* got nan"),
+        ({"kl_coef": 0.0, "kl_target": 1.0}, "needs a kl_coef above 0 to start from"),
         ({"kl_target": -1.0}, "kl_target must be a finite number above 0"),
         ({"kl_estimator": "k9"}, "kl_estimator must be one of"),
         ({"temperature": 0.0}, "temperature must be positive"),

@@ -20,10 +20,10 @@ from textgym.agents.algorithms import (
     load_class,
     minibatch_size,
 )
-from textgym.agents.keyword_checks import check_keywords
 from textgym.agents.kl import KLPenalty, check_estimator
 from textgym.agents.recording import Recorder, RecordingVecEnv
 from textgym.agents.run_directory import is_plain, plain
+from textgym.checks import check_numbers
 from textgym.errors import InputError, unknown_name
 from textgym.optimization import ScaledAdam
 from textgym.policies.causal_lm import CausalLM
@@ -75,7 +75,7 @@ def build_agent(
         "final_learning_rate": final_learning_rate,
         "value_warmup_rollouts": value_warmup_rollouts,
     }
-    check_keywords({**keywords, **given, **ours})
+    check_numbers({**keywords, **given, **ours, "seed": seed})
     check_estimator(kl_estimator)
     settings = _settings(algorithm, keywords, task.max_new_tokens, env.num_envs)
     default_kl_coef = settings.pop("kl_coef", 0.0)

@@ -27,6 +27,7 @@ from textgym.agents.finished_episodes import (
 from textgym.agents.group_algorithm import GroupAlgorithm
 from textgym.agents.policy_losses import preference_loss
 from textgym.agents.recording import RolloutFigures
+from textgym.checks import check_numbers
 from textgym.envs.corpus import Preference, read_ratings
 from textgym.envs.prompts import Prompt, PromptSource
 from textgym.envs.task import Task
@@ -69,8 +70,7 @@ class DPO(GroupAlgorithm):
     ) -> None:
         if loss_type not in ("sigmoid", "ipo"):
             raise InputError(f"loss_type must be sigmoid or ipo, got {loss_type!r}")
-        if not 0 <= label_smoothing < 0.5:
-            raise InputError(f"label_smoothing must be from 0 up, below .5, got {label_smoothing}")
+        check_numbers({"label_smoothing": label_smoothing})
         self.loss_type, self.label_smoothing = loss_type, label_smoothing
         self.preferences = preferences
         self._pairs: list[tuple[Episode, Episode]] = []

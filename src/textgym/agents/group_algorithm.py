@@ -25,9 +25,9 @@ from textgym.agents.finished_episodes import (
     minibatches,
     pack_episodes,
 )
-from textgym.agents.keyword_checks import check_count, check_share
 from textgym.agents.kl import KLPenalty, kl_estimate
 from textgym.agents.recording import KLFigures, Recorder, RolloutFigures
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.packing import PackedSegments
@@ -72,12 +72,15 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_count("num_generations", num_generations)
-        check_count("n_epochs", n_epochs)
-        for name, count in (("n_groups", n_groups), ("batch_size", batch_size)):
-            if count is not None:
-                check_count(name, count)
-        check_share("max_grad_norm", max_grad_norm)
+        check_numbers(
+            {
+                "num_generations": num_generations,
+                "n_groups": n_groups,
+                "batch_size": batch_size,
+                "n_epochs": n_epochs,
+                "max_grad_norm": max_grad_norm,
+            }
+        )
         if num_generations < self.min_generations:
             raise InputError(
                 f"{type(self).__name__} compares the completions of a prompt: num_generations must "

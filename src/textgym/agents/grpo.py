@@ -11,7 +11,6 @@ from torch import Tensor
 
 from textgym.agents.finished_episodes import EpisodeBatch
 from textgym.agents.group_algorithm import GroupAlgorithm, ratio_figures
-from textgym.agents.keyword_checks import check_count, check_share
 from textgym.agents.policy_losses import (
     LOSS_TYPES,
     SCALES,
@@ -21,6 +20,7 @@ from textgym.agents.policy_losses import (
     kl_in_loss,
     sequence_log_ratio,
 )
+from textgym.checks import check_numbers, check_positive
 from textgym.errors import InputError
 
 
@@ -59,9 +59,10 @@ class GRPO(GroupAlgorithm):
         max_completion_length: int | None = None,
         **keywords: Any,
     ) -> None:
-        check_share("clip_range", clip_range, below=1.0)
-        if epsilon_high is not None:
-            check_share("epsilon_high", epsilon_high)
+        check_positive("clip_range", clip_range, below=1.0)
+        check_numbers(
+            {"epsilon_high": epsilon_high, "max_completion_length": max_completion_length}
+        )
         for name, value, known in (
             ("scale_rewards", scale_rewards, SCALES),
             ("loss_type", loss_type, LOSS_TYPES),
@@ -70,8 +71,6 @@ class GRPO(GroupAlgorithm):
         ):
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-        if max_completion_length is not None:
-            check_count("max_completion_length", max_completion_length)
         self.clip_range, self.epsilon_high = clip_range, epsilon_high
         self.scale_rewards, self.loss_type = scale_rewards, loss_type
         self.importance_sampling_level, self.kl_in = importance_sampling_level, kl_in

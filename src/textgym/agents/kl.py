@@ -22,7 +22,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from textgym.agents.keyword_checks import check_from_zero
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.paths import absolute
 from textgym.policies.causal_lm import CausalLM
@@ -80,10 +80,10 @@ class KLPenalty:
         top_p: float = 1.0,
         masks: TokenMasks | None = None,
     ) -> None:
-        check_from_zero("kl_coef", kl_coef)
-        if kl_target is not None and (not 0 < kl_target < float("inf") or kl_coef == 0):
+        check_numbers({"kl_coef": kl_coef, "kl_target": kl_target, "kl_horizon": kl_horizon})
+        if kl_target is not None and kl_coef == 0:
             raise InputError(
-                "kl_target must be a finite number above 0 and needs a kl_coef to start from, got "
+                "kl_target needs a kl_coef above 0 to start from, got "
                 f"kl_target={kl_target} and kl_coef={kl_coef}"
             )
         check_estimator(kl_estimator)

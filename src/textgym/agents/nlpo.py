@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from stable_baselines3 import PPO
 
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.policies.top_p_mask import TopPMaskPolicy
 
@@ -31,11 +32,7 @@ class NLPO(PPO):
         mask_update_interval: int = 5,
         **keywords: Any,
     ) -> None:
-        if not isinstance(mask_update_interval, int) or mask_update_interval < 1:
-            raise InputError(
-                "mask_update_interval must be a whole number of rollouts, at least 1, got "
-                f"{mask_update_interval!r}"
-            )
+        check_numbers({"mask_update_interval": mask_update_interval})
         self.mask_update_interval = mask_update_interval
         self.rollouts_under_mask = 0
         super().__init__(policy, env, learning_rate, **keywords)

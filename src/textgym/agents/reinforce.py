@@ -12,6 +12,7 @@ from torch import Tensor
 from textgym.agents.finished_episodes import EpisodeBatch
 from textgym.agents.group_algorithm import GroupAlgorithm
 from textgym.agents.policy_losses import aggregate, leave_one_out_advantages
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 
 BASELINES = ("batch", "running", "none")
@@ -45,8 +46,7 @@ class REINFORCE(GroupAlgorithm):
     ) -> None:
         if baseline not in BASELINES:
             raise InputError(f"baseline must be one of {', '.join(BASELINES)}, got {baseline!r}")
-        if not 0 <= baseline_decay < 1:
-            raise InputError(f"baseline_decay must be from 0 up and below 1, got {baseline_decay}")
+        check_numbers({"baseline_decay": baseline_decay})
         self.baseline, self.baseline_decay = baseline, baseline_decay
         self.normalize_advantage = normalize_advantage
         self.running_mean: float | None = None

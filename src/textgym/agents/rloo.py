@@ -11,8 +11,8 @@ from torch import Tensor
 
 from textgym.agents.finished_episodes import EpisodeBatch
 from textgym.agents.group_algorithm import GroupAlgorithm, ratio_figures
-from textgym.agents.keyword_checks import check_share
 from textgym.agents.policy_losses import aggregate, clipped_surrogate, leave_one_out_advantages
+from textgym.checks import check_positive
 
 
 class RLOO(GroupAlgorithm):
@@ -36,7 +36,7 @@ class RLOO(GroupAlgorithm):
         clip_range: float = 0.2,
         **keywords: Any,
     ) -> None:
-        check_share("clip_range", clip_range, below=1.0)
+        check_positive("clip_range", clip_range, below=1.0)
         self.clip_range = clip_range
         super().__init__(policy, env, learning_rate, **keywords)
 
