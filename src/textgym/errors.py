@@ -24,6 +24,10 @@ class UnknownNameError(InputError, KeyError):
         return str(self.args[0])  # KeyError would show the repr
 
 
+class RenderModeError(UnknownNameError, TypeError):
+    """A render mode that no environment here has."""
+
+
 class RewardError(InputError):
     """A reward model raised, hung or returned what the contract forbids."""
 

@@ -183,9 +183,11 @@ def make_vec(
 ) -> "VecMonitor":
     """A Stable-Baselines3 `VecEnv` of a task, monitored; also good as `eval_env`.
 
-    :param seed: row i draws its prompts with `seed + i`.
+    :param seed: of the prompts that are drawn, 0 to 2³² - 1. Different seeds have no prompt stream
+        in common (see `textgym.agents.vec_env.environment_seed`).
     :param num_generations: episodes of each prompt that is drawn (see `TextVectorEnv`).
     :param overrides: fields of the task, `max_episode_steps` or `render_mode`.
+    :raises InputError: for a seed or a field that makes no sense.
     """
     from stable_baselines3.common.vec_env import VecMonitor
 

@@ -6,9 +6,10 @@ import pytest
 from stable_baselines3 import A2C
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonitor
+from textgym_testing import tiny_lm
 
 import textgym
-from textgym.agents.vec_env import TextVecEnv
+from textgym.agents.vec_env import TextVecEnv, environment_seed
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
 from textgym.envs.vector_env import TextVectorEnv
@@ -38,7 +39,7 @@ def test_episodes_equal_those_of_single_environments_in_sb3s_own_dummy():
     ours = TextVecEnv(TextVectorEnv(task(), n))
     theirs = DummyVecEnv([lambda: TextEnv(task())] * n)
     ours.seed(5)
-    theirs.seed(5)
+    theirs.seed(environment_seed(5))
     np.testing.assert_array_equal(ours.reset(), theirs.reset())
     assert ours.reset_infos == theirs.reset_infos
     for _ in range(60):
@@ -104,7 +105,56 @@ def test_seeds_are_used_once():
     np.testing.assert_array_equal(env.reset(), first)
     assert any((other != first).any() for other in others)
     plain = gymnasium.make_vec("textgym/Length-v0", num_envs=4, reward=count_a)
-    np.testing.assert_array_equal(plain.reset(seed=3)[0], first)
+    np.testing.assert_array_equal(plain.reset(seed=environment_seed(3))[0], first)
+
+
+def drawn(generator):
+    """A prompt that names the row's generator."""
+    return f"{generator.integers(10**12)}"
+
+
+def streams(env, count=3):
+    """The first prompts of each row, a set for all rows: `count` episodes each."""
+    env.reset()
+    prompts = [info["prompt"] for info in env.reset_infos]
+    for _ in range(count - 1):
+        env.step(np.full(env.num_envs, EOS))
+        prompts += [info["prompt"] for info in env.reset_infos]
+    return set(prompts)
+
+
+def test_neighbouring_seeds_share_no_prompt_stream():
+    textgym.register(
+        "test/Drawn-v0", prompts=drawn, reward=count_a, max_prompt_tokens=13, max_new_tokens=4
+    )
+    lm = tiny_lm(Tokenizer.byte())
+    made = [textgym.make_vec("test/Drawn-v0", 8, seed=seed) for seed in range(4)]
+    prompts = [streams(env.unwrapped) for env in made]
+    assert [len(p) for p in prompts] == [24] * 4
+    assert len(set.union(*prompts)) == 4 * 24
+    agents = [
+        textgym.make_agent("ppo", "test/Drawn-v0", policy=lm, n_envs=8, seed=s) for s in (0, 1)
+    ]
+    played = [streams(agent.env.unwrapped) for agent in agents]  # Stable-Baselines3 seeds again
+    assert played == prompts[:2]
+
+
+def test_the_native_environment_keeps_gymnasiums_seeds():
+    env = TextVectorEnv(task(prompts=drawn, max_prompt_tokens=13), 3)
+    env.reset(seed=7)
+    assert env.np_random_seed == (7, 8, 9)
+
+
+def test_a_runs_seed_gives_the_same_streams_on_every_machine():
+    first, second, last = 2440950710608614359, 2021340933837429789, 3124152081918690395
+    assert [environment_seed(seed) for seed in (0, 1, 2**32 - 1)] == [first, second, last]
+    assert environment_seed(None) != environment_seed(None)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True, "0"])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(InputError, match=r"seed must be a whole number from 0 to 4294967295"):
+        textgym.make_vec("textgym/Length-v0", 2, seed=seed)
 
 
 def test_attributes_are_common_to_the_rows():
@@ -154,3 +204,21 @@ def test_an_unmodified_sb3_agent_trains_on_it():
 
 def test_sb3s_own_check_passes_on_a_single_environment():
     check_env(TextEnv(task()))
+
+
+def test_rendering_in_sb3s_way(capsys):
+    env = TextVecEnv(TextVectorEnv(task(prompts=["p"]), 2))
+    env.reset()
+    env.step(np.array([A, B]))
+    assert env.render() is None and env.render("ansi") == ("pA", "pB")
+    assert capsys.readouterr().out == ""
+    env.render("human")
+    assert capsys.readouterr().out == "[0] pA\n[1] pB\n"
+    with pytest.raises(TypeError, match="unknown render mode 'rgb_array'"):
+        env.render("rgb_array")
+    shown = TextVecEnv(TextVectorEnv(task(prompts=["p"]), 2, render_mode="human"))
+    assert shown.render_mode == "human"
+    shown.reset()
+    shown.step(np.array([EOS, A]))
+    shown.render("human")
+    assert capsys.readouterr().out == "[0] p\n"

@@ -229,8 +229,45 @@ def test_rendering():
     play(env, [A, B])
     assert env.render() == "pAB" and env.metadata["render_fps"] > 0
     assert TextEnv(task()).render() is None
-    with pytest.raises(UnknownNameError, match="unknown render mode 'human': known: ansi"):
-        TextEnv(task(), render_mode="human")
+
+
+@pytest.mark.parametrize("error", [UnknownNameError, TypeError])  # SB3 asks again after the second
+def test_an_unknown_render_mode_names_those_there_are(error):
+    with pytest.raises(error, match="unknown render mode 'rgb_array': known: ansi, human"):
+        TextEnv(task(), render_mode="rgb_array")
+    with pytest.raises(error, match="unknown render mode 'ascii': did you mean 'ansi'"):
+        TextEnv(task(), render_mode="ascii")
+
+
+def test_a_human_reads_the_text_as_it_is_written(capsys):
+    env = TextEnv(task(max_new_tokens=5), render_mode="human")
+    env.reset(seed=0)
+    assert capsys.readouterr().out == "p"
+    shown = []
+    for token in [A, *BYTE.encode("é"), B, EOS]:
+        env.step(token)
+        shown.append(capsys.readouterr().out)
+    assert shown == ["A", "", "é", "B", "\n"]  # half a letter is not shown
+    assert env.render() is None
+    env.reset()
+    env.step(A)
+    env.reset()
+    assert capsys.readouterr().out == "pA\np"
+
+
+def test_a_human_reads_bytes_that_stay_broken_and_no_stop_string_twice(capsys):
+    env = TextEnv(task(stop="AB"), render_mode="human")
+    play(env, [B, A, B])
+    assert capsys.readouterr().out == "pBA\n"
+    first = BYTE.encode("é")[0]
+    play(env, [first, first, A, EOS])
+    assert capsys.readouterr().out == "p\ufffd\ufffdA\n"
+
+
+def test_a_human_reads_utterances(capsys):
+    env = TextEnv(task(), action="text", render_mode="human")
+    play(env, ["AB"])
+    assert capsys.readouterr().out == "pAB\n"
 
 
 def test_an_unknown_action_proposes_the_nearest():

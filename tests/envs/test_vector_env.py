@@ -209,3 +209,14 @@ def test_spaces_and_metadata():
     assert env.reset(seed=0)[0] in env.observation_space
     assert env.step(env.action_space.sample())[0] in env.observation_space
     assert env.render() is None
+
+
+def test_a_human_reads_each_text_when_it_is_finished(capsys):
+    env = TextVectorEnv(task(prompts=[{"prompt": "p", "label": 0}]), 2, render_mode="human")
+    env.reset(seed=0)
+    env.step(np.array([A, EOS]))
+    assert capsys.readouterr().out == "[1] p\n"
+    env.step(np.array([B, A]))
+    assert capsys.readouterr().out == "" and env.render() is None
+    env.step(np.array([EOS, EOS]))
+    assert capsys.readouterr().out == "[0] pAB\n[1] pA\n"

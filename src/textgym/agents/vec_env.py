@@ -7,8 +7,30 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices
 
+from textgym.envs.rendering import check_render_mode
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
+
+_SEEDS = 2**32  # what Stable-Baselines3 and NumPy take
+
+
+def environment_seed(seed: int | None) -> int:
+    """The seed of an environment's first row, from the seed of a run; row i has `+ i`.
+
+    Rows are seeded one after the other, so runs with the seeds 0 and 1 would share all their prompt
+    streams but one: runs therefore begin at places far apart, which NumPy's `SeedSequence` gives.
+
+    :param seed: 0 to 2³² - 1, or None for one that nobody knows.
+    :return: below 2⁶³, the same on every machine.
+    :raises InputError: for any other seed.
+    """
+    if seed is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
+    is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not is_whole or not 0 <= seed < _SEEDS:
+        raise InputError(f"seed must be a whole number from 0 to {_SEEDS - 1}, got {seed!r:.40}")
+    state = np.random.SeedSequence(int(seed), spawn_key=(1,)).generate_state(1, np.uint64)
+    return int(state[0] >> 1)
 
 
 class SplitRewards(np.ndarray):
@@ -59,6 +81,18 @@ class TextVecEnv(VecEnv):
         self._reset_options()
         return self.vector_env.observations()
 
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed the rows, at the next reset, with `environment_seed(seed) + i`.
+
+        Stable-Baselines3 calls it with an agent's own seed.
+
+        :return: the seed of each row.
+        :raises InputError: for a seed that is not from 0 to 2³² - 1.
+        """
+        first = environment_seed(seed)
+        self._seeds = [first + row for row in range(self.num_envs)]
+        return self._seeds
+
     def step_async(self, actions: np.ndarray) -> None:
         """Take the actions, int [n], of the next `step_wait`."""
         self._actions = actions
@@ -97,7 +131,19 @@ class TextVecEnv(VecEnv):
         return [None] * self.num_envs
 
     def render(self, mode: str | None = None) -> Any:
-        """The text so far of every row, if the environment was made with `render_mode="ansi"`."""
+        """The text so far of every row: returned with "ansi", printed with "human", a line each.
+
+        :param mode: the environment's own render mode unless given; None of both does nothing, and
+            so does "human" where the environment prints by itself.
+        :raises RenderModeError: for another mode.
+        """
+        check_render_mode(mode)
+        if mode == "ansi":
+            return self.vector_env.texts()
+        if mode == "human" and self.render_mode != "human":
+            for row, text in enumerate(self.vector_env.texts()):
+                print(f"[{row}] {text}", flush=True)
+            return None
         return self.vector_env.render()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:

@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.episode_rows import EpisodeRows, StepResult
+from textgym.envs.rendering import METADATA, TextPrinter, check_render_mode
 from textgym.envs.task import Task
 from textgym.envs.text_space import TextSpace
 from textgym.envs.token_row import TokenRow
@@ -16,7 +17,6 @@ from textgym.tokenizer import Tokenizer
 
 Action = Literal["token", "text"]
 ACTIONS = ("token", "text")
-METADATA: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
 
 
 class TextEnv(gymnasium.Env[Any, Any]):
@@ -33,7 +33,8 @@ class TextEnv(gymnasium.Env[Any, Any]):
     of floats, one for each token of the player) if the reward model gave spans.
 
     :param task: what is played.
-    :param render_mode: "ansi": `render` returns the text so far.
+    :param render_mode: "ansi": `render` returns the text so far. "human": `reset` and `step` print
+        what is new in it.
     :raises InputError: for an unknown action or render mode, or see `EpisodeRows`.
     """
 
@@ -48,6 +49,7 @@ class TextEnv(gymnasium.Env[Any, Any]):
         self.task = task
         self.action = action
         self.render_mode = render_mode
+        self._printer = TextPrinter()
         self._episode = EpisodeRows(task, 1)
         if action == "token":
             self.observation_space, self.action_space = token_spaces(
@@ -85,6 +87,8 @@ class TextEnv(gymnasium.Env[Any, Any]):
         """Draw a prompt and begin. The info holds `prompt`, `prompt_length` and its columns."""
         super().reset(seed=seed)
         info = self._episode.reset([0], [self.np_random])[0]
+        if self.render_mode == "human":
+            self._printer.begin(self._episode.text(0))
         return self._observation(), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -98,6 +102,9 @@ class TextEnv(gymnasium.Env[Any, Any]):
         else:
             result = self._play(action)
         info = result.endings.get(0, {})
+        if self.render_mode == "human":
+            text = info["prompt"] + info["completion"] if info else self._episode.text(0)
+            self._printer.grow(text, is_over=bool(info))
         return (
             self._observation(info),
             float(result.rewards[0]),
@@ -130,8 +137,8 @@ class TextEnv(gymnasium.Env[Any, Any]):
         return self._episode.text(0)
 
     def render(self) -> str | None:
-        """The text so far, prompt included; None without a render mode."""
-        return None if self.render_mode is None else self._episode.text(0)
+        """The text so far, prompt included, with "ansi"; else None ("human" has printed it)."""
+        return self._episode.text(0) if self.render_mode == "ansi" else None
 
 
 def token_spaces(
@@ -152,12 +159,3 @@ def text_spaces(task: Task, width: int) -> tuple[TextSpace, TextSpace]:
     longest = max(map(len, task.tokenizer.backend.get_vocab()))
     action = TextSpace(16 * task.max_new_tokens, sample_length=task.max_new_tokens)
     return TextSpace(longest * width), action
-
-
-def check_render_mode(render_mode: str | None) -> None:
-    """Refuse a render mode that there is not.
-
-    :raises UnknownNameError: naming the nearest one.
-    """
-    if render_mode is not None and render_mode not in METADATA["render_modes"]:
-        raise unknown_name("render mode", str(render_mode), METADATA["render_modes"])

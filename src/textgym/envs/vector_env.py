@@ -10,8 +10,9 @@ from gymnasium.vector.utils import batch_space
 
 from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.episode_rows import EpisodeRows, StepResult
+from textgym.envs.rendering import METADATA, check_render_mode
 from textgym.envs.task import Task
-from textgym.envs.text_env import METADATA, check_render_mode, token_spaces
+from textgym.envs.text_env import token_spaces
 from textgym.errors import InputError
 from textgym.tokenizer import Tokenizer
 
@@ -42,6 +43,8 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         scored: its reward is 0 and the value of the text so far stands for the rest.
     :param num_generations: episodes of each prompt; see `EpisodeRows`. Row after row that starts
         takes the prompt, so rows have no prompts of their own then.
+    :param render_mode: "ansi": `render` returns the texts so far. "human": each text is printed
+        when it is finished, with the number of its row.
     :raises InputError: see `EpisodeRows`.
     """
 
@@ -184,6 +187,9 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         reset_infos: dict[int, dict[str, Any]] = {}
         if result.endings:
             rows = list(result.endings)
+            if self.render_mode == "human":
+                for row, ending in result.endings.items():
+                    print(f"[{row}] {ending['prompt']}{ending['completion']}", flush=True)
             finals = {row: self._episodes.tokens[row].copy() for row in rows}
             generators = self._own_generators()
             infos = self._episodes.reset(rows, [generators[row] for row in rows])
@@ -191,7 +197,9 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return Advance(self._episodes.tokens.copy(), result, finals, reset_infos)
 
     def render(self) -> tuple[str, ...] | None:
-        """The text so far of every row; None without a render mode."""
-        if self.render_mode is None:
-            return None
+        """The text so far of every row with "ansi"; else None ("human" prints by itself)."""
+        return self.texts() if self.render_mode == "ansi" else None
+
+    def texts(self) -> tuple[str, ...]:
+        """The text so far of every row, prompt included."""
         return tuple(self._episodes.text(row) for row in range(self.num_envs))

@@ -23,13 +23,13 @@ def open_model(
 
     :param model: a `CausalLM` (copied, never changed under its owner), a checkpoint directory, or
         `(config, tokenizer)` for fresh weights, seeded from torch's global generator. None: a small
-        fresh model, bytes only.
+        fresh model that takes the environment's rows, bytes only.
     :param observation_space, action_space: as `check_spaces` lets them pass.
     :raises InputError: if the vocabulary or the context does not fit the spaces.
     """
     assert isinstance(action_space, spaces.Discrete)
     assert isinstance(observation_space, spaces.Box)
-    lm = _open(model, int(action_space.n))
+    lm = _open(model, int(action_space.n), observation_space.shape[0])
     if lm.tokenizer.vocab_size != action_space.n:
         raise InputError(
             f"the model's tokenizer has {lm.tokenizer.vocab_size} tokens, but the environment has "
@@ -44,7 +44,7 @@ def open_model(
     return lm
 
 
-def _open(model: ModelLike, actions: int) -> CausalLM:
+def _open(model: ModelLike, actions: int, width: int) -> CausalLM:
     if isinstance(model, CausalLM):
         return copy.deepcopy(model).requires_grad_(True)
     if isinstance(model, str | Path):
@@ -59,7 +59,10 @@ def _open(model: ModelLike, actions: int) -> CausalLM:
             f"without a model the policy knows only bytes ({tokenizer.vocab_size} actions), but "
             f"the environment has {actions}: pass policy_kwargs={{'model': ...}}"
         )
-    return CausalLM.new(tokenizer, seed=int(torch.randint(2**62, ())))
+    context = max(256, width)
+    return CausalLM.new(
+        tokenizer, seed=int(torch.randint(2**62, ())), max_position_embeddings=context
+    )
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:

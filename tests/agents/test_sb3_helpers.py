@@ -1,0 +1,80 @@
+"""Stable-Baselines3's own helpers take an id of ours, as they take any other."""
+
+import numpy as np
+import pytest
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from textgym_testing import letter_tokenizer, tiny_lm
+
+import textgym
+from textgym.agents import EpisodeRolloutBuffer
+from textgym.errors import InputError
+from textgym.policies import TextActorCriticPolicy, TextQPolicy
+
+ENV = "test/Helpers-v0"
+BYTE = textgym.Tokenizer.byte()
+C, D = BYTE.encode("CD")
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """A byte task, with four bytes to write."""
+    textgym.register(ENV, prompts=["p", "qq"], reward="length", max_new_tokens=4)
+
+
+def test_make_vec_env_takes_an_id(tmp_path):
+    env = make_vec_env(ENV, n_envs=2, seed=0, monitor_dir=str(tmp_path))
+    env.reset()
+    for _ in range(4):
+        infos = env.step(np.array([C, D]))[3]
+    assert [info["completion"] for info in infos] == ["CCCC", "DDDD"]
+    assert [info["episode"]["l"] for info in infos] == [4, 4]
+    env.close()
+    assert len(list(tmp_path.glob("*.monitor.csv"))) == 2
+
+
+def test_make_vec_env_passes_our_own_keywords_and_render_mode():
+    env = make_vec_env(ENV, env_kwargs={"max_new_tokens": 2, "render_mode": "ansi"})
+    env.reset()
+    env.step(np.array([C]))
+    assert env.envs[0].render() in ("pC", "qqC")
+    assert env.step(np.array([C]))[2].tolist() == [True]
+
+
+def test_sb3s_agents_take_an_id():
+    mlp = PPO(
+        "MlpPolicy", ENV, n_steps=8, batch_size=8, device="cpu", policy_kwargs={"net_arch": [8]}
+    )
+    mlp.learn(8)
+    assert mlp.num_timesteps == 8
+    own = PPO(
+        TextActorCriticPolicy,
+        ENV,
+        n_steps=8,
+        batch_size=8,
+        device="cpu",
+        rollout_buffer_class=EpisodeRolloutBuffer,
+        policy_kwargs={"model": tiny_lm(BYTE)},
+    )
+    own.learn(8)
+    assert own.num_timesteps == 8
+    mean, _ = evaluate_policy(own, make_vec_env(ENV), n_eval_episodes=2)
+    assert -50 < mean <= 1
+
+
+@pytest.mark.parametrize(("cls", "policy"), [(PPO, TextActorCriticPolicy), (DQN, TextQPolicy)])
+def test_without_a_model_a_policy_makes_a_fresh_one_that_fits(cls, policy):
+    textgym.register("test/Long-v0", prompts=["p"], reward="length", max_new_tokens=300)
+    agent = cls(policy, "test/Long-v0", device="cpu")
+    assert agent.policy.lm.config.max_position_embeddings == 302
+    assert agent.policy.lm.tokenizer.vocab_size == agent.action_space.n
+
+
+@pytest.mark.parametrize(("cls", "policy"), [(PPO, TextActorCriticPolicy), (DQN, TextQPolicy)])
+def test_without_a_model_other_tokenizers_need_one(cls, policy):
+    textgym.register(
+        "test/Letters2-v0", prompts=["a"], reward="length", tokenizer=letter_tokenizer()
+    )
+    with pytest.raises(InputError, match=r"knows only bytes .* pass policy_kwargs="):
+        cls(policy, "test/Letters2-v0", device="cpu")
