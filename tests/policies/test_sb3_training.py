@@ -20,6 +20,7 @@ from textgym_testing import (
 )
 
 from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.vec_env import environment_seed
 from textgym.envs.text_env import TextEnv
 from textgym.errors import InputError
 from textgym.optimization import ScaledAdam
@@ -37,6 +38,7 @@ def test_sb3s_own_buffer_and_dummy_env_give_the_same_training(cls):
         agent = cls(
             TextActorCriticPolicy, env, policy_kwargs=kwargs, **settings(cls, **whole), **keywords
         )
+        env.seed(environment_seed(3) if isinstance(env, DummyVecEnv) else 3)
         agent.policy.seed = 5  # our buffer and SB3's draw differently from SB3's seed before it
         return agent.learn(24 * 3).policy
 
