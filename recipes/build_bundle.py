@@ -28,7 +28,7 @@ from source_archives import (
     read_vader_lexicon,
 )
 
-from textgym.envs.prepare import text_key
+from textgym.near_copies import text_key
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVS_DATA = ROOT / "src/textgym/envs/data"

@@ -8,7 +8,7 @@ shorter text's 8-grams (20 or more) stand in the longer one.
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from textgym.envs.prepare import text_key
+from textgym.near_copies import text_key
 
 SHINGLE = 8
 JACCARD = 0.5

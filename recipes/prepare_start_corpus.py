@@ -26,7 +26,7 @@ from textgym.envs.movie_reviews import (
     load_other_domains,
     review_texts,
 )
-from textgym.envs.prepare import text_key
+from textgym.near_copies import text_key
 
 MIN_WORDS = 3  # "the metal" teaches little
 MAX_REVIEW_CHARACTERS = 400  # nothing but a few Amazon reviews is longer

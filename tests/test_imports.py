@@ -23,6 +23,8 @@ LEAVES = {
     "interrupts",
     "lazy_names",
     "paths",
+    "near_copies",
+    "splits",
 }
 # Whom a room may import, besides itself and the leaves.
 ALLOWED = {

@@ -12,8 +12,8 @@ import pytest
 
 from textgym.envs import movie_reviews  # as a module: pytest would collect `test_prompts`
 from textgym.envs.corpus import read_texts
-from textgym.envs.prepare import text_key
 from textgym.errors import UnknownNameError
+from textgym.near_copies import text_key
 
 DATA = resources.files("textgym.envs") / "data"
 SPLITS = ("reward_model", "judge", "validation", "test")

@@ -17,11 +17,11 @@ from textgym.envs.prepare import (
     max_length_rule,
     min_length_rule,
     rule,
-    text_key,
     unicode_rule,
     whitespace_rule,
 )
 from textgym.errors import InputError
+from textgym.near_copies import text_key
 
 
 def clean_one(one: Rule, text: str) -> str | None:

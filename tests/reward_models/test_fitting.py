@@ -161,10 +161,41 @@ def test_hold_out_keeps_blocks_and_prompts_together() -> None:
     assert (len(training), len(held)) == (18 * 8, 2 * 8)
     choices = [Choice(f"{k % 10}", "a", f"b{k}") for k in range(50)]
     training, held = hold_out(choices, rng)
-    assert len(held) == 10
+    assert len(held) == 5
     assert {row.prompt for row in held}.isdisjoint({row.prompt for row in training})  # type: ignore[union-attr]
-    with pytest.raises(InputError, match="at least two blocks or prompts"):
-        hold_out(choices[:1], rng)
+    with pytest.raises(InputError, match="at least four rows, got 3"):
+        hold_out(choices[:3], rng)
+
+
+def test_judgements_of_one_text_on_several_rows_are_no_baseline_of_one() -> None:
+    """Each text thrice, its noise thrice: whoever sees a copy in training knows the answer."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghijkl"), 5)) for _ in range(300)]
+    rows = []
+    for _ in range(80):
+        chosen = rng.choice(words, 8, replace=False).tolist()
+        rating = (float(rng.integers(1, 6)),)
+        edited = " ".join([str(rng.choice(words)), *chosen[1:]])
+        text = " ".join(chosen)
+        rows += [Item(copy, rating) for copy in (text, text.upper() + "!", edited)]
+    rows = [rows[k] for k in rng.permutation(len(rows))]
+    report = fit_bradley_terry(build(), rows, seed=0, epochs=0.1)
+    assert report.baseline < 0.7
+    assert (report.training_rows, report.heldout_rows) == (216, 24)
+    assert ("held-out rows", "24 of 240") in report.rows()
+
+
+def test_a_report_says_how_little_it_knows_and_what_was_cut() -> None:
+    long = [Item("x" * 90 + row.text, row.ratings, row.block) for row in rated(1, 5)]
+    report = fit_bradley_terry(build(), rated(3, 0), long, epochs=1)
+    assert report.cut_texts == 8  # the context of the trunk is 64
+    assert report.notes() == [
+        "note: only 28 held-out pairs: the accuracies are known to ± 0.19; add judgements before "
+        "you rely on them",
+        "note: 8 texts are longer than the model's context: only their ends were read; shorten "
+        "them or take a model with a longer context",
+    ]
+    assert fit_bradley_terry(build(), rated(3, 0), rated(3, 1), epochs=1).notes() == []
 
 
 def test_batches_of_a_pass_hold_every_row_once() -> None:

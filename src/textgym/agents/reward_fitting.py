@@ -35,6 +35,8 @@ def fit_reward(
 ) -> FitReport:
     """Fit a Bradley-Terry reward model to people's judgements; a tenth of them is held out.
 
+    Near-copies of a text, a block, and a prompt's preferences are never on both sides.
+
     :param ratings: .jsonl or .csv (also .gz) of rated texts (`text`, `ratings`, maybe `prompt` and
         `block`) or of preferences (`prompt`, `chosen`, `rejected`, maybe `tie`).
     :param policy: checkpoint or run directory of the language model whose trunk it stands on.
@@ -82,6 +84,8 @@ def fit_reward(
         append_line(directory / "metrics.jsonl", json_text(dict(vars(result))))
     for label, value in result.rows():
         report(f"{label:<32} {value}")
+    for note in result.notes():
+        report(note)
     return result
 
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from textgym.envs.prepare import text_key
 from textgym.envs.records import (
     MAX_LINE_BYTES,
     Record,
@@ -23,6 +22,7 @@ from textgym.envs.records import (
     text_format,
 )
 from textgym.errors import InputError
+from textgym.near_copies import text_key
 from textgym.paths import expand
 
 T = TypeVar("T")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from textgym.errors import InputError
+from textgym.near_copies import text_key
 
 TextFunction = Callable[[str], str | None]
 NormalForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
@@ -40,14 +41,6 @@ class Rule:
 def rule(name: str, function: TextFunction) -> Rule:
     """A rule from a function that remembers nothing."""
     return Rule(name, lambda: function)
-
-
-def text_key(text: str) -> str:
-    """The letters, marks and digits of `text`, lower case: texts of equal key count as the same."""
-    if text.isascii():
-        return "".join(filter(str.isalnum, text.lower()))
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(c for c in folded if c.isalnum() or unicodedata.category(c)[0] == "M")
 
 
 def unicode_rule(form: NormalForm = "NFC") -> Rule:

@@ -105,6 +105,11 @@ class BradleyTerryRewardModel(nn.Module):
         rows = self.tokenizer.encode_batch(list(texts), add_special_tokens=True)
         return [row[-self.context :] or [self.tokenizer.eos_token_id] for row in rows]
 
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than the trunk's context, and lose their beginnings."""
+        rows = self.tokenizer.encode_batch(list(texts), add_special_tokens=True)
+        return sum(len(row) > self.context for row in rows)
+
     def forward(
         self, tokens: Tensor, lengths: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:

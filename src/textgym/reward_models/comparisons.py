@@ -16,6 +16,7 @@ from textgym.reward_models.pairs import (
     mean_ratings,
     rater_pairs,
 )
+from textgym.splits import split_rows
 
 # Real raters that are drawn for a pair of a step: the labels' noise falls, the passes stay.
 RATERS_PER_PAIR = 8
@@ -167,26 +168,36 @@ def comparisons(rows: Sequence[Row]) -> Comparisons:
 def hold_out(
     rows: Sequence[Row], rng: np.random.Generator, share: float = 0.1
 ) -> tuple[list[Row], list[Row]]:
-    """Training and held-out rows; blocks, and preferences of one prompt, stay together.
+    """Training and held-out rows; blocks, prompts of preferences and near-copies stay together.
 
-    :raises InputError: if there are fewer than two such groups.
+    :raises InputError: if the rows cannot be divided so; see `textgym.splits.split_rows`.
     """
-    groups: dict[Hashable, list[Row]] = {}
-    for place, row in enumerate(rows):
-        block = getattr(row, "block", None)
-        key: Hashable = ("row", place)
-        if hasattr(row, "chosen"):
-            key = ("prompt", getattr(row, "prompt", ""))
-        elif block is not None:
-            key = ("block", block)
-        groups.setdefault(key, []).append(row)
-    if len(groups) < 2:
+    if len(rows) < 4:
         raise InputError(
-            f"no usable pairs: holding some out needs at least two blocks or prompts, got "
-            f"{len(groups)}: add rows, or pass validation rows"
+            f"no usable pairs: holding some out needs at least four rows, got {len(rows)}: add "
+            "rows, or pass validation rows"
         )
-    keys = list(groups)
-    order = [keys[int(k)] for k in rng.permutation(len(keys))]
-    taken = min(max(2, round(share * len(order))), len(order) - 1)
-    held = [row for key in order[:taken] for row in groups[key]]
-    return [row for key in order[taken:] for row in groups[key]], held
+    is_preference = hasattr(rows[0], "chosen")
+    completions = [
+        (row.chosen, row.rejected) if is_preference else (row.text,)  # type: ignore[union-attr]
+        for row in rows
+    ]
+    names: dict[Hashable, int] = {}
+    blocks = [getattr(row, "block", None) for row in rows]
+    numbers = [
+        names.setdefault(place if block is None else (block,), place)
+        for place, block in enumerate(blocks)
+    ]
+    split = split_rows(
+        [getattr(row, "prompt", "") for row in rows],
+        completions,
+        share,
+        rng,
+        blocks=np.array(numbers, np.int64),
+        by_prompt=is_preference,
+        least=2,
+    )
+    return (
+        [row for row, is_here in zip(rows, split.is_training, strict=True) if is_here],
+        [row for row, is_here in zip(rows, split.is_heldout, strict=True) if is_here],
+    )

@@ -20,6 +20,8 @@ from textgym.reward_models.comparisons import Comparisons, Row, comparisons, hol
 from textgym.reward_models.ngrams import NgramBradleyTerry
 from textgym.reward_models.pairs import pair_accuracy
 
+FEW_PAIRS = 50  # an accuracy of so many is known to .14
+
 
 @dataclass(frozen=True)
 class FitProgress:
@@ -46,6 +48,9 @@ class FitReport:
     :param rater_vs_rest: how often one person agrees with all the others; NaN for preferences.
     :param pearson: correlation with held-out mean ratings; NaN for preferences.
     :param pairs: different pairs of texts behind the accuracies (each may be judged several times).
+    :param training_rows: rows that were learned from.
+    :param heldout_rows: rows behind the held-out figures.
+    :param cut_texts: texts, of both, whose beginnings exceed the trunk's context and were not read.
     """
 
     pair_accuracy: float
@@ -57,6 +62,9 @@ class FitReport:
     steps: int
     seconds: float
     stopped_early: bool
+    training_rows: int = 0
+    heldout_rows: int = 0
+    cut_texts: int = 0
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and value of each line of a printed table; without what is not known."""
@@ -68,7 +76,27 @@ class FitReport:
             ("correlation with mean ratings", self.pearson),
         ]
         rows = [(label, f"{value:.3f}") for label, value in shares if value == value]
-        return [*rows, ("held-out pairs", str(self.pairs)), ("steps", str(self.steps))]
+        rows.append(("held-out pairs", str(self.pairs)))
+        if self.heldout_rows:
+            held, total = self.heldout_rows, self.heldout_rows + self.training_rows
+            rows.append(("held-out rows", f"{held} of {total}"))
+        return [*rows, ("steps", str(self.steps))]
+
+    def notes(self) -> list[str]:
+        """A line for each thing that a reader of the figures must know."""
+        notes = []
+        if self.pairs < FEW_PAIRS:
+            spread = 0.98 / max(1, self.pairs) ** 0.5  # 1.96 standard deviations of a coin
+            notes.append(
+                f"note: only {self.pairs} held-out pairs: the accuracies are known to ± "
+                f"{spread:.2f}; add judgements before you rely on them"
+            )
+        if self.cut_texts:
+            notes.append(
+                f"note: {self.cut_texts} texts are longer than the model's context: only their "
+                "ends were read; shorten them or take a model with a longer context"
+            )
+        return notes
 
 
 def fit_bradley_terry(
@@ -92,8 +120,8 @@ def fit_bradley_terry(
 
     :param training: rated texts (`.text`, `.ratings`, `.block`, maybe `.prompt`) or preferences
         (`.prompt`, `.chosen`, `.rejected`, maybe `.is_tie`), all of one kind.
-    :param validation: held-out rows of the same kind; None holds a tenth of `training` out, by
-        block or prompt.
+    :param validation: held-out rows of the same kind; None holds a tenth of `training` out:
+        whole blocks and prompts, and near-copies of a text on one side (`textgym.splits`).
     :param epochs: passes over the training rows.
     :param seconds: stop after so long at the latest; the learning rate then follows the clock, so
         two runs are not equal to the last digit.
@@ -136,6 +164,9 @@ def fit_bradley_terry(
         steps=loop.step,
         seconds=took,
         stopped_early=loop.stopped_early,
+        training_rows=len(training),
+        heldout_rows=len(validation),
+        cut_texts=model.count_cut([*data.texts, *held.texts]),
     )
 
 

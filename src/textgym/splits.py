@@ -1,0 +1,146 @@
+"""Which rows are held out: a share of the rows, near-copies and one prompt's texts on one side."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from textgym.errors import InputError
+from textgym.near_copies import (
+    Integers,
+    equal_text_groups,
+    joined,
+    merged,
+    near_copy_groups,
+    text_key,
+)
+
+Mask = npt.NDArray[np.bool_]
+
+# Letters from which a completion is compared by itself: "Yes." under two prompts is two texts.
+OWN_TEXT = 24
+
+
+@dataclass(frozen=True)
+class Split:
+    """The sides of n rows.
+
+    :param is_training: bool [n].
+    :param is_heldout: bool [n]; a row on neither side is left out: its text is on the other one.
+    """
+
+    is_training: Mask
+    is_heldout: Mask
+
+    def __str__(self) -> str:
+        """How many rows are on each side, for a line of output."""
+        training, held = int(self.is_training.sum()), int(self.is_heldout.sum())
+        left = len(self.is_training) - training - held
+        ending = f", {left:,} left out as copies of others" if left else ""
+        return f"{training:,} to learn from, {held:,} held out{ending}"
+
+
+def split_rows(
+    prompts: Sequence[str],
+    completions: Sequence[Sequence[str]],
+    share: float,
+    rng: np.random.Generator,
+    *,
+    blocks: Integers | None = None,
+    by_prompt: bool = False,
+    least: int = 1,
+) -> Split:
+    """Hold out `share` of the rows, so that no near-copy of a training text is among them.
+
+    Where one prompt or a chain of near-copies holds so many rows that the share cannot be met, the
+    prompts come apart first, then near-copies that are not equal (with a warning). Where even equal
+    texts chain all rows, held-out rows whose text is also a training row's are left out.
+
+    :param prompts: n prompts, "" for texts that stand alone.
+    :param completions: n rows of one or several texts.
+    :param share: of the rows, from 0 to 1, rounded to whole rows and then to whole groups.
+    :param rng: draws the groups.
+    :param blocks: int64 [n], rows of one number always go to one side.
+    :param by_prompt: rows of one prompt go to one side.
+    :param least: fewest rows on either side.
+    :raises InputError: if the rows cannot be divided, or a share outside 0 to 1.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"the share held out must be above 0 and below 1, got {share}")
+    n = len(prompts)
+    fixed = np.arange(n) if blocks is None else merged(np.arange(n), blocks)
+    target = max(least, round(share * n))
+    most = max(2 * target, int(_filled(fixed, target, rng).sum()))
+    row_of, texts, is_own = _compared_texts(prompts, completions)
+    equal_texts = equal_text_groups(texts)
+    near_texts = near_copy_groups([texts[k] for k in np.flatnonzero(is_own).tolist()])
+    equal = _joined_rows(fixed, row_of, equal_texts)
+    near = _joined_rows(equal, row_of[is_own], near_texts)
+    choices = [merged(near, equal_text_groups(prompts))] if by_prompt else []
+    for groups in (*choices, near, equal):
+        is_held = _filled(groups, target, rng)
+        if max(least, target / 2) <= is_held.sum() <= min(most, n - least):
+            if groups is equal and len(np.unique(near)) < len(np.unique(equal)):
+                warnings.warn(
+                    "near-copies chain most of these texts: only equal ones (case, spaces and "
+                    "punctuation aside) are kept on one side, so held-out figures may flatter",
+                    stacklevel=2,
+                )
+            return Split(~is_held, is_held)
+    return _without_copies(row_of, equal_texts, _filled(fixed, target, rng), least)
+
+
+def _compared_texts(
+    prompts: Sequence[str], completions: Sequence[Sequence[str]]
+) -> tuple[Integers, list[str], Mask]:
+    """The row of each text, the texts, and which may have near-copies.
+
+    A short completion stands with its prompt, and is compared for equality only.
+    """
+    rows, texts, is_own = [], [], []
+    for row, (prompt, several) in enumerate(zip(prompts, completions, strict=True)):
+        for text in several:
+            is_own.append(not prompt or len(text_key(text)) >= OWN_TEXT)
+            texts.append(text if is_own[-1] else f"{prompt}{text}")
+            rows.append(row)
+    return np.array(rows, np.int64), texts, np.array(is_own, bool)
+
+
+def _joined_rows(rows: Integers, row_of: Integers, groups: Integers) -> Integers:
+    """int64 [n], `rows` joined where their texts are in one group (named by its first text)."""
+    return joined(rows, list(zip(row_of.tolist(), row_of[groups].tolist(), strict=True)))
+
+
+def _without_copies(row_of: Integers, equal: Integers, is_held: Mask, least: int) -> Split:
+    """The held-out rows without those that hold a training row's text.
+
+    :raises InputError: if too few are left on a side.
+    """
+    is_copy = np.zeros(len(is_held), bool)
+    is_copy[row_of[np.isin(equal, equal[~is_held[row_of]])]] = True
+    kept = is_held & ~is_copy
+    if kept.sum() < least or (~is_held).sum() < least:
+        raise InputError(
+            f"no rows can be held out: the {len(is_held)} rows fall into too few groups (blocks, "
+            "copies of one text) to divide: add rows with other texts, or pass validation rows"
+        )
+    return Split(~is_held, kept)
+
+
+def _filled(groups: Integers, target: int, rng: np.random.Generator) -> Mask:
+    """bool [n], whole random groups with `target` rows together, or as near to it as they come."""
+    numbers, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    is_chosen = np.zeros(len(numbers), bool)
+    room = target
+    for k in rng.permutation(len(numbers)).tolist():
+        if sizes[k] <= room:
+            is_chosen[k] = True
+            room -= int(sizes[k])
+    rest = np.flatnonzero(~is_chosen)
+    if room and len(rest):
+        smallest = rest[int(sizes[rest].argmin())]
+        if sizes[smallest] < 2 * room or room == target:
+            is_chosen[smallest] = True
+    return np.asarray(is_chosen[group], bool)
