@@ -6,6 +6,7 @@ and in every process (Python's own `hash` does not). Texts of any script work: c
 points, words are those of `textgym.reward_models.words`.
 """
 
+import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class NgramHasher:
     def __call__(self, texts: Sequence[str]) -> Features:
         """The features of all texts; each text's do not depend on the others.
 
-        Texts are lower-cased and runs of white space become one space.
+        Texts are lower-cased and composed (NFC), and runs of white space become one space.
         """
         owners: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
         hashes: list[npt.NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
@@ -87,7 +88,7 @@ class NgramHasher:
             owner = np.repeat(np.arange(len(texts)), [len(row) for row in tokens])
             self._runs(_mix(flat), owner, range(1, self.words + 1), 1, owners, hashes)
         if self.longest >= self.shortest:
-            plain = [" " + " ".join(text.lower().split()) + " " for text in texts]
+            plain = [" " + " ".join(_composed(text).split()) + " " for text in texts]
             flat = _code_points("".join(plain))
             owner = np.repeat(np.arange(len(texts)), [len(text) for text in plain])
             sizes = range(self.shortest, self.longest + 1)
@@ -119,6 +120,12 @@ class NgramHasher:
             is_inside = owner[:windows] == owner[size - 1 :]
             owners.append(owner[:windows][is_inside])
             hashes.append(_mix(rolled[is_inside]))
+
+
+def _composed(text: str) -> str:
+    """Lower case, in the normal form NFC: one spelling of what reads the same."""
+    lower = text.lower()
+    return lower if lower.isascii() else unicodedata.normalize("NFC", lower)
 
 
 def _code_points(text: str) -> npt.NDArray[np.uint64]:

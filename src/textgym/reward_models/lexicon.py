@@ -10,13 +10,14 @@ languages that put spaces between words.
 import gzip
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from textgym.errors import InputError
 from textgym.paths import expand
+from textgym.reward_models.words import marks, normal_form
 
 BOOST = 0.293  # a booster before a word adds this much valence
 CAPITALS = 0.733  # a word in capitals among others that are not
@@ -42,7 +43,6 @@ DAMPENERS = frozenset(
     """almost barely fairly kinda less little marginally mildly occasionally partly rather
     slightly somewhat sorta""".split()
 )
-_EDGES = re.compile(r"^\W+|\W+$")
 
 
 def read_lexicon(path: str | Path) -> dict[str, float]:
@@ -77,7 +77,7 @@ def _parse(text: str, source: str) -> dict[str, float]:
                 f"{source}, line {number}: expected token<TAB>valence, got {line[:40]!r}: "
                 "give each word a finite number"
             )
-        words[fields[0].lower()] = valence
+        words[normal_form(fields[0])] = valence
     if not words:
         raise InputError(f"{source} holds no word: give one token<TAB>valence a line")
     return words
@@ -88,6 +88,13 @@ def bundled_lexicon() -> Mapping[str, float]:
     """VADER's word list as it comes with textgym; read once."""
     resource = files("textgym.reward_models").joinpath("data/vader_lexicon.txt.gz")
     return _parse(gzip.decompress(resource.read_bytes()).decode(), resource.name)
+
+
+@cache
+def _edges() -> re.Pattern[str]:
+    """What is no letter, digit or combining mark, at the two ends of a token."""
+    other = rf"[^\w{marks()}]+"
+    return re.compile(f"^{other}|{other}$")
 
 
 class Lexicon:
@@ -119,9 +126,9 @@ class Lexicon:
 
     def score(self, text: str) -> float:
         """The compound score of one text; 0 if it holds no word of the list."""
-        tokens = [token for token in text.replace("’", "'").split() if token]
-        stripped = [_EDGES.sub("", token) for token in tokens]
-        lowered = [word.lower() for word in stripped]
+        tokens = text.replace("’", "'").split()
+        stripped = [_edges().sub("", token) for token in tokens]
+        lowered = [normal_form(word) for word in stripped]
         letters = [word for word in stripped if word.lower() != word.upper()]
         is_mixed = any(word.isupper() for word in letters) and not all(
             word.isupper() for word in letters
@@ -144,7 +151,7 @@ class Lexicon:
         self, k: int, tokens: list[str], stripped: list[str], lowered: list[str], is_mixed: bool
     ) -> float:
         """Valence of token `k` among its neighbours; 0 for a word without one."""
-        valence = self.words.get(lowered[k]) or self.words.get(tokens[k].lower(), 0.0)
+        valence = self.words.get(lowered[k]) or self.words.get(normal_form(tokens[k]), 0.0)
         if valence == 0.0 or lowered[k] in INTENSIFIERS or lowered[k] in DAMPENERS:
             return 0.0
         sign = 1.0 if valence > 0 else -1.0

@@ -10,7 +10,12 @@ from typing import Any, Literal
 
 from textgym.errors import InputError
 from textgym.reward_models.metrics import repetition
-from textgym.reward_models.words import contains_phrase, count_words, split_words
+from textgym.reward_models.words import (
+    contains_phrase,
+    count_characters,
+    count_words,
+    split_words,
+)
 
 Unit = Literal["words", "characters"]
 
@@ -25,8 +30,8 @@ class Length:
     """1 at the target length, falling off linearly: max(-1, 1 - |n - target| / scale).
 
     :param target: the wanted length in units, above 0.
-    :param unit: "words" (a Chinese character counts as a word) or "characters" (code points,
-        spaces at the two ends not counted).
+    :param unit: "words" (a Chinese character counts as a word) or "characters" (code
+        points, a letter with its combining marks as one; spaces at the two ends not counted).
     :param scale: units off the target at which the score is 0; default: the target itself.
     :raises InputError: for a target or scale that is not positive, or an unknown unit.
     """
@@ -47,7 +52,8 @@ class Length:
     ) -> list[float]:
         """:returns: one float in [-1, 1] per completion."""
         lengths = [
-            count_words(text) if self.unit == "words" else len(text.strip()) for text in completions
+            count_words(text) if self.unit == "words" else count_characters(text.strip())
+            for text in completions
         ]
         return [max(-1.0, 1.0 - abs(n - self.target) / self.scale) for n in lengths]
 

@@ -1,16 +1,23 @@
 """How the reward models and metrics cut a text into words.
 
-One rule for every language: a run of letters or digits is a word (with the apostrophes inside
-it), and each character of a script written without spaces (Chinese, Japanese, Thai, ...) is a
-word of its own. Word counts, n-grams and repetition therefore mean something in Chinese too.
+One rule for every language: a run of letters or digits is a word, with the combining marks on them
+(vowel signs, accents, niqqud, harakat) and the apostrophes inside it; each character of a script
+written without spaces (Chinese, Japanese, Thai, ...) is a word of its own, again with its marks.
+Word counts, n-grams and repetition therefore mean something in Hindi and Chinese too. A text gives
+the same words however Unicode spells it (NFC or NFD); invisible characters change no word.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 
 # Scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, CJK ideographs and extensions.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # fmt: skip # noqa: E501
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:['’][^\W_{_UNSPACED}]+)*")
+# Soft hyphens, and the selectors that choose a glyph: part of no word.
+_INVISIBLE = re.compile("[\u00ad\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_JOINERS = "\u200c\u200d"  # inside a word of Persian or Hindi they choose the letters' shapes
+_MARK_PLANES = range(0x300, 0x20000)  # the only marks beyond are the invisible selectors
 
 # Function words: a bigram made of these alone says nothing about what a text talks of.
 FUNCTION_WORDS = frozenset(
@@ -26,18 +33,49 @@ FUNCTION_WORDS = frozenset(
 )
 
 
+def normal_form(text: str) -> str:
+    """The text in lower case, composed (NFC), with one apostrophe, without invisible characters."""
+    if text.isascii():
+        return text.lower()
+    visible = _INVISIBLE.sub("", text.lower())
+    return unicodedata.normalize("NFC", visible).replace("’", "'").replace("＇", "'")
+
+
 def split_words(text: str) -> list[str]:
-    """The words of a text in lower case; punctuation and spaces are no words.
+    """The words of a text in lower case; punctuation, symbols and spaces are no words.
 
     >>> split_words("Don't blink: 好看!")
     ["don't", 'blink', '好', '看']
     """
-    return _WORD.findall(text.lower().replace("’", "'"))
+    return _word_pattern().findall(normal_form(text))
+
+
+@cache
+def marks() -> str:
+    """The combining marks that belong to a letter, as the inside of a class of `re`."""
+    codes = [c for c in _MARK_PLANES if unicodedata.category(chr(c)) in ("Mn", "Mc")]
+    starts = [c for c in codes if unicodedata.category(chr(c - 1)) not in ("Mn", "Mc")]
+    ends = [c for c in codes if unicodedata.category(chr(c + 1)) not in ("Mn", "Mc")]
+    return "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(starts, ends, strict=True))
+
+
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    letter = rf"[^\W_{_UNSPACED}][{marks()}{_JOINERS}]*"
+    return re.compile(rf"(?=\w)[{_UNSPACED}][{marks()}]*|(?:{letter})+(?:'(?:{letter})+)*")
 
 
 def count_words(text: str) -> int:
     """Number of words of a text, see `split_words`."""
     return len(split_words(text))
+
+
+def count_characters(text: str) -> int:
+    """Number of characters as a reader counts them: a letter's combining marks are part of it."""
+    if text.isascii():
+        return len(text)
+    composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    return sum(unicodedata.category(c)[0] != "M" for c in composed)
 
 
 def word_ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
