@@ -154,10 +154,13 @@ def test_files_that_cannot_be_used_name_themselves(tmp_path):
     config.write_text("{")
     with pytest.raises(InputError, match=r"tokenizer_config\.json: not valid JSON"):
         Tokenizer.load(tmp_path)
-    config.write_text(json.dumps({"eos_token": "<|eos|>"}))
-    with pytest.raises(InputError, match="names no pad token: pass pad_token="):
+    config.write_text(json.dumps({"pad_token": "<|pad|>"}))
+    with pytest.raises(InputError, match="names no eos token: pass eos_token="):
         Tokenizer.load(tmp_path)
-    assert Tokenizer.load(tmp_path, pad_token="<|pad|>").pad_token_id == 0
-    config.write_text(json.dumps({"eos_token": {"content": "<|pad|>"}, "pad_token": "<|pad|>"}))
-    with pytest.raises(InputError, match="must differ from the eos token"):
+    assert Tokenizer.load(tmp_path, eos_token="<|eos|>").eos_token_id == 2
+    config.write_text("[]")
+    with pytest.raises(InputError, match=r"tokenizer_config\.json: expected a JSON object"):
         Tokenizer.load(tmp_path)
+    config.write_text(json.dumps({"eos_token": {"content": "<|eos|>"}, "pad_token": "<|pad|>"}))
+    with pytest.raises(InputError, match="must differ from the eos token, got '<|eos|>'"):
+        Tokenizer.load(tmp_path, pad_token="<|eos|>")

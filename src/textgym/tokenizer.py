@@ -5,35 +5,66 @@ A thin layer over the `tokenizers` library. What is saved is a `tokenizer.json` 
 "<|eos|>" gets its characters, so no text can end an episode or pass for padding.
 """
 
+import functools
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as _Tokenizer
 
 from textgym.errors import InputError
 from textgym.paths import expand
-from textgym.storage import json_text, read_json
+from textgym.tokenizer_backends import (
+    BOS,
+    EOS,
+    PAD,
+    bpe_backend,
+    byte_backend,
+    character_backend,
+)
+from textgym.tokenizer_context import (
+    continuation_backend,
+    cut_names,
+    describe,
+    is_context_free,
+    start_ids,
+    unknown_ids,
+)
+from textgym.tokenizer_files import ROLES, SpecialTokens, TokenizerFiles
 
-PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
-_SPECIALS = (PAD, BOS, EOS)
+if TYPE_CHECKING:
+    import numpy as np
+
+Ids: TypeAlias = "Sequence[int] | np.ndarray"
 
 
 class Tokenizer:
     """A tokenizer with a pad, a stop (eos) and, where the model wants one, a start (bos) token.
 
     :param backend: the `tokenizers.Tokenizer` that does the work.
-    :param pad_token: fills up rows; never part of a text, never sampled; differs from eos.
+    :param pad_token: fills up rows; never part of a text, never sampled; no stop token.
     :param eos_token: ends a text.
     :param bos_token: starts a text, or None (the model's post-processor then adds none).
-    :raises InputError: if one of them is not in the vocabulary, or pad equals eos.
+    :param eos_token_ids: all tokens that end a text, where there are several; `eos_token` is the
+        one that is written where a text is given. Default: that one alone.
+    :param files: what stood beside another project's tokenizer and is saved with it again.
+    :raises InputError: if one of them is not in the vocabulary, or pad is a stop token.
     """
 
     def __init__(
-        self, backend: _Tokenizer, *, pad_token: str, eos_token: str, bos_token: str | None = None
+        self,
+        backend: _Tokenizer,
+        *,
+        pad_token: str,
+        eos_token: str,
+        bos_token: str | None = None,
+        eos_token_ids: Sequence[int] = (),
+        files: TokenizerFiles | None = None,
     ) -> None:
         self.backend = backend
+        self.files = files or TokenizerFiles()
         backend.encode_special_tokens = True  # "<|eos|>" in a text is plain characters
         backend.no_padding()
         backend.no_truncation()
@@ -41,20 +72,33 @@ class Tokenizer:
         self.pad_token_id = self._special_id("pad", pad_token)
         self.eos_token_id = self._special_id("eos", eos_token)
         self.bos_token_id = None if bos_token is None else self._special_id("bos", bos_token)
-        if self.pad_token_id == self.eos_token_id:
+        self.eos_token_ids = tuple(eos_token_ids)
+        if self.eos_token_id not in self.eos_token_ids:
+            self.eos_token_ids = (self.eos_token_id, *self.eos_token_ids)
+        if self.pad_token_id in self.eos_token_ids:
             raise InputError(
                 f"the pad token must differ from the eos token, got {pad_token!r} for both: "
                 "pass another token of the vocabulary as pad_token"
             )
-        # Another project may have added them without calling them special: text would make them.
-        specials = (pad_token, eos_token, *(() if bos_token is None else (bos_token,)))
-        known = {
-            token.content for token in backend.get_added_tokens_decoder().values() if token.special
-        }
-        backend.add_special_tokens(
-            [AddedToken(token, special=True) for token in specials if token not in known]
-        )
-        self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+        self._mark_specials()
+        added = backend.get_added_tokens_decoder().items()
+        special = {token_id for token_id, token in added if token.special}
+        self._special_ids = special.difference(unknown_ids(backend))
+        used = set(backend.get_vocab(with_added_tokens=True).values())
+        self.vocab_size = max(used) + 1
+        self.missing_ids = tuple(i for i in range(self.vocab_size) if i not in used)
+        self._start_ids = start_ids(describe(backend.post_processor))
+        self._is_context_free = is_context_free(describe(backend.decoder))
+        self._anchor_texts: dict[int, str] = {}
+
+    def _mark_specials(self) -> None:
+        """Another project may have added stop tokens without calling them special."""
+        added = self.backend.get_added_tokens_decoder()
+        stops = [added[i].content for i in self.eos_token_ids if i in added]
+        roles = [self.pad_token, self.eos_token, self.bos_token]
+        known = {token.content for token in added.values() if token.special}
+        new = [token for token in dict.fromkeys([*roles, *stops]) if token and token not in known]
+        self.backend.add_special_tokens([AddedToken(token, special=True) for token in new])
 
     def _special_id(self, role: str, token: str) -> int:
         token_id = self.backend.token_to_id(token)
@@ -68,22 +112,12 @@ class Tokenizer:
     @classmethod
     def byte(cls) -> "Tokenizer":
         """One token per UTF-8 byte: 3 special tokens and 256 bytes, nothing to train."""
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        vocabulary = {token: i for i, token in enumerate((*_SPECIALS, *alphabet))}
-        return cls._finish(_byte_level(models.BPE(vocab=vocabulary, merges=[])))
+        return cls._own(byte_backend())
 
     @classmethod
     def character(cls, texts: Iterable[str]) -> "Tokenizer":
         """One token per character that occurs in `texts`, and bytes for every other character."""
-        characters = sorted({character for text in texts for character in _clean_unicode(text)})
-        if not characters:
-            raise InputError("a character tokenizer needs texts with at least one character")
-        fallback = [f"<0x{byte:02X}>" for byte in range(256)]
-        tokens = dict.fromkeys((*_SPECIALS, *fallback, *characters))
-        vocabulary = {token: i for i, token in enumerate(tokens)}
-        backend = _Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
-        backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-        return cls._finish(backend)
+        return cls._own(character_backend(map(_clean_unicode, texts)))
 
     @classmethod
     def train_bpe(cls, texts: Iterable[str], *, vocab_size: int) -> "Tokenizer":
@@ -92,56 +126,81 @@ class Tokenizer:
         :param vocab_size: tokens in all, with the 3 special ones and the 256 bytes.
         :raises InputError: if `vocab_size` is below 259 or `texts` is empty.
         """
-        if vocab_size < 259:
-            raise InputError(
-                "vocab_size must be at least 259 (256 bytes and 3 special tokens), got "
-                f"{vocab_size}"
-            )
-        backend = _byte_level(models.BPE())
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=list(_SPECIALS),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        count = 0
-
-        def counted() -> Iterable[str]:
-            nonlocal count
-            for text in texts:
-                count += bool(text)
-                yield _clean_unicode(text)
-
-        backend.train_from_iterator(counted(), trainer)
-        if not count:
-            raise InputError("the corpus is empty: a BPE tokenizer needs at least one text")
-        return cls._finish(backend)
+        return cls._own(bpe_backend(map(_clean_unicode, texts), vocab_size=vocab_size))
 
     @classmethod
-    def _finish(cls, backend: _Tokenizer) -> "Tokenizer":
-        backend.add_special_tokens([AddedToken(token, special=True) for token in _SPECIALS])
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{BOS} $A", special_tokens=[(BOS, backend.token_to_id(BOS))]
-        )
+    def _own(cls, backend: _Tokenizer) -> "Tokenizer":
         return cls(backend, pad_token=PAD, eos_token=EOS, bos_token=BOS)
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """Token ids of one text. With `add_special_tokens`, as the model saw texts start (bos)."""
+        """Token ids of one text. With `add_special_tokens`, as the model saw texts start (bos).
+
+        What the model's post-processor puts behind a text (a stop token) is left out.
+        """
         return self.encode_batch([text], add_special_tokens=add_special_tokens)[0]
 
     def encode_batch(
         self, texts: Sequence[str], *, add_special_tokens: bool = False
     ) -> list[list[int]]:
         """Token ids of many texts at once (in parallel where the library can)."""
+        rows = self._encode(self.backend, texts)
+        if add_special_tokens and self._start_ids:
+            return [self._start_ids + row for row in rows]
+        return rows
+
+    def encode_continuation(self, prefix: str, text: str) -> list[int]:
+        """Token ids of a text that goes on from another: see `encode_continuations`."""
+        return self.encode_continuations([prefix], [text])[0]
+
+    def encode_continuations(
+        self, prefixes: Sequence[str], texts: Sequence[str]
+    ) -> list[list[int]]:
+        """Token ids of texts where they go on from others, whose own ids stay as they are.
+
+        Nothing is added in front: `decode_continuation` gives the text again wherever the
+        tokenizer can write it there.
+        """
+        rows = self._encode(self._continuing, texts)
+        if not self._is_context_free:
+            for i, (prefix, text) in enumerate(zip(prefixes, texts, strict=True)):
+                if self._continued(self._probe, rows[i]) != text:
+                    rows[i] = self._encode_whole(prefix, text) or rows[i]
+        return rows
+
+    def _encode(self, backend: _Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, none of them special."""
         try:
-            encodings = self.backend.encode_batch_fast(
-                list(texts), add_special_tokens=add_special_tokens
-            )
+            encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
             for text in texts:
                 _clean_unicode(text)
             raise
-        return [encoding.ids for encoding in encodings]
+        rows: list[list[int]] = [encoding.ids for encoding in encodings]
+        for i, row in enumerate(rows):
+            if not self._special_ids.isdisjoint(row):
+                rows[i] = self._encode_spelled(backend, texts[i])
+        return rows
+
+    def _encode_spelled(self, backend: _Tokenizer, text: str) -> list[int]:
+        """Token ids of a text with the name of a special token that the model takes for a word.
+
+        The name is cut in two; what is special still has no other spelling and is left out.
+        """
+        names = filter(None, map(self.backend.id_to_token, self._special_ids))
+        first, *others = cut_names(text, names)
+        parts = [backend.encode(first, add_special_tokens=False)]
+        parts += [self._continuing.encode(part, add_special_tokens=False) for part in others]
+        return [i for part in parts for i in part.ids if i not in self._special_ids]
+
+    @functools.cached_property
+    def _continuing(self) -> _Tokenizer:
+        """The backend as it encodes what is not the start of a text."""
+        return continuation_backend(self.backend)
+
+    def _encode_whole(self, prefix: str, text: str) -> list[int]:
+        """The ids of `text` where both are encoded as one; empty if those of `prefix` change."""
+        before, whole = self.encode_batch([prefix, prefix + text])
+        return whole[len(before) :] if whole[: len(before)] == before else []
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of token ids; bytes that are no valid UTF-8 become U+FFFD."""
@@ -157,26 +216,83 @@ class Tokenizer:
             for row in rows
         ]
 
+    def decode_continuation(self, prefix: Ids, token_ids: Sequence[int]) -> str:
+        """The text of token ids that go on from others: see `decode_continuations`."""
+        return self.decode_continuations([prefix], [token_ids])[0]
+
+    def decode_continuations(
+        self, prefixes: Sequence[Ids], rows: Sequence[Sequence[int]]
+    ) -> list[str]:
+        """The texts of rows of token ids where they go on from others.
+
+        The text of a prefix and that of its row are, laid end to end, the text of both: a space
+        that the decoder drops at the start of a text is there.
+        """
+        if self._is_context_free:
+            return self.decode_batch(rows)
+        return [
+            self._continued(self._anchor(prefix), row)
+            for prefix, row in zip(prefixes, rows, strict=True)
+        ]
+
+    def _continued(self, anchor: int | None, row: Sequence[int]) -> str:
+        """The text of a row behind one token with a text of its own; None: at a text's start."""
+        for start in () if anchor is None else dict.fromkeys((anchor, self._probe)):
+            text, head = self.decode([start, *row]), self._anchor_texts[start]
+            if text.startswith(head):
+                return text[len(head) :]
+        return self.decode(row)
+
+    def _anchor(self, prefix: Ids) -> int | None:
+        """An id that stands for a prefix: its last one with a whole text; None without any text."""
+        has_text = False
+        for token_id in map(int, prefix[::-1]):
+            text = self._anchor_text(token_id)
+            if text and "\ufffd" not in text:
+                return token_id
+            has_text |= bool(text)
+        return self._probe if has_text else None
+
+    def _anchor_text(self, token_id: int) -> str:
+        """What a token by itself decodes to."""
+        if token_id not in self._anchor_texts:
+            self._anchor_texts[token_id] = self.decode([token_id])
+        return self._anchor_texts[token_id]
+
+    @functools.cached_property
+    def _probe(self) -> int:
+        """A token with a text that no other joins: letters, or else any text."""
+        ids = range(self.vocab_size)
+        letters = (i for i in ids if self._anchor_text(i).isalpha())
+        return next(letters, next((i for i in ids if self._anchor_text(i)), self.eos_token_id))
+
     def token_to_id(self, token: str) -> int | None:
         """The id of a token, or None if the vocabulary has no such token."""
         token_id = self.backend.token_to_id(token)
         return None if token_id is None else int(token_id)
 
     def save(self, directory: str | Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, which transformers opens."""
+        """Write `tokenizer.json` and `tokenizer_config.json`, which transformers opens.
+
+        What stood beside the tokenizer when it was loaded (chat templates, generation settings) is
+        written again.
+        """
         directory = expand(directory)
         directory.mkdir(parents=True, exist_ok=True)
         text = self.backend.to_str(pretty=True)  # its own save raises no OSError on a full disk
         (directory / "tokenizer.json").write_text(text, encoding="utf-8")
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "pad_token": self.pad_token,
-            "eos_token": self.eos_token,
-            "bos_token": self.bos_token,
-            "clean_up_tokenization_spaces": False,
-        }
-        text = json_text(config, indent=2)
-        (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+        self.files.write(
+            directory,
+            {role: getattr(self, role) for role in ROLES},
+            {f"{role}_id": getattr(self, f"{role}_id") for role in ROLES}
+            | {"eos_token_id": self.eos_token_id_or_ids},
+        )
+
+    @property
+    def eos_token_id_or_ids(self) -> int | list[int]:
+        """The stop token as transformers' files hold it: an id, or a list of several."""
+        ids = self.eos_token_ids
+        return ids[0] if len(ids) == 1 else list(ids)
 
     @classmethod
     def load(
@@ -189,7 +305,12 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Open the tokenizer of a checkpoint directory, ours or another project's.
 
-        :param pad_token: overrides the directory's own, for instance where it equals eos.
+        Where it names no pad token, or one that ends a text, a special token that no text needs
+        takes that part, with a warning.
+
+        :param pad_token: overrides the directory's own.
+        :param eos_token: overrides the directory's own, all of them where it names several.
+        :param bos_token: overrides the directory's own.
         :raises InputError: naming the file, if it is missing, damaged or lacks a special token.
         """
         directory = expand(directory)
@@ -200,19 +321,9 @@ class Tokenizer:
             backend = _Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"{path}: not a tokenizer that can be read ({error})") from None
-        named = _named_specials(directory)
-        pad, eos = pad_token or named.get("pad_token"), eos_token or named.get("eos_token")
-        for role, token in (("pad", pad), ("eos", eos)):
-            if token is None:
-                raise InputError(f"{directory}: names no {role} token: pass {role}_token=...")
-        assert pad is not None and eos is not None
+        tokens = SpecialTokens.read(directory, backend, pad=pad_token, eos=eos_token, bos=bos_token)
         try:
-            return cls(
-                backend,
-                pad_token=pad,
-                eos_token=eos,
-                bos_token=bos_token or named.get("bos_token"),
-            )
+            return cls(backend, **vars(tokens))
         except InputError as error:
             raise InputError(f"{directory}: {error}") from None
 
@@ -221,32 +332,31 @@ class Tokenizer:
         return str(self.backend.to_str())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tokenizer) and (
-            (self.pad_token_id, self.eos_token_id, self.to_json())
-            == (other.pad_token_id, other.eos_token_id, other.to_json())
+        if not isinstance(other, Tokenizer) or self.pad_token_id != other.pad_token_id:
+            return False
+        ours, theirs = self.to_json(), other.to_json()
+        return self.eos_token_ids == other.eos_token_ids and (
+            ours == theirs or _rounded(ours) == _rounded(theirs)
         )
 
     def __hash__(self) -> int:
         return hash((self.vocab_size, self.pad_token_id, self.eos_token_id))
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("pad_token", "eos_token", "bos_token")
+        names = (*ROLES, "eos_token_ids", "files")
         return {"json": self.to_json()} | {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        backend = _Tokenizer.from_str(state["json"])
-        names = ("pad_token", "eos_token", "bos_token")
-        self.__init__(backend, **{name: state[name] for name in names})  # type: ignore[misc]
+        fields = dict(state)
+        self.__init__(_Tokenizer.from_str(fields.pop("json")), **fields)  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, eos_token={self.eos_token!r})"
 
 
-def _byte_level(model: Any) -> _Tokenizer:
-    backend = _Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return backend
+def _rounded(description: str) -> Any:
+    """A JSON description; the library does not read its own numbers back to the last digit."""
+    return json.loads(description, parse_float=lambda number: round(float(number), 9))
 
 
 def _clean_unicode(text: str) -> str:
@@ -260,19 +370,3 @@ def _clean_unicode(text: str) -> str:
             f"a lone surrogate at character {error.start} cannot be encoded: {text!r:.60}"
         ) from None
     return text
-
-
-def _named_specials(directory: Path) -> dict[str, str | None]:
-    """pad, eos and bos as `tokenizer_config.json` or `special_tokens_map.json` name them."""
-    named: dict[str, str | None] = {}
-    for file in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = directory / file
-        if not path.is_file():
-            continue
-        content = read_json(path)
-        for role in ("pad_token", "eos_token", "bos_token"):
-            value = content.get(role) if isinstance(content, dict) else None
-            value = value.get("content") if isinstance(value, dict) else value
-            if isinstance(value, str):
-                named[role] = value
-    return named

@@ -279,7 +279,8 @@ def _episode(
 ) -> Episode:
     """A given text as if the policy had written it, the stop token included."""
     start = prompt.ids.tolist()
-    actions = np.array([*tokenizer.encode(completion), tokenizer.eos_token_id])
+    written = tokenizer.encode_continuation(prompt.text, completion)
+    actions = np.array([*written, tokenizer.eos_token_id])
     if not start or len(start) + len(actions) > context:
         raise InputError(
             f"{where}: expected a prompt, and with its completion at most {context} tokens, the "

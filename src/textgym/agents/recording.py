@@ -193,7 +193,7 @@ class Recorder:
             masks=masks,
             generator=torch.Generator(policy.lm.device).manual_seed(0),
         )
-        texts = policy.lm.tokenizer.decode_batch(tokens)
+        texts = policy.lm.tokenizer.decode_continuations(rows, tokens)
         pairs = list(zip(self.prompts, texts, strict=True))
         agent.logger.record("samples/continuations", _table(pairs), exclude=_NOT_TENSORBOARD_ONLY)
         if self.directory is not None:

@@ -30,7 +30,7 @@ class TokenAutomaton:
     stop nothing, and tokens without text, are never legal. States run from 0, which is `LEFT`, to
     `n_states - 1`; `start` is that of an empty completion.
 
-    :param stop_token_ids: the tokens that end a text; default: the tokenizer's own.
+    :param stop_token_ids: the tokens that end a text; default: all of the tokenizer's own.
     :param prompts: all prompts as token ids, if they are known and the constraint has no `after`.
     :raises InputError: if no text of the vocabulary satisfies the constraint, or where the
         tokenizer or the prompts do not fit (see `token_bytes`, `PromptEnds`).
@@ -47,7 +47,7 @@ class TokenAutomaton:
         self.constraint, self.tokenizer = constraint, tokenizer
         self.vocab_size = tokenizer.vocab_size
         self.stop_token_ids = np.array(
-            sorted(stop_token_ids) or [tokenizer.eos_token_id], dtype=np.int64
+            sorted(stop_token_ids or tokenizer.eos_token_ids), dtype=np.int64
         )
         self._prompts = tuple(tuple(map(int, prompt)) for prompt in prompts)
         self._compile()

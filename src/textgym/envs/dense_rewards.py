@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from textgym.rewards import Span
-from textgym.tokenizer import Tokenizer
+from textgym.tokenizer import Ids, Tokenizer
 
 
 def token_rewards(
@@ -13,6 +13,7 @@ def token_rewards(
     spans: Sequence[Span],
     turns: Sequence[tuple[str, Sequence[int] | None]],
     tokenizer: Tokenizer,
+    before: Sequence[Ids] | None = None,
 ) -> list[float]:
     """The total of a text, split over the tokens that the player wrote.
 
@@ -24,13 +25,14 @@ def token_rewards(
     :param spans: `(start, end, amount)` in characters of the whole completion.
     :param turns: the completion's parts in order: text, and the player's token ids or None where
         the environment spoke.
+    :param before: the ids in front of each part; None: each begins a text.
     :return: one float per token of the player, in order.
     """
     rewards: list[float] = []
     offset = 0
-    for text, ids in turns:
+    for (text, ids), prefix in zip(turns, before or [()] * len(turns), strict=True):
         if ids is not None:
-            ends = offset + np.minimum(character_ends(ids, tokenizer), len(text))
+            ends = offset + np.minimum(character_ends(ids, tokenizer, prefix), len(text))
             rewards.extend(_shares(spans, offset, ends))
         offset += len(text)
     if rewards:
@@ -39,10 +41,15 @@ def token_rewards(
     return rewards
 
 
-def character_ends(ids: Sequence[int], tokenizer: Tokenizer) -> np.ndarray:
-    """Int64 [t]: how many characters of the decoded text are complete after each token."""
+def character_ends(ids: Sequence[int], tokenizer: Tokenizer, before: Ids = ()) -> np.ndarray:
+    """Int64 [t]: how many characters of the decoded text are complete after each token.
+
+    :param before: the ids that the text goes on from.
+    """
     ids = list(ids)
-    prefixes = tokenizer.decode_batch([ids[: i + 1] for i in range(len(ids))])
+    prefixes = tokenizer.decode_continuations(
+        [before] * len(ids), [ids[: i + 1] for i in range(len(ids))]
+    )
     if not prefixes:
         return np.zeros(0, dtype=np.int64)
     # Half a character decodes to U+FFFD, which is not yet a character of the whole text.

@@ -20,6 +20,7 @@ from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
 from textgym.errors import InputError
 from textgym.rewards import call_reward, shorten
+from textgym.tokenizer import Ids
 
 
 class StepResult(NamedTuple):
@@ -38,10 +39,15 @@ class StepResult(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    """A finished part of a dialogue: its text, and the player's ids or None (the environment)."""
+    """A finished part of a dialogue.
+
+    :param ids: the player's; None where the environment spoke.
+    :param before: the ids of the row in front of the player's.
+    """
 
     text: str
     ids: list[int] | None
+    before: Ids = ()
 
 
 class EpisodeRows:
@@ -192,8 +198,11 @@ class EpisodeRows:
         turns = [turn.text for turn in self._turns[row]] + [own.text]
         prompt = self._prompt(row).text
         try:
-            words = self.task.reply(prompt, turns)
-            return None if words is None else (own, words, self.task.tokenizer.encode(words))
+            words = self.task.reply(prompt, list(turns))
+            if words is None:
+                return None
+            ids = self.task.tokenizer.encode_continuation("".join([prompt, *turns]), words)
+            return own, words, ids
         except Exception as error:
             message = " ".join(str(error).split())[:300]
             raise InputError(
@@ -252,19 +261,28 @@ class EpisodeRows:
         if output.spans is not None:
             for row, ending, spans, parts in zip(rows, endings, output.spans, turns, strict=True):
                 total = float(result.rewards[row])
-                ending["token_rewards"] = token_rewards(total, spans, parts, self.task.tokenizer)
+                said = [(part.text, part.ids) for part in parts]
+                before = [part.before for part in parts]
+                ending["token_rewards"] = token_rewards(
+                    total, spans, said, self.task.tokenizer, before
+                )
 
     def _own_turns(self, rows: list[int], cuts: dict[int, int]) -> list[_Turn]:
         """The player's current turn in each row, the token just written included."""
+        before = [self.tokens[row, : self._turn_starts[row]] for row in rows]
         ids = [
             self.tokens[row, self._turn_starts[row] : self.lengths[row] + 1].tolist()
             for row in rows
         ]
-        texts = self.task.tokenizer.decode_batch(ids)
+        texts = self.task.tokenizer.decode_continuations(before, self._without_stop(ids))
         return [
-            _Turn(text[: cuts.get(row, len(text))], own)
-            for row, text, own in zip(rows, texts, ids, strict=True)
+            _Turn(text[: cuts.get(row, len(text))], own, start)
+            for row, text, own, start in zip(rows, texts, ids, before, strict=True)
         ]
+
+    def _without_stop(self, rows: list[list[int]]) -> list[list[int]]:
+        """Rows of ids without the stop token at their end, which is no text even if it looks so."""
+        return [ids[:-1] if ids and self._stop.is_stop_token[ids[-1]] else ids for ids in rows]
 
     # ---- looking -----------------------------------------------------------
 
@@ -280,9 +298,15 @@ class EpisodeRows:
 
     def text(self, row: int) -> str:
         """Prompt and completion so far, as text."""
-        start, end = int(self._turn_starts[row]), int(self.lengths[row])
-        own = self.task.tokenizer.decode(self.tokens[row, start:end].tolist())
+        own = self.continued(row, self.tokens[row, self._turn_starts[row] : self.lengths[row]])
         return "".join([self._prompt(row).text, *(turn.text for turn in self._turns[row]), own])
+
+    def continued(self, row: int, ids: Ids) -> str:
+        """The text of token ids as the player's current turn in a row."""
+        own = self._without_stop([list(map(int, ids))])
+        return self.task.tokenizer.decode_continuations(
+            [self.tokens[row, : self._turn_starts[row]]], own
+        )[0]
 
     def constraint_states(self) -> np.ndarray:
         """int64 [n]: where each completion stands in the automaton; 0 without a constraint.

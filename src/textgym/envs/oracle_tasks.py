@@ -11,7 +11,8 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, processors
 
-from textgym.tokenizer import BOS, EOS, PAD, Tokenizer
+from textgym.tokenizer import Tokenizer
+from textgym.tokenizer_backends import BOS, EOS, PAD
 
 ALPHABET = "abcdefgh"
 

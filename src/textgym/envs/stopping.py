@@ -20,7 +20,7 @@ class StopRule:
     def __init__(self, task: Task) -> None:
         self._tokenizer = tokenizer = task.tokenizer
         self.is_stop_token = np.zeros(tokenizer.vocab_size, dtype=bool)
-        self.is_stop_token[tokenizer.eos_token_id] = True
+        self.is_stop_token[list(tokenizer.eos_token_ids)] = True
         strings = []
         for text in task.stop_strings:
             token_id = tokenizer.token_to_id(text)
@@ -50,8 +50,9 @@ class StopRule:
             return {}
         newest = tokens[np.arange(len(tokens)), ends - 1]
         rows = np.flatnonzero(is_open & self._may_end[newest]).tolist()
-        texts = self._tokenizer.decode_batch(
-            [tokens[row, starts[row] : ends[row]].tolist() for row in rows]
+        texts = self._tokenizer.decode_continuations(
+            [tokens[row, : starts[row]] for row in rows],
+            [tokens[row, starts[row] : ends[row]].tolist() for row in rows],
         )
         cuts = {}
         for row, text in zip(rows, texts, strict=True):

@@ -1,5 +1,6 @@
 """Writing text as a `gymnasium.Env`: one token a step, or one utterance a step."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import gymnasium
@@ -76,6 +77,12 @@ class TextEnv(gymnasium.Env[Any, Any]):
         """
         return np.int64(self._episode.constraint_states()[0])
 
+    def utterance(self, ids: Sequence[int]) -> str:
+        """The text of token ids, up to the first stop token, as the player's next words."""
+        stops = self.tokenizer.eos_token_ids
+        end = next((i for i, token_id in enumerate(ids) if token_id in stops), len(ids))
+        return self._episode.continued(0, ids[:end])
+
     @property
     def width(self) -> int:
         """Columns of a row of token ids: the longest prompt and the budget."""
@@ -117,7 +124,9 @@ class TextEnv(gymnasium.Env[Any, Any]):
         """The tokens of an utterance and a stop token, until the turn or the episode ends."""
         if not isinstance(utterance, str):
             raise InputError(f"expected a text as the action, got {type(utterance).__name__}")
-        ids = [*self.tokenizer.encode(utterance), self.tokenizer.eos_token_id]
+        before = self._episode.text(0)
+        ids = self.tokenizer.encode_continuation(before, utterance)
+        ids.append(self.tokenizer.eos_token_id)
         episode, saved, turns = self._episode, self._episode.save(), self._episode.turn_count(0)
         try:
             for token_id in ids:

@@ -27,7 +27,7 @@ class UtteranceTokens(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(inner, TextEnv) or inner.action != "text":
             raise InputError('UtteranceTokens wraps a TextEnv made with action="text"')
         super().__init__(env)
-        self._tokenizer = inner.tokenizer
+        self._inner, self._tokenizer = inner, inner.tokenizer
         observation_space, action = token_spaces(inner.task, inner.width)
         self.observation_space = observation_space
         self.action_space = spaces.MultiDiscrete([int(action.n)] * inner.task.max_new_tokens)
@@ -39,9 +39,7 @@ class UtteranceTokens(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Decode the ids up to the first stop token, say the words, encode what stands there."""
-        ids = np.asarray(action).tolist()
-        stop = self._tokenizer.eos_token_id
-        utterance = self._tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids)
+        utterance = self._inner.utterance(np.asarray(action).tolist())
         text, reward, terminated, truncated, info = self.env.step(utterance)
         return self._row(text), reward, terminated, truncated, info
 

@@ -224,7 +224,7 @@ def _to_transformers(lm: CausalLM, dtype: torch.dtype) -> dict[str, Any]:
         "rope_parameters": {**rope, **(config.rope_scaling or {})},
         "dtype": str(dtype).removeprefix("torch."),
         "bos_token_id": lm.tokenizer.bos_token_id,
-        "eos_token_id": lm.tokenizer.eos_token_id,
+        "eos_token_id": lm.tokenizer.eos_token_id_or_ids,
         "pad_token_id": lm.tokenizer.pad_token_id,
     }
     if model_type == "mistral":

@@ -52,7 +52,7 @@ def pair_documents(
     """
     for part in _chunks(pairs, chunk):
         prompts = tokenizer.encode_batch([p for p, _ in part], add_special_tokens=True)
-        completions = tokenizer.encode_batch([c for _, c in part])
+        completions = tokenizer.encode_continuations([p for p, _ in part], [c for _, c in part])
         for (text, _), prompt, completion in zip(part, prompts, completions, strict=True):
             if not text or not prompt:
                 raise InputError("an empty prompt in the fine-tuning data: give it at least a word")

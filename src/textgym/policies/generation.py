@@ -13,10 +13,11 @@ from textgym.policies.token_masks import TokenMasks
 
 
 def never_sampled(lm: CausalLM) -> Tensor:
-    """`[k]` int64: padding, the start token, and rows of the head past the tokenizer's tokens."""
+    """`[k]` int64: padding, the start token, and rows of the head that no token belongs to."""
     tokenizer = lm.tokenizer
     never = {tokenizer.pad_token_id, *range(tokenizer.vocab_size, lm.config.vocab_size)}
-    if tokenizer.bos_token_id is not None and tokenizer.bos_token_id != tokenizer.eos_token_id:
+    never.update(tokenizer.missing_ids)
+    if tokenizer.bos_token_id is not None and tokenizer.bos_token_id not in tokenizer.eos_token_ids:
         never.add(tokenizer.bos_token_id)
     return torch.tensor(sorted(never), device=lm.device)
 
@@ -52,7 +53,8 @@ def generate_tokens(
     :param sampling: temperature 0 takes the likeliest token.
     :param masks: legal tokens; the prompts must be such as the masks know.
     """
-    pad, stop = lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id
+    pad = lm.tokenizer.pad_token_id
+    stops = torch.tensor(lm.tokenizer.eos_token_ids, device=lm.device)
     never = never_sampled(lm)
     completions: list[list[int]] = []
     for start in range(0, len(prompts), batch_size):
@@ -73,7 +75,7 @@ def generate_tokens(
                 tokens = logits.argmax(-1)
             else:
                 tokens = draw(logits.log_softmax(-1), generator)
-            is_done |= tokens == stop
+            is_done |= (tokens[:, None] == stops).any(-1)
             if bool(is_done.all()):
                 break
             rows[~is_done, ends[~is_done]] = tokens[~is_done]
@@ -99,4 +101,4 @@ def generate(
     tokens = generate_tokens(
         lm, rows, max_new_tokens=max_new_tokens, sampling=sampling, generator=generator
     )
-    return lm.tokenizer.decode_batch(tokens)
+    return lm.tokenizer.decode_continuations(rows, tokens)

@@ -1,0 +1,240 @@
+"""The files beside a `tokenizer.json`: which tokens have a role, and what is only kept.
+
+Chat templates, generation settings and whatever else another project wrote are read as data, never
+executed, and written again with the tokenizer.
+"""
+
+import json
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as Backend
+
+from textgym.errors import InputError
+from textgym.storage import json_text, read_json, require_regular_file
+from textgym.tokenizer_context import describe, unknown_ids
+
+ROLES = ("pad_token", "eos_token", "bos_token")
+_CONFIG, _SPECIALS = "tokenizer_config.json", "special_tokens_map.json"
+_GENERATION = "generation_config.json"
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What stands beside a `tokenizer.json`.
+
+    :param settings: of `tokenizer_config.json`.
+    :param specials: of `special_tokens_map.json`, or None where there is none.
+    :param generation: of `generation_config.json`, or None where there is none.
+    :param templates: chat templates of their own files, by their path in the directory.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    specials: dict[str, Any] | None = None
+    generation: dict[str, Any] | None = None
+    templates: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, directory: Path) -> "TokenizerFiles":
+        """The files of a directory; those that are not there are left out.
+
+        :raises InputError: naming the file that cannot be read.
+        """
+        paths = [path for pattern in _TEMPLATES for path in sorted(directory.glob(pattern))]
+        return cls(
+            settings=_read_object(directory / _CONFIG) or {},
+            specials=_read_object(directory / _SPECIALS),
+            generation=_read_object(directory / _GENERATION),
+            templates={path.relative_to(directory).as_posix(): _read_text(path) for path in paths},
+        )
+
+    def named(self, role: str) -> str | None:
+        """The token of a role, as the settings or the map of special tokens name it."""
+        return _content(self.settings.get(role)) or _content((self.specials or {}).get(role))
+
+    def is_in_template(self, token: str) -> bool:
+        """Whether a chat template writes this token."""
+        own = json.dumps(self.settings.get("chat_template"), ensure_ascii=False)
+        return any(token in text for text in (own, *self.templates.values()))
+
+    def write(
+        self, directory: Path, tokens: Mapping[str, str | None], ids: Mapping[str, Any]
+    ) -> None:
+        """Write them again, with the roles as they are now.
+
+        :param tokens: token of each role, by `pad_token`, `eos_token` and `bos_token`.
+        :param ids: the same as ids, by `pad_token_id` and so on.
+        """
+        defaults: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **tokens}
+        defaults["clean_up_tokenization_spaces"] = False
+        settings = {**defaults, **_with_roles(self.settings, tokens)}
+        if settings.pop("auto_map", None) is not None:  # code of its own, which is not kept
+            settings["tokenizer_class"] = defaults["tokenizer_class"]
+        _write_json(directory / _CONFIG, settings)
+        if self.specials is not None:
+            _write_json(directory / _SPECIALS, _with_roles(self.specials, tokens))
+        if self.generation is not None:
+            kept = {k: v for k, v in ids.items() if k in self.generation}
+            _write_json(directory / _GENERATION, {**self.generation, **kept})
+        for name, text in self.templates.items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_bytes(text.encode("utf-8"))
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The roles of a directory's tokens, as `Tokenizer` takes them."""
+
+    pad_token: str
+    eos_token: str
+    bos_token: str | None
+    eos_token_ids: tuple[int, ...]
+    files: TokenizerFiles
+
+    @classmethod
+    def read(
+        cls,
+        directory: Path,
+        backend: Backend,
+        *,
+        pad: str | None,
+        eos: str | None,
+        bos: str | None,
+    ) -> "SpecialTokens":
+        """What a directory says, unless it is given.
+
+        :raises InputError: naming the role that nothing fills, or the file that is wrong.
+        """
+        files = TokenizerFiles.read(directory)
+        stops: list[int] = []
+        if eos is None:
+            listed, is_list = model_ids(directory, files, "eos_token_id")
+            added = backend.get_added_tokens_decoder()
+            # A lone id may be a default that another project left there: only a list may hold text.
+            stops = [i for i in listed if i in added or (is_list and _token(backend, i))]
+            eos = files.named("eos_token") or next((_token(backend, i) for i in stops), None)
+            if eos is None:
+                raise InputError(f"{directory}: names no eos token: pass eos_token=...")
+        stop_tokens = {eos, *(_token(backend, i) for i in stops)}
+        bos = bos or files.named("bos_token")
+        if pad is None:
+            ids, _ = model_ids(directory, files, "pad_token_id")
+            pad = files.named("pad_token") or next((_token(backend, i) for i in ids), None)
+            if pad is None or pad in stop_tokens:
+                pad = _spare_for(directory, pad, spare_token(backend, files, {*stop_tokens, bos}))
+        return cls(pad, eos, bos, tuple(stops), files)
+
+
+def _spare_for(directory: Path, named: str | None, spare: str | None) -> str:
+    """The token that takes the part of a pad token, said in one line."""
+    reason = "names no pad token" if named is None else f"its pad token {named!r} ends texts"
+    if spare is None:
+        raise InputError(
+            f"{directory}: {reason}, and no special token is unused: pass pad_token=... "
+            "(--pad-token) with a token of its vocabulary that no text needs"
+        )
+    warnings.warn(
+        f"{directory}: {reason}, so the unused token {spare!r} fills up rows (pad_token=... or "
+        "--pad-token takes another)",
+        stacklevel=2,
+    )
+    return spare
+
+
+def _token(backend: Backend, token_id: int) -> str | None:
+    """The token of an id, or None if there is none."""
+    return backend.id_to_token(token_id) if 0 <= token_id < 2**31 else None
+
+
+def model_ids(directory: Path, files: TokenizerFiles, key: str) -> tuple[list[int], bool]:
+    """The token ids that `generation_config.json`, else `config.json` gives a role.
+
+    :param key: `eos_token_id`, for one.
+    :return: the ids, and whether they stood there as a list.
+    :raises InputError: if they are no token ids.
+    """
+    for name, content in (
+        (_GENERATION, files.generation),
+        ("config.json", _read_object(directory / "config.json")),
+    ):
+        value = (content or {}).get(key)
+        if value is not None:
+            ids = value if isinstance(value, list) else [value]
+            if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+                raise InputError(f"{directory / name}: {key} must be token ids, got {value!r:.60}")
+            return ids, isinstance(value, list)
+    return [], False
+
+
+def spare_token(
+    backend: Backend, files: TokenizerFiles, taken: Collection[str | None]
+) -> str | None:
+    """A special token that no text needs, so that it may fill up rows; None if there is none.
+
+    :param taken: tokens that have a role already.
+    """
+    template = json.dumps(describe(backend.post_processor), ensure_ascii=False)
+    unknown = unknown_ids(backend)
+    best: tuple[int, int, str] | None = None
+    for token_id, added in backend.get_added_tokens_decoder().items():
+        token = added.content
+        is_used = token in taken or json.dumps(token, ensure_ascii=False) in template
+        is_used |= files.is_in_template(token) or token_id in unknown
+        rank = _rank(token, is_special=added.special)
+        if rank is not None and not is_used:
+            best = min(best or (rank, token_id, token), (rank, token_id, token))
+    return None if best is None else best[2]
+
+
+def _rank(token: str, *, is_special: bool) -> int | None:
+    """How far down the list of spare tokens one stands; None for one that texts may need."""
+    wanted = (("pad",), ("reserved", "unused", "extra_id"), ("endoftext", "end_of_text"), ("unk",))
+    for rank, names in enumerate(wanted):
+        if any(name in token.lower() for name in names) and (is_special or rank < 2):
+            return rank
+    return len(wanted) if is_special else None
+
+
+def _content(value: Any) -> str | None:
+    """A token's text, given plainly or as transformers' AddedToken."""
+    value = value.get("content") if isinstance(value, dict) else value
+    return value if isinstance(value, str) else None
+
+
+def _with_roles(content: dict[str, Any], tokens: Mapping[str, str | None]) -> dict[str, Any]:
+    """The content with the roles of `tokens`; what says the same already stays as it is."""
+    changed = {
+        role: token for role, token in tokens.items() if _content(content.get(role)) != token
+    }
+    result = {**content, **changed}
+    added = content.get("added_tokens_decoder")
+    if isinstance(added, dict):
+        result["added_tokens_decoder"] = {
+            key: {**entry, "special": True} if _content(entry) in tokens.values() else entry
+            for key, entry in added.items()
+        }
+    return result
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, got {content!r:.40}")
+    return content
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return require_regular_file(path).read_bytes().decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a text that can be read ({error})") from None
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
