@@ -162,5 +162,5 @@ def test_files_that_cannot_be_used_name_themselves(tmp_path):
     with pytest.raises(InputError, match=r"tokenizer_config\.json: expected a JSON object"):
         Tokenizer.load(tmp_path)
     config.write_text(json.dumps({"eos_token": {"content": "<|eos|>"}, "pad_token": "<|pad|>"}))
-    with pytest.raises(InputError, match="must differ from the eos token, got '<|eos|>'"):
+    with pytest.raises(InputError, match=r"must differ from the eos token, got '<\|eos\|>'"):
         Tokenizer.load(tmp_path, pad_token="<|eos|>")
