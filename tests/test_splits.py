@@ -84,7 +84,9 @@ def test_a_text_in_every_block_is_left_out_of_the_held_out_rows() -> None:
         rows[6 * block] = "the same opening text for all the raters"
     split = split_rows([""] * 60, [(row,) for row in rows], 0.1, rng(), blocks=np.arange(60) // 6)
     assert sides(split) == (54, 5)
-    assert str(split) == "54 to learn from, 5 held out, 1 left out as copies of others"
+    assert split.note == "note: 1 rows are on neither side: their texts are also training rows'"
+    training, held = split.divide(range(60))
+    assert len(training) == 54 and len(set(held)) == 5 and not {k for k in held if k % 6 == 0}
 
 
 def test_one_prompts_rows_stay_together_where_there_are_enough_prompts() -> None:
@@ -108,10 +110,10 @@ def test_a_long_completion_is_a_copy_under_any_prompt_and_a_short_one_is_not() -
     assert sides(short) == (15, 5)
 
 
-def test_a_template_in_all_texts_warns_and_keeps_equal_texts_together() -> None:
+def test_a_template_in_all_texts_is_said_and_keeps_equal_texts_together() -> None:
     rows = [f"Rater number {k // 2} found that this film was not worth a visit." for k in range(60)]
-    with pytest.warns(UserWarning, match="near-copies chain most of these texts"):
-        split = alone(rows, 0.1)
+    split = alone(rows, 0.1)
+    assert split.note.startswith("note: near-copies chain most of these texts: only equal ones")
     assert sides(split) == (54, 6)
     assert (split.is_heldout[::2] == split.is_heldout[1::2]).all()
 

@@ -1,8 +1,8 @@
 """Which rows are held out: a share of the rows, near-copies and one prompt's texts on one side."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,16 @@ from textgym.near_copies import (
     text_key,
 )
 
+T = TypeVar("T")
 Mask = npt.NDArray[np.bool_]
 
 # Letters from which a completion is compared by itself: "Yes." under two prompts is two texts.
 OWN_TEXT = 24
+
+ALIKE = (
+    "note: near-copies chain most of these texts: only equal ones (case, spaces and punctuation "
+    "aside) are kept on one side, so held-out figures may flatter"
+)
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,19 @@ class Split:
 
     :param is_training: bool [n].
     :param is_heldout: bool [n]; a row on neither side is left out: its text is on the other one.
+    :param note: what a reader of the held-out figures must know; "" for nothing.
     """
 
     is_training: Mask
     is_heldout: Mask
+    note: str = ""
 
-    def __str__(self) -> str:
-        """How many rows are on each side, for a line of output."""
-        training, held = int(self.is_training.sum()), int(self.is_heldout.sum())
-        left = len(self.is_training) - training - held
-        ending = f", {left:,} left out as copies of others" if left else ""
-        return f"{training:,} to learn from, {held:,} held out{ending}"
+    def divide(self, rows: Sequence[T]) -> tuple[list[T], list[T]]:
+        """The training and the held-out ones of n rows."""
+        return (
+            [row for row, is_here in zip(rows, self.is_training, strict=True) if is_here],
+            [row for row, is_here in zip(rows, self.is_heldout, strict=True) if is_here],
+        )
 
 
 def split_rows(
@@ -55,8 +63,8 @@ def split_rows(
     """Hold out `share` of the rows, so that no near-copy of a training text is among them.
 
     Where one prompt or a chain of near-copies holds so many rows that the share cannot be met, the
-    prompts come apart first, then near-copies that are not equal (with a warning). Where even equal
-    texts chain all rows, held-out rows whose text is also a training row's are left out.
+    prompts come apart first, then near-copies that are not equal. Where even equal texts chain all
+    rows, held-out rows whose text is also a training row's are left out. Both are in the note.
 
     :param prompts: n prompts, "" for texts that stand alone.
     :param completions: n rows of one or several texts.
@@ -82,13 +90,8 @@ def split_rows(
     for groups in (*choices, near, equal):
         is_held = _filled(groups, target, rng)
         if max(least, target / 2) <= is_held.sum() <= min(most, n - least):
-            if groups is equal and len(np.unique(near)) < len(np.unique(equal)):
-                warnings.warn(
-                    "near-copies chain most of these texts: only equal ones (case, spaces and "
-                    "punctuation aside) are kept on one side, so held-out figures may flatter",
-                    stacklevel=2,
-                )
-            return Split(~is_held, is_held)
+            is_weak = groups is equal and len(np.unique(near)) < len(np.unique(equal))
+            return Split(~is_held, is_held, ALIKE if is_weak else "")
     return _without_copies(row_of, equal_texts, _filled(fixed, target, rng), least)
 
 
@@ -126,7 +129,10 @@ def _without_copies(row_of: Integers, equal: Integers, is_held: Mask, least: int
             f"no rows can be held out: the {len(is_held)} rows fall into too few groups (blocks, "
             "copies of one text) to divide: add rows with other texts, or pass validation rows"
         )
-    return Split(~is_held, kept)
+    note = (
+        f"note: {int(is_held.sum() - kept.sum())} rows are on neither side: their texts are also "
+    )
+    return Split(~is_held, kept, f"{note}training rows'")
 
 
 def _filled(groups: Integers, target: int, rng: np.random.Generator) -> Mask:

@@ -207,14 +207,28 @@ def test_a_large_file_is_never_whole_in_memory(tmp_path: Path) -> None:
 # ---- splits and order ---------------------------------------------------------
 
 
-def test_the_side_depends_on_letters_digits_and_seed_only() -> None:
+def test_in_a_long_corpus_the_side_depends_on_letters_digits_and_seed_only() -> None:
     texts = [f"Text number {i}." for i in range(4000)]
-    kept, held = map(list, split_heldout(texts, 0.1, seed=3))
+    kept, held = map(list, split_heldout(texts, 0.1, seed=3, in_memory=3999))
     assert sorted(kept + held) == sorted(texts)
     assert 330 <= len(held) <= 470  # 400 expected, standard deviation 19
-    assert list(split_heldout(texts[::-1], 0.1, seed=3)[1]) == held[::-1]
+    assert list(split_heldout(texts[::-1], 0.1, seed=3, in_memory=0)[1]) == held[::-1]
     assert all(is_heldout(text.upper().replace(" ", "-"), 0.1, 3) for text in held)
-    assert set(split_heldout(texts, 0.1, seed=4)[1]) != set(held)
+    assert set(split_heldout(texts, 0.1, seed=4, in_memory=0)[1]) != set(held)
+
+
+def test_a_short_corpus_is_divided_exactly_with_near_copies_on_one_side() -> None:
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abcdefghijklmnop "), 50)) for _ in range(70)]
+    texts += [f"{text[:20]}?!{text[21:]}".upper() for text in texts[:30]]
+    for seed in range(5):
+        kept, held = map(list, split_heldout(texts, 0.05, seed))
+        assert (len(kept), len(held)) == (95, 5)
+        assert sorted(kept + held) == sorted(texts)
+        for k in range(30):
+            assert (texts[k] in held) == (texts[70 + k] in held)
+    assert [len(list(part)) for part in split_heldout(texts[:3], 0.05, 0)] == [2, 1]
+    assert [len(list(part)) for part in split_heldout(["same", "Same!"], 0.5, 0)] == [2, 0]
 
 
 def test_no_and_whole_fractions(tmp_path: Path) -> None:

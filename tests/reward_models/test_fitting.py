@@ -156,11 +156,11 @@ def test_rows_without_usable_pairs_are_refused() -> None:
 
 def test_hold_out_keeps_blocks_and_prompts_together() -> None:
     rng = np.random.default_rng(0)
-    training, held = hold_out(rated(20, 0), rng)
+    training, held = hold_out(rows := rated(20, 0), rng).divide(rows)
     assert {row.block for row in training}.isdisjoint({row.block for row in held})  # type: ignore[union-attr]
     assert (len(training), len(held)) == (18 * 8, 2 * 8)
     choices = [Choice(f"{k % 10}", "a", f"b{k}") for k in range(50)]
-    training, held = hold_out(choices, rng)
+    training, held = hold_out(choices, rng).divide(choices)
     assert len(held) == 5
     assert {row.prompt for row in held}.isdisjoint({row.prompt for row in training})  # type: ignore[union-attr]
     with pytest.raises(InputError, match="at least four rows, got 3"):

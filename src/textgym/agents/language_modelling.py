@@ -2,10 +2,12 @@
 
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
@@ -14,9 +16,11 @@ from textgym.agents.run_directory import append_line, open_run, plain
 from textgym.envs.corpus import read_pairs, read_texts, split_heldout
 from textgym.envs.prepare import Cleaner, default_rules
 from textgym.errors import InputError
+from textgym.near_copies import equal_text_groups
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.documents import Document, pair_documents, text_documents
 from textgym.policies.pretraining import TrainingReport, train_language_model
+from textgym.splits import split_rows
 from textgym.storage import json_text
 from textgym.tokenizer import Tokenizer
 
@@ -25,13 +29,29 @@ BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every")
 
 
 class TextDocuments:
-    """The documents of a corpus, read anew at every iteration."""
+    """The documents of a corpus, read anew at every iteration.
+
+    :param texts: each of which may be iterated again.
+    :param context: tokens of a document; a longer text becomes several.
+    """
 
     def __init__(self, texts: Iterable[str], tokenizer: Tokenizer, context: int) -> None:
         self.texts, self.tokenizer, self.context = texts, tokenizer, context
+        self.counts: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Document]:
-        return text_documents(self.texts, self.tokenizer, context=self.context)
+        self.counts = Counter()
+        return text_documents(self.texts, self.tokenizer, context=self.context, counts=self.counts)
+
+    def __str__(self) -> str:
+        """How many of the texts of the last pass were cut, as a line of output; "" for none."""
+        cut, total = self.counts["cut"], self.counts["texts"]
+        if not cut:
+            return ""
+        return (
+            f"note: {cut:,} of {total:,} texts are longer than the context of {self.context} "
+            "tokens and were learned in pieces"
+        )
 
 
 @resumable(may_change=BUDGET)
@@ -74,7 +94,8 @@ def pretrain(
     :param policy: a checkpoint to start from (with its tokenizer) instead of fresh weights.
     :param steps: optimizer steps at most (2,000 where `seconds` is not given either).
     :param seconds: wall-clock time at most.
-    :param heldout: share of the texts held out, by a hash of their letters and digits.
+    :param heldout: share of the texts held out, with near-copies on one side; of a corpus of over
+        20,000 texts about that share, by a hash of their letters and digits.
     :param tokenizer: `"bpe"` (trained), `"byte"` or `"character"`.
     :param vocab_size: tokens of a trained tokenizer.
     :param hidden_size: width of the model.
@@ -102,7 +123,7 @@ def pretrain(
     settings = {"verb": "pretrain", **_recorded(locals())}
     rules = default_rules(min_characters=min_characters, max_characters=max_characters)
     texts = Cleaner(rules).clean(read_texts(corpus, column=column))
-    training, held = split_heldout(texts, heldout, seed)
+    training, held = split_heldout(texts, heldout, seed, report=report)
     if steps is None and seconds is None:
         steps = 2000
     with open_run(out, settings, resume=resume) as directory:
@@ -120,16 +141,19 @@ def pretrain(
                 max_position_embeddings=context,
             )
         width = min(context, lm.config.max_position_embeddings)
+        documents = TextDocuments(training, lm.tokenizer, width)
         held_documents = list(text_documents(held_texts, lm.tokenizer, context=width))
         result = _train(
             lm,
-            TextDocuments(training, lm.tokenizer, width),
+            documents,
             held_documents,
             directory,
             device=device,
             progress_bar=progress_bar,
             **{**_loop_settings(settings), "steps": steps},
         )
+        if str(documents):
+            report(str(documents))
         if result.heldout:
             report(_heldout_line(result, held_documents, held_texts))
     return result
@@ -168,7 +192,7 @@ def sft(
     :param seconds: wall-clock time at most.
     :param epochs: the budget where neither `steps` nor `seconds` is given.
     :param out: run directory; `CausalLM.from_pretrained(out)` opens its best checkpoint.
-    :param heldout: share of the pairs held out, by a hash.
+    :param heldout: share of the pairs held out, with near-copies and a prompt's pairs on one side.
     :raises InputError: for bad data, naming file and line, or a pair that exceeds the context.
     :raises StorageError: if `out` cannot be written or is in use.
     """
@@ -176,16 +200,15 @@ def sft(
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
     if not pairs:
         raise InputError(f"{data}: expected at least one prompt-completion pair, found none")
-    keys = [f"{prompt}\n{completion}" for prompt, completion in pairs]
-    is_held = set(split_heldout(keys, heldout, seed)[1])
+    chosen, kept, note = _divided(pairs, heldout, seed)
     with open_run(out, settings, resume=resume) as directory:
         start = directory / "checkpoints" / "last" if resume else policy
         lm = CausalLM.from_pretrained(start)
         context = lm.config.max_position_embeddings
-        chosen = [p for p, key in zip(pairs, keys, strict=True) if key not in is_held] or pairs
-        kept = [p for p, key in zip(pairs, keys, strict=True) if key in is_held]
         documents = list(pair_documents(chosen, lm.tokenizer, context=context))
         report(f"{len(chosen)} pairs to learn from, {len(kept)} held out")
+        if note:
+            report(note)
         if steps is None and seconds is None:
             steps = max(1, round(epochs * len(documents) / (batch_size * accumulate)))
         result = _train(
@@ -200,6 +223,22 @@ def sft(
         if result.heldout:
             report(f"held-out perplexity {result.perplexity:.1f} per completion token")
     return result
+
+
+def _divided(
+    pairs: Sequence[tuple[str, str]], heldout: float, seed: int
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]], str]:
+    """Pairs to learn from, held-out ones, and a note; none held out where all are one pair."""
+    if heldout == 0 or len(set(equal_text_groups([f"{p}{c}" for p, c in pairs]).tolist())) < 2:
+        return list(pairs), [], ""
+    split = split_rows(
+        [prompt for prompt, _ in pairs],
+        [(completion,) for _, completion in pairs],
+        heldout,
+        np.random.default_rng(seed),
+        by_prompt=True,
+    )
+    return (*split.divide(pairs), split.note)
 
 
 def _heldout_line(

@@ -22,10 +22,13 @@ from textgym.envs.records import (
     text_format,
 )
 from textgym.errors import InputError
-from textgym.near_copies import text_key
+from textgym.near_copies import equal_text_groups, text_key
 from textgym.paths import expand
+from textgym.splits import split_rows
 
 T = TypeVar("T")
+
+IN_MEMORY = 20_000  # texts of a corpus that is divided exactly
 
 
 @dataclass(frozen=True)
@@ -101,28 +104,64 @@ def read_texts(
 
 
 def split_heldout(
-    texts: Iterable[str], fraction: float, seed: int
+    texts: Iterable[str],
+    fraction: float,
+    seed: int,
+    *,
+    in_memory: int = IN_MEMORY,
+    report: Callable[[str], None] | None = None,
 ) -> tuple[Iterable[str], Iterable[str]]:
-    """(training texts, held-out texts): each text's side is a hash of its letters and digits.
+    """(training texts, held-out texts), with copies of a text on one side.
 
-    The side depends on nothing but the text and the seed, so that it stays when a corpus grows,
-    and texts that differ in spaces, case or punctuation only are on one side. Both are lazy.
+    Up to `in_memory` texts are read at once and divided exactly: `fraction` of them, at least one,
+    and near-copies stay together (`textgym.splits`). A longer corpus is streamed, and each text's
+    side is a hash of its letters and digits (see `is_heldout`): the share is then about `fraction`,
+    a text's side stays when the corpus grows, and copies that differ in spaces, case or punctuation
+    are on one side; others need not be.
 
-    :param fraction: the expected share of held-out texts, 0 to 1.
+    :param fraction: the share of held-out texts, 0 to 1.
+    :param in_memory: texts, 0 to stream every corpus.
+    :param report: gets a line where near-copies had to be divided.
     :raises InputError: `fraction` outside 0 to 1, or `texts` can be read only once.
     """
     if not 0 <= fraction <= 1:
         raise InputError(f"expected a held-out fraction from 0 to 1, got {fraction}")
     if iter(texts) is texts:
         raise InputError("expected texts to read twice (a list, read_texts), got an iterator")
+    whole = _whole(texts, in_memory) if 0 < fraction < 1 else None
+    if whole is not None:
+        return _divided(whole, fraction, seed, report)
     return (
         _Selected(texts, lambda text: not is_heldout(text, fraction, seed)),
         _Selected(texts, lambda text: is_heldout(text, fraction, seed)),
     )
 
 
+def _whole(texts: Iterable[str], limit: int) -> list[str] | None:
+    """All the texts; None if there are more than `limit`, or more characters than a line holds."""
+    read, characters = [], 0
+    for text in texts:
+        read.append(text)
+        characters += len(text)
+        if len(read) > limit or characters > MAX_LINE_BYTES:
+            return None
+    return read
+
+
+def _divided(
+    texts: list[str], fraction: float, seed: int, report: Callable[[str], None] | None
+) -> tuple[list[str], list[str]]:
+    if len(set(equal_text_groups(texts).tolist())) < 2:
+        return texts, []
+    rows = [(text,) for text in texts]
+    split = split_rows([""] * len(texts), rows, fraction, np.random.default_rng(seed))
+    if split.note and report is not None:
+        report(split.note)
+    return split.divide(texts)
+
+
 def is_heldout(text: str, fraction: float, seed: int) -> bool:
-    """Whether `split_heldout` holds this text out."""
+    """Whether `split_heldout` holds this text of a streamed corpus out."""
     data = f"{seed}\n{text_key(text) or text}".encode("utf-8", "surrogatepass")
     digest = hashlib.blake2b(data, digest_size=8, person=b"heldout").digest()
     return int.from_bytes(digest, "big") < fraction * 2**64

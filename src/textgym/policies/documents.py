@@ -1,5 +1,6 @@
 """From texts to training batches: tokenized documents, shuffled and bucketed, as a stream."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,18 +25,26 @@ class Document:
 
 
 def text_documents(
-    texts: Iterable[str], tokenizer: Tokenizer, *, context: int, chunk: int = 1024
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    *,
+    context: int,
+    chunk: int = 1024,
+    counts: Counter[str] | None = None,
 ) -> Iterator[Document]:
     """Each text with its start and stop token; one longer than `context` is cut into pieces.
 
     :param texts: streamed, `chunk` at a time.
     :param context: tokens of a piece at most.
+    :param counts: its `"texts"` and `"cut"` grow with the texts that were read, and cut.
     """
     if context < 2:
         raise InputError(f"a context of at least 2 tokens is needed, got {context}")
     for part in _chunks(texts, chunk):
         for tokens in tokenizer.encode_batch(part, add_special_tokens=True):
             tokens = [*tokens, tokenizer.eos_token_id]
+            if counts is not None:
+                counts.update(texts=1, cut=int(len(tokens) > context))
             # Pieces overlap by one token, so that every token but the first is learned once.
             for start in range(0, max(len(tokens) - 1, 1), context - 1):
                 piece = tokens[start : start + context]

@@ -16,7 +16,7 @@ from textgym.reward_models.pairs import (
     mean_ratings,
     rater_pairs,
 )
-from textgym.splits import split_rows
+from textgym.splits import Split, split_rows
 
 # Real raters that are drawn for a pair of a step: the labels' noise falls, the passes stay.
 RATERS_PER_PAIR = 8
@@ -165,10 +165,8 @@ def comparisons(rows: Sequence[Row]) -> Comparisons:
     return RatedTexts(cast(Sequence[Rated], rows))
 
 
-def hold_out(
-    rows: Sequence[Row], rng: np.random.Generator, share: float = 0.1
-) -> tuple[list[Row], list[Row]]:
-    """Training and held-out rows; blocks, prompts of preferences and near-copies stay together.
+def hold_out(rows: Sequence[Row], rng: np.random.Generator, share: float = 0.1) -> Split:
+    """Which rows are held out; blocks, prompts of preferences and near-copies stay together.
 
     :raises InputError: if the rows cannot be divided so; see `textgym.splits.split_rows`.
     """
@@ -188,7 +186,7 @@ def hold_out(
         names.setdefault(place if block is None else (block,), place)
         for place, block in enumerate(blocks)
     ]
-    split = split_rows(
+    return split_rows(
         [getattr(row, "prompt", "") for row in rows],
         completions,
         share,
@@ -196,8 +194,4 @@ def hold_out(
         blocks=np.array(numbers, np.int64),
         by_prompt=is_preference,
         least=2,
-    )
-    return (
-        [row for row, is_here in zip(rows, split.is_training, strict=True) if is_here],
-        [row for row, is_here in zip(rows, split.is_heldout, strict=True) if is_here],
     )

@@ -51,6 +51,7 @@ class FitReport:
     :param training_rows: rows that were learned from.
     :param heldout_rows: rows behind the held-out figures.
     :param cut_texts: texts, of both, whose beginnings exceed the trunk's context and were not read.
+    :param split_note: what had to be done to hold rows out, if it was not all that was wanted.
     """
 
     pair_accuracy: float
@@ -65,6 +66,7 @@ class FitReport:
     training_rows: int = 0
     heldout_rows: int = 0
     cut_texts: int = 0
+    split_note: str = ""
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and value of each line of a printed table; without what is not known."""
@@ -84,7 +86,7 @@ class FitReport:
 
     def notes(self) -> list[str]:
         """A line for each thing that a reader of the figures must know."""
-        notes = []
+        notes = [self.split_note] if self.split_note else []
         if self.pairs < FEW_PAIRS:
             spread = 0.98 / max(1, self.pairs) ** 0.5  # 1.96 standard deviations of a coin
             notes.append(
@@ -135,8 +137,10 @@ def fit_bradley_terry(
     """
     _check(epochs, evaluations, patience, batch_size)
     rng = np.random.default_rng(seed)
+    split_note = ""
     if validation is None:
-        training, validation = hold_out(training, rng)
+        split = hold_out(training, rng)
+        (training, validation), split_note = split.divide(training), split.note
     data, held = comparisons(training), comparisons(validation)
     baseline_pairs = data.pairs(rng)
     held_pairs = held.pairs(rng, draws=8)
@@ -167,6 +171,7 @@ def fit_bradley_terry(
         training_rows=len(training),
         heldout_rows=len(validation),
         cut_texts=model.count_cut([*data.texts, *held.texts]),
+        split_note=split_note,
     )
 
 
