@@ -142,7 +142,8 @@ def test_registering_again_replaces(moon):
 
 
 def test_an_id_may_name_the_module_that_registers_it(tmp_path, monkeypatch):
-    code = "import textgym\ntextgym.register('test/Plug-v0', prompts=['a'], reward=len)\n"
+    code = "import textgym\ndef reward(prompts, completions):\n    return [0.0] * len(prompts)\n"
+    code += "textgym.register('test/Plug-v0', prompts=['a'], reward=reward)\n"
     (tmp_path / "plugin_for_making_test.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     assert get_task("plugin_for_making_test:test/Plug-v0").id == "test/Plug-v0"

@@ -2,6 +2,7 @@
 
 import decimal
 import functools
+import os
 import threading
 
 import numpy as np
@@ -10,8 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgym.errors import InputError, RewardError
-from textgym.rewards import RewardOutput, call_reward, check_reward, reward_name, shorten
+from textgym.errors import InputError, RewardError, RewardFailure
+from textgym.rewards import (
+    RewardOutput,
+    call_reward,
+    check_arguments,
+    check_reward,
+    reward_name,
+    shorten,
+)
 
 PROMPTS, COMPLETIONS = ["One: ", "Two: "], ["a", "bb"]
 
@@ -48,6 +56,12 @@ BAD_RETURNS = {
     "nan": ([float("nan"), 1.0], r"not finite \(nan\).*'One:'"),
     "infinity": ([1.0, float("inf")], r"not finite \(inf\).*'Two:'"),
     "minus infinity": (np.array([1.0, -np.inf]), r"not finite \(-inf\).*'Two:'"),
+    "huge": ([1.0, 1e300], r"score 1e\+300, beyond ±1e\+15.*scale scores to about 1.*'Two:'"),
+    "huge in float32": (np.array([1.0, -1e38], np.float32), r"score -1e\+38, beyond"),
+    "huge span": (
+        RewardOutput([1.0, 2.0], spans=[[(0, 1, 1e300), (0, 1, -1e300)], []]),
+        r"a finite amount up to ±1e\+15",
+    ),
     "too large an integer": ([10**400, 1], r"not finite"),
     "string in the list": ([1.0, "2.0"], r"score of type str, expected a float.*'Two:'"),
     "a string": ("12", "returned a str, expected a list"),
@@ -173,8 +187,13 @@ def test_a_column_that_the_reward_needs_and_the_prompts_lack_is_an_error():
     def needs(prompts, completions, label):
         return label
 
-    with pytest.raises(RewardError, match=r"raised TypeError: .*missing .* 'label'"):
+    with pytest.raises(RewardError, match=r"'needs' asks for 'label', which nobody supplies"):
         call_reward(needs, PROMPTS, COMPLETIONS, {})
+    with pytest.raises(
+        InputError, match=r"'needs' asks for 'label'.*column of the prompts \('tag'"
+    ):
+        check_arguments(needs, ["tag"])
+    check_arguments(needs, ["label"])
 
 
 def test_components_are_checked_arrays_and_may_not_apply():
@@ -205,11 +224,11 @@ def test_what_cannot_be_called_is_no_reward(wrong):
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=5))
 def test_what_passes_is_finite_and_equal(values):
     texts = ["t"] * len(values)
-    if all(np.isfinite(values)):
+    if all(abs(value) <= 1e15 for value in values):
         output = call_reward(lambda p, c: values, texts, texts, {})
         assert output.scores.tolist() == values
     else:
-        with pytest.raises(RewardError, match="not finite"):
+        with pytest.raises(RewardError, match=r"not finite|beyond ±1e"):
             call_reward(lambda p, c: values, texts, texts, {})
 
 
@@ -217,3 +236,147 @@ def test_what_passes_is_finite_and_equal(values):
 def test_a_shortened_text_is_one_short_line(text):
     short = shorten(text)
     assert len(short) <= 60 and "\n" not in short
+
+
+def test_arguments_are_matched_by_name_whatever_their_order():
+    ids = [[5, 2], [5, 5, 2]]
+    seen = []
+
+    def reversed_order(completions, prompts):
+        return seen.append((prompts, completions)) or [0.0, 0.0]
+
+    def tokens(prompts, completion_ids, **more):  # as TRL's documentation counts tokens
+        return seen.append((prompts, more["completions"])) or [
+            float(len(i)) for i in completion_ids
+        ]
+
+    class Counter:
+        def __call__(self, completion_ids):
+            return [float(len(i)) for i in completion_ids]
+
+        def count(self, *, completion_ids=None):
+            return self(completion_ids)
+
+    def everything(**given):
+        assert sorted(given) == ["completions", "prompts"]
+        return seen.append((given["prompts"], given["completions"])) or [0, 0]
+
+    def arguments_only(*given):
+        return seen.append(given) or [0, 0]
+
+    def first_and_list(p, *given):
+        return seen.append((p, *given)) or [0, 0]
+
+    for reward in (reversed_order, everything, arguments_only, first_and_list):
+        assert call_reward(reward, PROMPTS, COMPLETIONS, {}).scores.tolist() == [0, 0]
+    for reward in (tokens, Counter(), Counter().count, functools.partial(tokens)):
+        output = call_reward(reward, PROMPTS, COMPLETIONS, {}, completion_ids=ids)
+        assert output.scores.tolist() == [2, 3]
+    assert len(seen) == 6 and all(both == (PROMPTS, COMPLETIONS) for both in seen)
+
+
+@pytest.mark.parametrize(
+    ("reward", "missing"),
+    [
+        (lambda prompts, labels: labels, "'labels'"),  # once the texts, passed as the labels
+        (lambda completion_ids: completion_ids, "'completion_ids'"),  # nobody played
+        (lambda texts: texts, "'texts'"),
+        (lambda p, c, label: label, "'p', 'c', 'label'"),
+        (lambda label, completions, trainer_state: label, "'label', 'trainer_state'"),
+        (len, "'obj'"),
+    ],
+)
+def test_a_name_that_nobody_supplies_never_gets_something_else(reward, missing):
+    with pytest.raises(RewardError, match=f"asks for {missing}, which nobody supplies"):
+        call_reward(reward, PROMPTS, COMPLETIONS, {})
+
+
+def test_a_column_keeps_its_name_against_the_token_ids():
+    def reward(completions, completion_ids):
+        return completion_ids
+
+    columns = {"completion_ids": [7.0, 8.0]}
+    output = call_reward(reward, PROMPTS, COMPLETIONS, columns, completion_ids=[[1], [2]])
+    assert output.scores.tolist() == [7, 8]
+
+
+def test_a_reward_gets_copies_of_everything():
+    columns = {"words": [["a"], ["b"]], "array": [np.zeros(2), np.zeros(2)]}
+    prompts, completions, ids = list(PROMPTS), list(COMPLETIONS), [[1], [2]]
+
+    def greedy(prompts, completions, completion_ids, words, array):
+        for row in (*words, *completion_ids, prompts, completions):
+            row.pop()
+        array[0] += 1
+        return [0.0, 0.0]
+
+    call_reward(greedy, prompts, completions, columns, completion_ids=ids)
+    assert (prompts, completions, ids) == (PROMPTS, COMPLETIONS, [[1], [2]])
+    assert columns["words"] == [["a"], ["b"]] and columns["array"][0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.parametrize(
+    "error", [SystemExit(0), GeneratorExit(), type("Panic", (BaseException,), {})]
+)
+def test_whatever_it_raises_is_one_line(error, timeout):
+    def ends_the_process(prompts, completions):
+        raise error
+
+    with pytest.raises(RewardFailure, match=r"raised (SystemExit: 0|GeneratorExit: |Panic: )"):
+        call_reward(ends_the_process, PROMPTS, COMPLETIONS, {}, timeout=timeout)
+
+
+def test_an_interrupt_of_the_user_passes_but_not_one_of_the_models_thread():
+    def interrupted(prompts, completions):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call_reward(interrupted, PROMPTS, COMPLETIONS, {})
+    with pytest.raises(RewardFailure, match="raised KeyboardInterrupt"):
+        call_reward(interrupted, PROMPTS, COMPLETIONS, {}, timeout=30)
+
+
+def test_the_working_directory_is_set_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+
+    def wanders(prompts, completions):
+        os.chdir("elsewhere")
+        return [0.0, 0.0]
+
+    with pytest.warns(UserWarning, match="'wanders' changed the working directory to .*elsewhere"):
+        call_reward(wanders, PROMPTS, COMPLETIONS, {})
+    assert os.getcwd() == str(tmp_path)
+
+
+def test_retries_ask_again_with_fresh_columns_after_a_failure_and_not_after_a_wrong_answer():
+    asked = []
+
+    def flaky(prompts, completions, words):
+        asked.append([len(row) for row in words])
+        words[0].clear()
+        if len(asked) < 3:
+            raise ConnectionError("busy")
+        return [1.0, 2.0]
+
+    columns = {"words": [["a"], ["b"]]}
+    with pytest.warns(UserWarning, match=r"ConnectionError: busy.*asked again \((1|2) of 2\)"):
+        output = call_reward(flaky, PROMPTS, COMPLETIONS, columns, retries=2)
+    assert output.scores.tolist() == [1, 2] and asked == [[1, 1]] * 3
+
+    def wrong(prompts, completions):
+        asked.append(None)
+        return [1.0]
+
+    with pytest.raises(RewardError, match="returned 1 scores for 2 texts"):
+        call_reward(wrong, PROMPTS, COMPLETIONS, {}, retries=2)
+    assert len(asked) == 4
+
+
+def test_an_async_function_is_refused():
+    async def later(prompts, completions):
+        return [0.0]
+
+    with pytest.raises(InputError, match="'later' is an async function"):
+        check_reward(later)

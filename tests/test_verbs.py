@@ -242,6 +242,13 @@ def test_evaluate_takes_a_file_of_prompts(tmp_path):
     assert list(report.judges) == ["lexicon"]
 
 
+def test_two_judges_of_one_name_are_both_reported():
+    gold = ["length,target=5", "length,target=50", "lexicon"]
+    report = textgym.evaluate(ENV, policy=byte_lm(), n_episodes=4, gold=gold)
+    assert list(report.judges) == gold
+    assert report.judges[gold[0]].mean > report.judges[gold[1]].mean
+
+
 @pytest.mark.parametrize(
     "keywords, message",
     [

@@ -32,6 +32,10 @@ class RewardError(InputError):
     """A reward model raised, hung or returned what the contract forbids."""
 
 
+class RewardFailure(RewardError):
+    """A reward model raised or hung: asked again, it may answer (`reward_retries`)."""
+
+
 class DivergenceError(TextGymError):
     """Weights, advantages or losses that are not finite: what diverged, and what to lower.
 

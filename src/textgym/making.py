@@ -19,6 +19,7 @@ from textgym.envs.text_env import ACTIONS, TextEnv
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError, unknown_name
 from textgym.reward_names import resolve_reward
+from textgym.rewards import check_arguments
 from textgym.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def register(
     is_named = isinstance(reward, str | Path)  # resolved when an environment is made
     task = _build(id, fields | {"reward": _unresolved} if is_named else fields)
     if isinstance(prompts, list | tuple):  # files and functions are read when one is made
-        task.prompt_source()
+        check_arguments(task.reward, task.prompt_source().all()[0].columns)
     registry.tasks.register(id, fields, replace=True)
     _give_to_gymnasium(id, max_episode_steps)
 

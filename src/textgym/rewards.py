@@ -10,21 +10,27 @@ finite and of the right length, or a `RewardError` says whose answer was wrong, 
 and when.
 """
 
+import copy
 import inspect
 import math
 import numbers
+import os
 import threading
-import types
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from textgym.errors import InputError, RewardError
+from textgym.errors import InputError, RewardError, RewardFailure
+from textgym.reward_arguments import TEXTS, TOKEN_IDS, match_arguments, meanings, signature_of
 
 Span = tuple[int, int, float]
 Reward = Callable[..., Any]
+
+LARGEST_SCORE = 1e15  # the squares of larger ones, summed over a batch, overflow float32
+_ATOMS = (str, int, float, bool, bytes, type(None))
 
 
 @dataclass(frozen=True)
@@ -59,37 +65,74 @@ def call_reward(
     completions: Sequence[str],
     columns: Mapping[str, Sequence[Any]],
     *,
+    completion_ids: Sequence[Sequence[int]] | None = None,
     step: int | None = None,
     timeout: float | None = None,
+    retries: int = 0,
 ) -> RewardOutput:
     """Ask a reward model about b texts and check its answer.
 
-    A reward that takes no `**columns` gets only the columns that its signature names.
+    Its arguments are matched by name (see `reward_arguments`), and are copies: it may use them up.
+    A working directory that it leaves changed is set back, with a warning.
 
     :param columns: further columns of the prompts, each of length b.
+    :param completion_ids: the token ids that the player wrote, each a list; for a reward model that
+        names them, unless a column has that name.
     :param step: the environment step, for the error.
     :param timeout: seconds. The model then runs in a daemon thread. Python cannot stop a thread:
         one that hangs goes on until the process ends, so the error is meant to be fatal.
+    :param retries: how often it is asked again after it raised or hung; a warning says so.
     :return: `scores` float64 [b], `components` float64 [b] each (NaN: does not apply), and `spans`.
-    :raises RewardError: if the model raises, hangs, or returns what the contract forbids.
+    :raises RewardFailure: if the model raises (whatever it is, but for an interrupt) or hangs.
+    :raises RewardError: if it returns what the contract forbids, or asks for what nobody supplies.
     """
     where = _Where(reward_name(reward), prompts, step)
-    arguments, keywords = _arguments(reward, prompts, completions, columns)
+    signature = signature_of(reward)
 
     def ask() -> object:
+        supplied: dict[str, list[Any]] = {
+            "prompts": list(prompts),
+            "completions": list(completions),
+        }
+        if completion_ids is not None and TOKEN_IDS in signature.names:
+            supplied[TOKEN_IDS] = [list(ids) for ids in completion_ids]
+        for name, values in columns.items():
+            supplied[name] = [fresh(value) for value in values]
+        try:
+            arguments, keywords = match_arguments(signature, supplied)
+        except InputError as error:
+            raise where.error(str(error)) from None
         return reward(*arguments, **keywords)
 
-    try:
-        answer = ask() if timeout is None else _ask_in_time(ask, timeout, where)
-    except RewardError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise where.error(f"raised {type(error).__name__}: {text:.300}") from error
+    for attempt in range(retries + 1):
+        try:
+            answer = _ask_once(ask, timeout, where)
+            break
+        except RewardFailure as error:
+            if attempt == retries:
+                raise
+            warnings.warn(f"{error}: asked again ({attempt + 1} of {retries})", stacklevel=2)
     output = answer if isinstance(answer, RewardOutput) else RewardOutput(answer)  # type: ignore[arg-type]
     scores = _numbers(output.scores, len(completions), where, "", is_none_allowed=False)
     components = _components(output.components, len(completions), where)
     return RewardOutput(scores, components, _spans(output.spans, completions, where))  # type: ignore[arg-type]
+
+
+def check_arguments(reward: Reward, columns: Iterable[str]) -> None:
+    """Raises unless everything that a reward model asks for is there, before it is first called.
+
+    :param columns: names of the prompts' columns.
+    :raises InputError: naming the reward model and what it asks for.
+    """
+    try:
+        meanings(signature_of(reward), {*TEXTS, TOKEN_IDS, *columns})
+    except InputError as error:
+        raise InputError(f"reward model {reward_name(reward)!r} {error}") from None
+
+
+def fresh(value: Any) -> Any:
+    """A copy of a value that its receiver may change; what cannot change is itself."""
+    return value if type(value) in _ATOMS else copy.deepcopy(value)
 
 
 @dataclass(frozen=True)
@@ -100,12 +143,16 @@ class _Where:
     prompts: Sequence[str]
     step: int | None
 
-    def error(self, what: str, row: int | None = None) -> RewardError:
-        if row is None:
-            row = 0
+    def error(self, what: str, row: int = 0) -> RewardError:
+        return RewardError(self.sentence(what, row))
+
+    def failure(self, what: str) -> RewardFailure:
+        return RewardFailure(self.sentence(what, 0))
+
+    def sentence(self, what: str, row: int) -> str:
         prompt = f" (prompt {shorten(self.prompts[row])!r})" if self.prompts else ""
         step = "" if self.step is None else f" at step {self.step}"
-        return RewardError(f"reward model {self.name!r} {what}{prompt}{step}")
+        return f"reward model {self.name!r} {what}{prompt}{step}"
 
 
 def shorten(text: str, limit: int = 60) -> str:
@@ -114,35 +161,32 @@ def shorten(text: str, limit: int = 60) -> str:
     return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
 
 
-def _arguments(
-    reward: Reward,
-    prompts: Sequence[str],
-    completions: Sequence[str],
-    columns: Mapping[str, Sequence[Any]],
-) -> tuple[list[Any], dict[str, Any]]:
-    """By keyword where the signature has the contract's names (as TRL calls), else by position."""
-    everything = {"prompts": prompts, "completions": completions, **columns}
-    named, takes_all = _keywords(reward)
-    if "completions" in named:
-        return [], {k: v for k, v in everything.items() if takes_all or k in named}
-    by_name = {k: v for k, v in columns.items() if takes_all or k in named}
-    return [prompts, completions], by_name
-
-
-def _keywords(reward: Reward) -> tuple[Sequence[str], bool]:
-    """The names that may be given by keyword, and whether `**columns` takes all others."""
-    function = reward if isinstance(reward, types.FunctionType) else type(reward).__call__
-    if isinstance(function, types.FunctionType) and not hasattr(function, "__wrapped__"):
-        code = function.__code__  # the usual cases: reading a signature costs 25 µs a batch
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        return names[code.co_posonlyargcount :], bool(code.co_flags & inspect.CO_VARKEYWORDS)
+def _ask_once(ask: Callable[[], object], timeout: float | None, where: _Where) -> object:
+    """The answer; what is raised becomes a `RewardFailure`, but for an interrupt of the user's."""
+    directory = _working_directory()
     try:
-        parameters = inspect.signature(reward).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature
-        return [], True
-    is_plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    names = tuple(p.name for p in parameters if p.kind in is_plain)
-    return names, any(p.kind is p.VAR_KEYWORD for p in parameters)
+        return ask() if timeout is None else _ask_in_time(ask, timeout, where)
+    except (RewardError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit too: it would end the run without a word
+        text = " ".join(str(error).split())
+        raise where.failure(f"raised {type(error).__name__}: {text:.300}") from error
+    finally:
+        now = _working_directory()
+        if directory is not None and now != directory:
+            os.chdir(directory)
+            warnings.warn(
+                f"reward model {where.name!r} changed the working directory to {now}: it is set "
+                f"back to {directory}",
+                stacklevel=2,
+            )
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
 
 
 def _ask_in_time(ask: Callable[[], object], timeout: float, where: _Where) -> object:
@@ -158,10 +202,12 @@ def _ask_in_time(ask: Callable[[], object], timeout: float, where: _Where) -> ob
     thread = threading.Thread(target=work, name=f"reward {where.name}", daemon=True)
     thread.start()
     thread.join(timeout)
+    if errors and isinstance(errors[0], KeyboardInterrupt):  # no user interrupts this thread
+        raise where.failure("raised KeyboardInterrupt") from errors[0]
     if errors:
         raise errors[0]
     if not answer:
-        raise where.error(f"gave no answer within {timeout:g} s (reward_timeout)")
+        raise where.failure(f"gave no answer within {timeout:g} s (reward_timeout)")
     return answer[0]
 
 
@@ -185,6 +231,14 @@ def _numbers(
     if is_bad.any():
         row = int(is_bad.argmax())
         raise where.error(f"returned a {label}score that is not finite ({checked[row]})", row)
+    is_huge = np.abs(checked) > LARGEST_SCORE
+    if is_huge.any() and not is_none_allowed:
+        row = int(is_huge.argmax())
+        raise where.error(
+            f"returned the score {checked[row]:g}, beyond ±{LARGEST_SCORE:g}: its square overflows "
+            "in the single precision that is learned in; scale scores to about 1",
+            row,
+        )
     return checked
 
 
@@ -255,14 +309,14 @@ def _span(span: Any, length: int, row: int, where: _Where) -> Span:
     try:
         start, end, amount = span
         start, end, amount = int(start), int(end), float(amount)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise where.error(
             f"returned the span {span!r}, expected (start, end, amount)", row
         ) from None
-    if not 0 <= start <= end <= length or not math.isfinite(amount):
+    if not 0 <= start <= end <= length or not abs(amount) <= LARGEST_SCORE:
         raise where.error(
             f"returned the span {span!r} for a completion of {length} characters: expected "
-            "0 <= start <= end <= length and a finite amount",
+            f"0 <= start <= end <= length and a finite amount up to ±{LARGEST_SCORE:g}",
             row,
         )
     return start, end, amount
@@ -278,5 +332,11 @@ def check_reward(reward: object) -> Reward:
         raise InputError(
             f"reward must be a function or an object with __call__, got {kind:.80}: see "
             "textgym.rewards for the contract"
+        )
+    call = reward if inspect.isfunction(reward) else getattr(reward, "__call__", None)  # noqa: B004
+    if inspect.iscoroutinefunction(call):
+        raise InputError(
+            f"reward {reward_name(reward)!r} is an async function: expected one that returns its "
+            "scores; call it with asyncio.run inside a plain function"
         )
     return reward

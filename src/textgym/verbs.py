@@ -15,7 +15,7 @@ from textgym.errors import InputError
 from textgym.making import make_vec
 from textgym.paths import expand
 from textgym.reward_names import resolve_reward
-from textgym.rewards import Reward
+from textgym.rewards import Reward, reward_name
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -224,7 +224,7 @@ def evaluate(
     if isinstance(reference, str | Path):
         reference = CausalLM.from_pretrained(reference)
     named = [gold] if isinstance(gold, str) or callable(gold) else list(gold)
-    judges = [resolve_reward(judge) for judge in named]
+    judges = _judges_by_name(named)
     overrides: dict[str, Any] = {**(env_kwargs or {}), "tokenizer": lm.tokenizer}
     if reward is not None:
         overrides["reward"] = resolve_reward(reward)
@@ -253,6 +253,19 @@ def evaluate(
         masks=masks_of(vec_env),
         vocabulary=vocabulary,
     )
+
+
+def _judges_by_name(given: Sequence[Reward | str]) -> dict[str, Reward]:
+    """Judges under their own names; those that share one, under what was written for them."""
+    from textgym.agents.evaluation import named_judges
+
+    judges = [resolve_reward(judge) for judge in given]
+    names = [reward_name(judge) for judge in judges]
+    labels = [
+        str(spec) if isinstance(spec, str | Path) and names.count(name) > 1 else name
+        for spec, name in zip(given, names, strict=True)
+    ]
+    return named_judges(judges, labels)
 
 
 def generate(

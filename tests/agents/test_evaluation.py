@@ -124,3 +124,25 @@ def test_columns_reach_the_reward_through_the_prompts(lm):
     rows = [{"prompt": "a", "label": 1}, {"prompt": "b", "label": 2}]
     play(lm, letters(lm, 2, rows, reward=reward), 2, sampling=Sampling())
     assert set(seen) == {1, 2}
+
+
+def test_judges_get_columns_and_token_ids_of_their_own_whatever_the_names(lm):
+    kinds = {1: int, 2: float}
+
+    def judge(prompts, completion_ids, prompt_index, words):
+        return [
+            float(i + len(words.pop()) + isinstance(i, kinds[round(i)]) + len(ids) / 100)
+            for ids, i, words in zip(completion_ids, prompt_index, words, strict=True)
+        ]
+
+    rows = [
+        {"prompt": "a", "prompt_index": 1, "words": ["x"]},
+        {"prompt": "b", "prompt_index": 2.0, "words": ["yy"]},
+    ]
+    env = letters(lm, 2, rows, reward=lambda p, c: [0.0] * len(c))
+    episodes = play(lm, env, 2, sampling=Sampling())
+    report = evaluate_texts(episodes, lm=lm, sampling=Sampling(), judges=[judge, judge])
+    length = np.mean([episode.info["completion_length"] for episode in episodes])
+    expected = np.mean([1 + 1 + 1, 2 + 2 + 1]) + length / 100
+    assert list(report.judges) == ["judge", "judge_2"]
+    assert [score.mean for score in report.judges.values()] == pytest.approx([expected] * 2)

@@ -177,10 +177,10 @@ def test_stop_strings_and_text_actions_in_a_dialogue():
     assert reward == 10.0
 
 
-@pytest.mark.parametrize("answer", [3, "\ud800", ZeroDivisionError("x")])
+@pytest.mark.parametrize("answer", [3, "\ud800", ZeroDivisionError("x"), SystemExit(0)])
 def test_a_reply_function_that_fails_is_one_line_and_loses_nothing(answer):
     def reply(prompt, turns):
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 

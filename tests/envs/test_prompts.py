@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -154,6 +155,27 @@ def test_a_function_that_gives_a_bad_prompt_is_an_error(answer, message):
     prompts = source(lambda generator: answer, max_prompt_tokens=5)
     with pytest.raises(InputError, match=message):
         prompts.draw(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), ValueError("no\nmore")])
+def test_a_function_that_raises_is_one_line(error):
+    def asked(generator):
+        raise error
+
+    prompts = source(asked, max_prompt_tokens=5)
+    with pytest.raises(InputError, match=f"^the prompt function raised {type(error).__name__}: "):
+        prompts.draw(np.random.default_rng(0))
+
+
+def test_columns_are_copied_when_they_are_read_and_refused_where_they_cannot_be():
+    words = ["sun"]
+    prompts = source([{"prompt": "Say: ", "words": words}])
+    words.clear()
+    assert fresh_columns(prompts.all()[0]) == {"words": ["sun"]}
+    fresh_columns(prompts.all()[0])["words"].clear()
+    assert prompts.all()[0].columns == {"words": ["sun"]}
+    with pytest.raises(InputError, match=r"prompts\[0\], column 'lock': a lock cannot be copied"):
+        source([{"prompt": "Say: ", "lock": threading.Lock()}])
 
 
 def test_characters_that_the_tokenizer_lacks_are_refused():

@@ -32,6 +32,10 @@ def reward(prompts, completions, label):
     return RewardOutput(totals, {"a": [float(c.count("A")) for c in completions]}, spans)
 
 
+def zero(prompts, completions):
+    return [0.0] * len(prompts)
+
+
 def task(**fields):
     prompts = [{"prompt": "p" * (i + 1), "label": i} for i in range(5)]
     defaults = {"prompts": prompts, "reward": reward, "max_new_tokens": 4}
@@ -155,7 +159,7 @@ def test_some_rows_can_be_reset():
 
 
 def test_without_a_seed_rows_differ_from_one_another():
-    env = TextVectorEnv(task(prompts=[f"{i:02d}" for i in range(99)]), 8)
+    env = TextVectorEnv(task(prompts=[f"{i:02d}" for i in range(99)], reward=zero), 8)
     assert len(set(env.reset()[1]["prompt"])) > 1 and len(set(env.np_random_seed)) == 8
 
 
@@ -220,3 +224,20 @@ def test_a_human_reads_each_text_when_it_is_finished(capsys):
     assert capsys.readouterr().out == "" and env.render() is None
     env.step(np.array([EOS, EOS]))
     assert capsys.readouterr().out == "[0] pAB\n[1] pA\n"
+
+
+def test_columns_of_any_kind_reach_the_infos_as_they_are():
+    """Gymnasium's own merging makes 0 of 0.5, one dictionary of two, and dies of the others."""
+    values = [1, 0.5, None, 2**80, {"a": 1}, [1, 2], np.arange(3), "x"]
+    prompts = [{"prompt": f"{i}", "final": value} for i, value in enumerate(values)]
+    env = TextVectorEnv(task(prompts=prompts, reward=zero, max_new_tokens=1), 8)
+    for seed in range(3):
+        _, infos = env.reset(seed=seed)
+        starts = list(zip(infos["prompt"], infos["final"], strict=True))
+        ended = env.step(np.full(8, A))[4]["final_info"]
+        ends = list(zip(ended["prompt"], ended["columns"]["final"], strict=True))
+        for prompt, value in starts + ends:
+            expected = values[int(prompt)]
+            np.testing.assert_equal(value, expected)
+            assert type(value) is type(expected)
+        assert ended["columns"]["_final"].all()

@@ -8,6 +8,7 @@ import pytest
 
 from textgym.errors import InputError, RewardError
 from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
+from textgym.reward_models.wrappers import Clip
 from textgym.rewards import RewardOutput, call_reward
 
 P, C = ["p", "q"], ["one", "three words here"]
@@ -107,3 +108,45 @@ def test_shortness_costs_one_per_divisor_of_missing_words() -> None:
     assert penalty([""] * 5, texts) == [-2.0, -12 / 7, -1 / 7, 0.0, 0.0]
     with pytest.raises(InputError, match="above 0"):
         ShortnessPenalty(divisor=0)
+
+
+def test_no_component_overwrites_another_of_its_name() -> None:
+    def style(prompts: Sequence[str], completions: Sequence[str]) -> RewardOutput:
+        own = {"weighted": [5.0] * len(completions), "raw": [6.0] * len(completions)}
+        return RewardOutput([2.0] * len(completions), own)
+
+    parts = {"a": (style, 3.0), "a/weighted": (words, 1.0), "a/raw": (words, 0.0)}
+    components = ask(WeightedSum(parts)).components
+    first = {name: values[0] for name, values in components.items()}
+    assert first == {
+        "a": 2.0,
+        "a/weighted": 1.0,  # the part of that name
+        "a/raw": 1.0,
+        "a/weighted_2": 5.0,  # the component of `style`
+        "a/raw_2": 6.0,
+        "a/weighted_3": 6.0,  # 2 · 3
+        "a/weighted/weighted": 1.0,
+        "a/raw/weighted": 0.0,
+    }
+    nested = ask(Clip(Clip(style, -1.0, 1.0), -0.5, 0.5)).components
+    assert {name: values[0] for name, values in nested.items()} == {
+        "weighted": 5.0,
+        "raw": 6.0,  # of `style` itself
+        "raw_2": 2.0,
+        "raw_3": 1.0,
+    }
+
+
+def test_parts_get_token_ids_by_name_and_copies_of_the_columns() -> None:
+    def count(prompts: Sequence[str], completion_ids: Sequence[list[int]]) -> list[float]:
+        return [float(len(ids)) for ids in completion_ids]
+
+    def use_up(completions: Sequence[str], wanted: list[list[str]]) -> list[float]:
+        return [float(len([row.pop() for _ in range(len(row))])) for row in wanted]
+
+    total = WeightedSum({"ids": Clip(count, 0, 9), "once": use_up, "again": use_up})
+    columns = {"wanted": [["x"], ["y", "z"]]}
+    output = call_reward(total, P, C, columns, completion_ids=[[1], [1, 2, 3]])
+    assert list(output.scores) == [1 + 1 + 1, 3 + 2 + 2]
+    with pytest.raises(RewardError, match="'count' asks for 'completion_ids'"):
+        call_reward(total, P, C, columns)

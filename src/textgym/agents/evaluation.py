@@ -16,6 +16,7 @@ from textgym.policies.generation import never_sampled
 from textgym.policies.packing import PackedSegments, pack_segments
 from textgym.policies.sampling import Sampling, draw
 from textgym.policies.token_masks import TokenMasks
+from textgym.reward_models.composition import free_name
 from textgym.reward_models.metrics import (
     commonest_bigram_share,
     distinct_n,
@@ -53,12 +54,11 @@ class InOrder:
         self.prompts, self.next = list(prompts), 0
 
     def __call__(self, np_random: np.random.Generator) -> dict[str, Any]:
-        """The next prompt; its place is the column `prompt_index`."""
+        """The next prompt, with its columns."""
         index = self.next
         self.next += 1
         prompt = self.prompts[min(index, len(self.prompts) - 1)]
-        row = {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
-        return {**row, "prompt_index": index}
+        return {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
 
 
 @torch.no_grad()
@@ -232,12 +232,23 @@ class EvaluationReport:
         }
 
 
+def named_judges(judges: Sequence[Reward], names: Sequence[str] | None = None) -> dict[str, Reward]:
+    """Judges by name; where two have the same, the later one's gets `_2` (`_3`, …) added.
+
+    :param names: one for each judge; None: their own.
+    """
+    named: dict[str, Reward] = {}
+    for judge, name in zip(judges, names or map(reward_name, judges), strict=True):
+        named[free_name(name, named)] = judge
+    return named
+
+
 def evaluate_texts(
     episodes: Sequence[Episode],
     *,
     lm: CausalLM,
     sampling: Sampling,
-    judges: Sequence[Reward] = (),
+    judges: Sequence[Reward] | Mapping[str, Reward] = (),
     reference: CausalLM | None = None,
     masks: TokenMasks | None = None,
     vocabulary: frozenset[str] | None = None,
@@ -245,7 +256,7 @@ def evaluate_texts(
     """The figures of played episodes.
 
     :param lm: the policy that played; `sampling` how it drew.
-    :param judges: reward models that training never used.
+    :param judges: reward models that training never used, or a mapping that names them.
     :param reference: the frozen starting model.
     :param masks: of the constraint that the texts were written under (for the KL).
     :param vocabulary: known words, lower case.
@@ -267,12 +278,14 @@ def evaluate_texts(
             ]
         )
     rows = [dict(e.info.get("columns", {})) for e in episodes]
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-    columns.pop("prompt_index", None)
+    names = {name: None for row in rows for name in row}
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    ids = [e.tokens[e.acted + 1].tolist() for e in episodes]
     scores: dict[str, Interval] = {}
-    for judge in judges:
-        output = call_reward(judge, prompts, texts, columns)
-        scores[reward_name(judge)] = Interval.of(np.asarray(output.scores, dtype=np.float64))
+    by_name = judges if isinstance(judges, Mapping) else named_judges(judges)
+    for name, judge in by_name.items():
+        output = call_reward(judge, prompts, texts, columns, completion_ids=ids)
+        scores[name] = Interval.of(np.asarray(output.scores, dtype=np.float64))
     reasons = [e.finish_reason for e in episodes]
     return EvaluationReport(
         episodes=list(episodes),

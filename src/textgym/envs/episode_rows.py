@@ -19,7 +19,7 @@ from textgym.envs.prompts import Prompt, fresh_columns
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
 from textgym.errors import InputError
-from textgym.rewards import call_reward, shorten
+from textgym.rewards import call_reward, check_arguments, shorten
 from textgym.tokenizer import Ids
 
 
@@ -68,6 +68,8 @@ class EpisodeRows:
     ) -> None:
         self.task = task
         self.source = task.prompt_source()
+        if len(self.source):  # a function's columns are known only when it is called
+            check_arguments(task.reward, self.source.all()[0].columns)
         self.width = task.width(self.source)
         self.max_episode_steps = max_episode_steps
         self.groups = GroupedPrompts(self.source, num_generations)
@@ -203,7 +205,9 @@ class EpisodeRows:
                 return None
             ids = self.task.tokenizer.encode_continuation("".join([prompt, *turns]), words)
             return own, words, ids
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: it would end the run without a word
             message = " ".join(str(error).split())[:300]
             raise InputError(
                 f"the reply function of {self.task.id!r} failed with {type(error).__name__}: "
@@ -250,8 +254,10 @@ class EpisodeRows:
             [ending["prompt"] for ending in endings],
             [ending["completion"] for ending in endings],
             {name: [prompt.columns.get(name) for prompt in prompts] for name in names},
+            completion_ids=[[i for turn in parts for i in turn.ids or ()] for parts in turns],
             step=self._steps,
             timeout=self.task.reward_timeout,
+            retries=self.task.reward_retries,
         )
         result.rewards[rows] = output.scores
         for name, values in output.components.items():

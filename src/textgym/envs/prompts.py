@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textgym.envs.records import read_records, text_format
-from textgym.errors import InputError
+from textgym.errors import InputError, TextGymError
+from textgym.rewards import fresh
 from textgym.tokenizer import Tokenizer
 
 PromptFunction = Callable[[np.random.Generator], str | Mapping[str, Any]]
 Prompts = Sequence[str] | Sequence[Mapping[str, Any]] | str | Path | PromptFunction
 
-RESERVED_COLUMNS = frozenset({"prompts", "completions", "prompt_length"})
-_ATOMS = (str, int, float, bool, bytes, type(None))
+# Names of the reward contract, and keys beside the columns in an info of Gymnasium's.
+RESERVED_COLUMNS = frozenset({"prompts", "completions", "prompt_length", "final_obs", "final_info"})
 
 
 class Prompt(NamedTuple):
@@ -94,7 +95,17 @@ class PromptSource:
         if self._function is None:
             return self._prompts[int(generator.integers(len(self._prompts)))]
         where = "prompt function"
-        text, columns = _split_row(self._function(generator), where)
+        try:
+            row = self._function(generator)
+        except (TextGymError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # SystemExit too: it would end the run without a word
+            message = " ".join(str(error).split())
+            raise InputError(
+                f"the {where} raised {type(error).__name__}: {message:.300}; it must return a text "
+                "or a mapping with 'prompt'"
+            ) from error
+        text, columns = _split_row(row, where)
         return self._encode([(where, text, columns)])[0]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PromptSource":
@@ -134,9 +145,7 @@ class PromptSource:
 
 def fresh_columns(prompt: Prompt) -> dict[str, Any]:
     """The columns of a prompt, copied so that an info's owner may change them."""
-    if all(type(value) in _ATOMS for value in prompt.columns.values()):
-        return dict(prompt.columns)
-    return copy.deepcopy(prompt.columns)
+    return {name: fresh(value) for name, value in prompt.columns.items()}
 
 
 def check_source(prompts: object) -> None:
@@ -174,6 +183,9 @@ def _split_row(row: object, where: str) -> tuple[str, dict[str, Any]]:
         for key in columns:
             if not isinstance(key, str) or key in RESERVED_COLUMNS or key.startswith("_"):
                 raise InputError(f"{where}: {key!r} cannot be the name of a column: rename it")
+        columns = {
+            key: _copied(value, f"{where}, column {key!r}") for key, value in columns.items()
+        }
         row = row["prompt"]
     if not isinstance(row, str):
         raise InputError(
@@ -182,6 +194,20 @@ def _split_row(row: object, where: str) -> tuple[str, dict[str, Any]]:
     if not row:
         raise InputError(f"{where}: empty prompt: expected at least one character; remove the line")
     return row, columns
+
+
+def _copied(value: Any, where: str) -> Any:
+    """A column's value as it is now; everybody who is given it later gets a copy of that.
+
+    :raises InputError: for one that cannot be copied, such as an open file.
+    """
+    try:
+        return fresh(value)
+    except Exception as error:
+        raise InputError(
+            f"{where}: a {type(value).__name__} cannot be copied ({error!s:.60}), but whoever "
+            "sees a column gets a copy: put a path, a number or a text there"
+        ) from None
 
 
 def _check_columns(rows: Iterable[tuple[str, str, dict[str, Any]]]) -> None:

@@ -1,6 +1,5 @@
 """A task: everything that defines a text game, in one frozen object."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from textgym.constraints import Constraint, as_constraint
 from textgym.envs.prompts import Prompts, PromptSource, check_source
 from textgym.errors import InputError, unknown_name
-from textgym.rewards import Reward, check_reward
+from textgym.rewards import LARGEST_SCORE, Reward, check_reward
 from textgym.tokenizer import Tokenizer
 
 Reply = Callable[[str, Sequence[str]], str | None]
@@ -39,6 +38,8 @@ class Task:
         `max_context`.
     :param max_context: the width of the observation in tokens. A full one truncates the episode.
     :param reward_timeout: seconds that the reward model may take for a batch.
+    :param reward_retries: how often it is asked again about a batch after it raised or hung. Scores
+        that the contract forbids are an error at once.
     :raises InputError: for a field that makes no sense.
     """
 
@@ -55,6 +56,7 @@ class Task:
     reply: Reply | None = None
     max_context: int | None = None
     reward_timeout: float | None = None
+    reward_retries: int = 0
 
     def __post_init__(self) -> None:
         check_source(self.prompts)
@@ -76,10 +78,15 @@ class Task:
             if not isinstance(text, str) or not text:
                 raise InputError(f"stop must be a text or a list of texts, got {self.stop!r:.60}")
         score, seconds = self.unfinished_score, self.reward_timeout
-        if score is not None and not (_is_number(score) and math.isfinite(score)):
-            raise InputError(f"unfinished_score must be a finite number or None, got {score!r}")
+        if score is not None and not (_is_number(score) and abs(score) <= LARGEST_SCORE):
+            raise InputError(
+                f"unfinished_score must be a number up to ±{LARGEST_SCORE:g} or None, got {score!r}"
+            )
         if seconds is not None and not (_is_number(seconds) and seconds > 0):
             raise InputError(f"reward_timeout must be seconds above 0, or None, got {seconds!r}")
+        retries = self.reward_retries
+        if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+            raise InputError(f"reward_retries must be a whole number, at least 0, got {retries!r}")
         if self.reply is not None and self.max_context is None:
             raise InputError(
                 "a task with reply needs max_context: the width of the observation must be known"

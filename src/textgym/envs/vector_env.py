@@ -123,7 +123,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """
         infos: dict[str, Any] = {}
         for row, info in self.restart(seed, options).items():
-            infos = self._add_info(infos, info, row)
+            infos = self._add_start(infos, info, row)
         return self._episodes.tokens.copy(), infos
 
     def observations(self) -> np.ndarray:
@@ -175,10 +175,38 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         observations, result, finals, reset_infos = self.advance(actions)
         infos: dict[str, Any] = {}
         for row, ending in result.endings.items():
-            final = {"final_obs": finals[row], "final_info": ending}
-            infos = self._add_info(infos, final, row)
-            infos = self._add_info(infos, reset_infos[row], row)
+            own = {key: value for key, value in ending.items() if key != "columns"}
+            infos = self._add_info(infos, {"final_obs": finals[row], "final_info": own}, row)
+            if "columns" in ending:
+                final = infos["final_info"]
+                self._add_columns(final.setdefault("columns", {}), ending["columns"], row)
+                final.setdefault("_columns", np.zeros(self.num_envs, dtype=bool))[row] = True
+            infos = self._add_start(infos, reset_infos[row], row)
         return observations, result.rewards, result.is_terminated, result.is_truncated, infos
+
+    def _add_start(self, infos: dict[str, Any], info: dict[str, Any], row: int) -> dict[str, Any]:
+        """The info of a reset; Gymnasium's own way is for what is ours only."""
+        ours = {key: info[key] for key in ("prompt", "prompt_length")}
+        infos = self._add_info(infos, ours, row)
+        self._add_columns(infos, {k: v for k, v in info.items() if k not in ours}, row)
+        return infos
+
+    def _add_columns(self, infos: dict[str, Any], columns: dict[str, Any], row: int) -> None:
+        """As Gymnasium does (zero, or None, where a row says nothing), but every value as it is.
+
+        Gymnasium would make the first row's type of all, and one dictionary of several.
+        """
+        for name, value in columns.items():
+            mask = infos.setdefault(f"_{name}", np.zeros(self.num_envs, dtype=bool))
+            array = infos.get(name)
+            if array is None:
+                array = _array_for(value, self.num_envs)
+            elif not _holds(array, value):
+                entries = array.tolist() if array.ndim == 1 else list(array)
+                array = np.full(self.num_envs, None, dtype=object)
+                for i in np.flatnonzero(mask):
+                    array[i] = entries[i]
+            array[row], mask[row], infos[name] = value, True, array
 
     def advance(self, actions: np.ndarray) -> Advance:
         """As `step`, with the infos of each row by itself."""
@@ -203,3 +231,26 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def texts(self) -> tuple[str, ...]:
         """The text so far of every row, prompt included."""
         return tuple(self._episodes.text(row) for row in range(self.num_envs))
+
+
+def _array_for(value: Any, n: int) -> np.ndarray:
+    """An empty array [n] that can hold a column's value of each row."""
+    if isinstance(value, np.ndarray):
+        array = np.zeros((n, *value.shape), dtype=value.dtype)
+    elif type(value) in (int, float, bool) or isinstance(value, np.number):
+        array = np.zeros(n, dtype=type(value))
+    else:
+        array = np.full(n, None, dtype=object)
+    return array if _holds(array, value) else np.full(n, None, dtype=object)
+
+
+def _holds(array: np.ndarray, value: Any) -> bool:
+    """Whether a value can stand in a row of an array and stay what it is."""
+    if array.dtype == object and array.ndim == 1:
+        return True
+    if isinstance(value, np.ndarray):
+        return bool(array.shape[1:] == value.shape and array.dtype == value.dtype)
+    is_number = type(value) in (int, float, bool) or isinstance(value, np.number)
+    if not is_number or array.ndim != 1 or array.dtype != np.dtype(type(value)):
+        return False
+    return type(value) is not int or -(2**63) <= value < 2**63

@@ -4,8 +4,9 @@ And the part that most sums on texts need: a floor under the length.
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,23 +55,34 @@ def ask(
     prompts: Sequence[str],
     completions: Sequence[str],
     columns: Mapping[str, Sequence[Any]],
+    completion_ids: Sequence[Sequence[int]] | None = None,
 ) -> Answer:
     """Ask a part through the contract's seam; only here may it answer None.
 
+    :param completion_ids: for a part that names them, as `call_reward`'s.
     :raises RewardError: naming the part, for everything else that the contract forbids.
     """
-    output = call_reward(_may_abstain(reward), prompts, completions, columns)
+    output = call_reward(
+        _may_abstain(reward), prompts, completions, columns, completion_ids=completion_ids
+    )
     components = {name: np.asarray(values) for name, values in output.components.items()}
     has_score = components.pop(_OWN, np.ones(len(completions)))
     scores = np.where(np.isnan(has_score), np.nan, np.asarray(output.scores, np.float64))
     return Answer(scores, components, output.spans)
 
 
+def free_name(name: str, taken: Container[str]) -> str:
+    """`name`, or the first of `name_2`, `name_3`, … that nobody has."""
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in names if candidate not in taken)
+
+
 class WeightedSum:
     """Σ weight · score over the parts; a part that answers None drops out for that text.
 
     Every part is logged as component `<name>` (raw) and `<name>/weighted`, its own components as
-    `<name>/<component>`. A part of weight 0 is a shadow: scored and logged, never part of the total
+    `<name>/<component>`; where such a name is another part's or component's already, `_2` is added
+    to it. A part of weight 0 is a shadow: scored and logged, never part of the total
     (but a shadow that breaks the contract is an error like any other). If every part of weight
     other than 0 answers None, so does the sum.
 
@@ -102,28 +114,40 @@ class WeightedSum:
         self.parts: list[tuple[str, Reward, float]] = named
 
     def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        *,
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **columns: Sequence[Any],
     ) -> RewardOutput:
         """:returns: total, every part raw and weighted, and the weighted spans of parts with any.
+
+        :param completion_ids: passed on to the parts that name them.
 
         :raises RewardError: naming the part whose answer breaks the contract.
         """
         total = np.zeros(len(completions))
         applies = np.zeros(len(completions), bool)
         components: dict[str, npt.NDArray[np.float64]] = {}
+        parts: list[tuple[str, npt.NDArray[np.float64], dict[str, npt.NDArray[np.float64]]]] = []
         spans: list[list[tuple[int, int, float]]] = [[] for _ in completions]
         for name, reward, weight in self.parts:
-            answer = ask(reward, prompts, completions, columns)
+            answer = ask(reward, prompts, completions, columns, completion_ids)
             components[name] = answer.scores
             weighted = np.where(np.isnan(answer.scores), 0.0, answer.scores) * weight
-            components[f"{name}/weighted"] = weighted
-            components.update((f"{name}/{key}", part) for key, part in answer.components.items())
+            parts.append((name, weighted, answer.components))
             if weight == 0:
                 continue
             total += weighted
             applies |= ~np.isnan(answer.scores)
             for row, own in zip(spans, answer.spans or [()] * len(spans), strict=True):
                 row.extend((start, end, amount * weight) for start, end, amount in own)
+        for name, _, own_components in parts:
+            for key, part in own_components.items():
+                components[free_name(f"{name}/{key}", components)] = part
+        for name, weighted, _ in parts:
+            components[free_name(f"{name}/weighted", components)] = weighted
         scores = [float(t) if a else None for t, a in zip(total, applies, strict=True)]
         return RewardOutput(
             scores,

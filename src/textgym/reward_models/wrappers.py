@@ -1,8 +1,8 @@
 """One reward model around another: normalise, clip, squash.
 
 A wrapper keeps the inner model's name, passes its components on and logs the inner score as the
-component `raw`. None ("does not apply") stays None. The inner model's spans are dropped: they split
-a total that is no longer the one paid.
+component `raw` (`raw_2`, … where the inner model has that already). None ("does not apply") stays
+None. The inner model's spans are dropped: they split a total that is no longer the one paid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textgym.errors import InputError
-from textgym.reward_models.composition import ask
+from textgym.reward_models.composition import ask, free_name
 from textgym.rewards import Reward, RewardOutput, check_reward, reward_name
 
 _SMALLEST_STD = 1e-6
@@ -30,13 +30,18 @@ class _Wrapper:
         raise NotImplementedError
 
     def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        *,
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **columns: Sequence[Any],
     ) -> RewardOutput:
-        """:returns: the changed scores, and the inner ones as component `raw`."""
-        answer = ask(self.reward, prompts, completions, columns)
+        """:returns: the changed scores, and the inner ones as component `raw` (or `raw_2`, …)."""
+        answer = ask(self.reward, prompts, completions, columns, completion_ids)
         changed = self.change(answer.scores)
         components = {key: part.tolist() for key, part in answer.components.items()}
-        components["raw"] = answer.scores.tolist()
+        components[free_name("raw", components)] = answer.scores.tolist()
         scores = [None if np.isnan(score) else float(score) for score in changed]
         return RewardOutput(scores, components)
 
