@@ -16,6 +16,7 @@ LEAVES = {
     "checks",
     "errors",
     "registry",
+    "reward_arguments",
     "rewards",
     "tokenizer",
     "tokenizer_backends",
