@@ -19,6 +19,7 @@ from textgym.envs.prompts import Prompt, fresh_columns
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
 from textgym.errors import InputError
+from textgym.reward_arguments import TOKEN_IDS, signature_of
 from textgym.rewards import call_reward, check_arguments, shorten
 from textgym.tokenizer import Ids
 
@@ -68,6 +69,7 @@ class EpisodeRows:
     ) -> None:
         self.task = task
         self.source = task.prompt_source()
+        self._wants_ids = TOKEN_IDS in signature_of(task.reward).names
         if len(self.source):  # a function's columns are known only when it is called
             check_arguments(task.reward, self.source.all()[0].columns)
         self.width = task.width(self.source)
@@ -254,7 +256,7 @@ class EpisodeRows:
             [ending["prompt"] for ending in endings],
             [ending["completion"] for ending in endings],
             {name: [prompt.columns.get(name) for prompt in prompts] for name in names},
-            completion_ids=[[i for turn in parts for i in turn.ids or ()] for parts in turns],
+            completion_ids=[_own_ids(parts) for parts in turns] if self._wants_ids else None,
             step=self._steps,
             timeout=self.task.reward_timeout,
             retries=self.task.reward_retries,
@@ -338,6 +340,11 @@ class EpisodeRows:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a saved state."""
         self.__dict__.update(state)
+
+
+def _own_ids(turns: list[_Turn]) -> list[int]:
+    """The token ids of a dialogue that the player wrote."""
+    return [int(i) for turn in turns if turn.ids is not None for i in turn.ids]
 
 
 def _reason(is_terminated: bool, is_stop: bool, is_full: bool) -> str:
