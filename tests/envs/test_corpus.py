@@ -24,6 +24,8 @@ from textgym.envs.corpus import (
     shuffled,
     split_heldout,
 )
+from textgym.envs.csv_rows import CSVError, csv_rows
+from textgym.envs.records import read_records
 from textgym.errors import InputError
 
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -80,7 +82,65 @@ def test_paragraphs_end_at_blank_lines(tmp_path: Path) -> None:
 
 def test_a_quoted_csv_field_may_hold_line_ends(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'text\r\n"one\r\ntwo ""x"""\r\nthree\r\n')
-    assert list(read_texts(path)) == ['one\ntwo "x"', "three"]
+    assert list(read_texts(path)) == ['one\r\ntwo "x"', "three"]
+
+
+def test_a_csv_field_may_be_as_long_as_a_line(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    long = "x, " * 200_000
+    path = write(tmp_path / "a.csv", f'text,n\n"{long}",1\n{"y" * 500_000},2\n')
+    assert list(read_texts(path)) == [long, "y" * 500_000]
+    assert csv.field_size_limit() == limit == 131_072
+    many = "\n".join(["z" * 2**20] * 17)
+    with pytest.raises(
+        InputError, match=r"b\.csv, line 2: not CSV \(a quoted field of over 16,777,"
+    ):
+        list(read_texts(write(tmp_path / "b.csv", f'text\n"{many}"\n')))
+
+
+FIELDS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@in_one_folder
+@given(st.lists(st.tuples(FIELDS, FIELDS), min_size=1), st.sampled_from(["\n", "\r\n"]))
+@example([("a\r\nb\rc\nd", '"'), ("\u2028\x85\x0b", "\r")], "\r\n")
+def test_every_character_of_a_csv_field_comes_back(
+    tmp_path: Path, rows: list[tuple[str, str]], end: str
+) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([["a", "b"], *rows])
+    path = write(tmp_path / "a.csv", stream.getvalue())
+    assert [tuple(record.values.values()) for record in read_records(path)] == rows
+
+
+@in_one_folder
+@given(st.text(st.sampled_from('a,"\r\n ')).filter(lambda text: text.strip("\r\n")))
+@example('a"b,"c""d",\r\n\r\n"e\rf"\r\r\n')
+@example("a\rb")
+@example('"a" ,b')
+def test_csv_is_what_pythons_strict_reader_takes(tmp_path: Path, text: str) -> None:
+    text = f"x\n{text}"
+    lines = io.StringIO(text, newline="\n")
+    try:
+        expected: object = [row for row in csv.reader(lines, strict=True) if row]
+    except csv.Error:
+        expected = None
+    numbered = enumerate(io.StringIO(text, newline="\n"), start=1)
+    try:
+        rows: object = [row.fields for row in csv_rows(numbered, 1000)]
+    except CSVError:
+        rows = None
+    assert rows == expected
+
+
+def test_csv_errors_name_the_line_where_the_fault_began(tmp_path: Path) -> None:
+    for content, line, what in [
+        ('text\na\n"open\nb\n', 3, "a quoted field is never closed"),
+        ('text\n"a\nb"c\n', 3, "text after closing quotes"),
+        ("text\na\nb\rc\n", 3, "a line end without quotes"),
+    ]:
+        with pytest.raises(InputError, match=rf"a\.csv, line {line}: not CSV \({what}"):
+            list(read_texts(write(tmp_path / "a.csv", content)))
 
 
 @in_one_folder

@@ -4,7 +4,6 @@ One row is in memory at a time. A file that is missing, not UTF-8 or malformed r
 `InputError` that names the file and the line.
 """
 
-import csv
 import gzip
 import json
 import zlib
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from textgym.envs.csv_rows import CSVError, csv_rows
 from textgym.errors import InputError
 from textgym.paths import expand
 
@@ -48,7 +48,12 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
     :raises InputError: unreadable, not UTF-8, or a line over 16 MiB.
     """
-    path = expand(path)
+    for line, text in _whole_lines(expand(path)):
+        yield line, text.removesuffix("\n").removesuffix("\r")
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file, with their line ends."""
     line = 0
     try:
         with _open(path) as stream:
@@ -118,7 +123,7 @@ def _decode(raw: bytes, path: Path, line: int) -> str:
             f"{path}, line {line}: longer than {MAX_LINE_BYTES:,} bytes; break it into lines"
         )
     try:
-        return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         byte = raw[error.start]
         raise InputError(
@@ -139,23 +144,20 @@ def _json_object(text: str, path: Path, line: int) -> dict[str, Any]:
 
 
 def _csv_records(path: Path) -> Iterator[Record]:
-    reader = csv.reader((f"{text}\n" for _, text in read_lines(path)), strict=True)
     header: list[str] | None = None
     try:
-        for row in reader:
-            if not row:
-                continue
+        for line, row in csv_rows(_whole_lines(path), MAX_LINE_BYTES):
             if header is None:
-                header = _csv_header(row, path, reader.line_num)
+                header = _csv_header(row, path, line)
                 continue
             if len(row) != len(header):
                 raise InputError(
-                    f"{path}, line {reader.line_num}: expected {len(header)} columns as in the"
+                    f"{path}, line {line}: expected {len(header)} columns as in the"
                     f" header, found {len(row)}; quote fields that hold a comma"
                 )
-            yield Record(reader.line_num, dict(zip(header, row, strict=True)))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+            yield Record(line, dict(zip(header, row, strict=True)))
+    except CSVError as error:
+        raise InputError(f"{path}, line {error.line}: not CSV ({error})") from error
 
 
 def _csv_header(row: list[str], path: Path, line: int) -> list[str]:
