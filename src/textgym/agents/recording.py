@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from textgym.agents.markdown import markdown_table
 from textgym.agents.run_directory import append_line
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.generation import encode_prompts, generate_tokens
@@ -289,10 +290,5 @@ def _mean(episodes: Sequence[dict[str, Any]], *path: str) -> float:
 
 
 def _table(pairs: Sequence[tuple[str, str]]) -> str:
-    """A Markdown table, which TensorBoard's text page renders."""
-
-    def cell(text: str) -> str:
-        return text.replace("|", "\\|").replace("\n", " ⏎ ").replace("<", "&lt;")
-
-    rows = [f"| {cell(prompt)} | {cell(text)} |" for prompt, text in pairs]
-    return "\n".join(["| prompt | continuation |", "| --- | --- |", *rows])
+    """What TensorBoard's text page shows of prompts and their continuations."""
+    return markdown_table(("prompt", "continuation"), pairs)
