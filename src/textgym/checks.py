@@ -210,6 +210,26 @@ def check_device(device: Any, *, label: str = "device") -> None:
         ) from None
 
 
+def check_path(path: str | Path, *, label: str) -> None:
+    """Raises unless a file system can take it as a name.
+
+    :raises InputError: naming it: empty, with a NUL, or too long.
+    """
+    text = os.fspath(path)
+    if not text.strip():
+        raise InputError(f"{label} must be a path, got {text!r}")
+    try:
+        parts = os.fsencode(text).split(b"/")
+    except UnicodeEncodeError:
+        raise InputError(f"{label} must be a path of whole characters, got {text!r:.60}") from None
+    if "\0" in text:
+        raise InputError(f"{label} must be a path without NUL, got {text!r:.60}")
+    if max(map(len, parts)) > 255 or len(os.fsencode(text)) > 4000:
+        raise InputError(
+            f"{label} must be a path of at most 4,000 bytes, 255 in a part, got {text!r:.60}"
+        )
+
+
 def check_memory(needed: float, what: str, remedy: str) -> None:
     """Raises where something takes more bytes than this machine has memory.
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import inspect
 import os
+import re
 import shlex
 import signal
 import sys
@@ -20,7 +21,15 @@ from typing import Any
 import typer
 
 from textgym import __version__
-from textgym.cli_options import Flag, flags_of, from_command_line, from_file, typer_function
+from textgym.checks import check_numbers
+from textgym.cli_options import (
+    Flag,
+    check_texts,
+    flags_of,
+    from_command_line,
+    from_file,
+    typer_function,
+)
 from textgym.cli_verbs import VERBS, chosen_agent, verb_flags
 from textgym.config_file import read_config_file
 from textgym.errors import InputError, TextGymError
@@ -115,6 +124,7 @@ def _listing(
 
     def run(given: dict[str, Any]) -> None:
         values = {k: from_command_line(by_name[k], v) for k, v in given.items()}
+        _check_values(by_name, values)
         _check_required(flags, values)
         chosen(lambda: function(**values))
 
@@ -127,11 +137,14 @@ def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
 
     by_name = {flag.name: flag for flag in flags}
     values = {name: from_command_line(by_name[name], value) for name, value in given.items()}
+    _check_values(by_name, values)
     config = values.pop("config", None)
     if config is not None:
         known = [name for name in by_name if name != "config"]
         settings = read_config_file(config, verb=verb, known=known)
-        values = {k: from_file(by_name[k], v, config) for k, v in settings.items()} | values
+        settings = {k: from_file(by_name[k], v, config) for k, v in settings.items()}
+        _check_values(by_name, settings, where=f"{config}: ")
+        values = settings | values
     if not values.get("resume"):
         _check_required(flags, values)
     elif "out" not in values:
@@ -141,11 +154,34 @@ def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
         result = VERBS[verb].function(**values)
         if getattr(result, "interrupted", False):
             raise KeyboardInterrupt
+    except InputError as error:
+        raise _in_flags(error, by_name) from error
     except KeyboardInterrupt:
         _say(f"interrupted: {_how_to_go_on(verb, values)}")
         return INTERRUPTED
     show_result(verb, result, values, extra)
     return 0
+
+
+def _check_values(flags: dict[str, Flag], values: dict[str, Any], where: str = "") -> None:
+    """What can be refused before anything is opened: numbers out of range, texts that are none.
+
+    :param where: the configuration file; without it, names are written as options.
+    """
+
+    def label(name: str) -> str:
+        return f"{where}{name}" if where else flags[name].option
+
+    check_numbers(values, label=label)
+    check_texts(flags, values, label=label)
+
+
+def _in_flags(error: InputError, flags: dict[str, Flag]) -> InputError:
+    """An error that begins with a parameter's name, with the option instead."""
+    name, separator, rest = str(error).partition(" must ")
+    if separator and name in flags and type(error) is InputError:
+        return InputError(f"{flags[name].option} must {rest}")
+    return error
 
 
 def _check_required(flags: list[Flag], values: dict[str, Any]) -> None:
@@ -190,6 +226,8 @@ def _one_line(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
     """What to tell the user about an error, and the exit code."""
     if isinstance(error, TextGymError):
         return str(error), error.exit_code
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "out of memory: take smaller sizes, or fewer rows at a time", 2
     if hasattr(error, "format_message"):  # a usage error of Typer's
         verb = next((a for a in arguments if not a.startswith("-")), None)
         known = verb if verb in VERBS or verb in LISTINGS else None
@@ -203,8 +241,11 @@ def _one_line(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
 
 
 def _say(text: str) -> None:
+    """One line, whatever control characters a value or a file's name brings along."""
     sys.stdout.flush()
-    print(f"textgym: {text}", file=sys.stderr, flush=True)
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda m: repr(m[0])[1:-1], text)
+    line = line if len(line) <= 1000 else f"{line[:999]}…"
+    print(f"textgym: {line}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from textgym.checks import check_path
 from textgym.errors import InputError
 
 Kind = Literal["text", "integer", "number", "switch", "texts", "table"]
@@ -44,6 +45,7 @@ class Flag:
     :param name: the parameter's name; the option is `--name` with - for _.
     :param default: what the function fills in; `inspect.Parameter.empty` if it must be given.
     :param is_argument: given by position.
+    :param is_path: names a file or a directory.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Flag:
     help: str
     default: Any = None
     is_argument: bool = False
+    is_path: bool = False
 
     @property
     def option(self) -> str:
@@ -91,6 +94,7 @@ def flags_of(
                 parameter.default,
                 is_argument=parameter.kind is parameter.POSITIONAL_OR_KEYWORD
                 and parameter.default is parameter.empty,
+                is_path=_takes_paths_only(parameter),
             )
         )
     return flags
@@ -125,6 +129,30 @@ def kind_of(parameter: inspect.Parameter) -> Kind | None:
         if name in parts:
             return kind  # type: ignore[return-value]
     return "text" if "str" in parts else None
+
+
+def _takes_paths_only(parameter: inspect.Parameter) -> bool:
+    """Whether a text that it takes names a file or a directory, by its annotation."""
+    text = str(parameter.annotation)
+    return bool(re.search(r"\bPath\b", text)) and "Reward" not in text
+
+
+def check_texts(
+    flags: Mapping[str, Flag], values: Mapping[str, Any], *, label: Callable[[str], str]
+) -> None:
+    """Raises unless the texts among the values can be what they are for.
+
+    :param label: how a flag is written in the error.
+    :raises InputError: for a path that no file system takes, or a NUL.
+    """
+    for name, value in values.items():
+        if flags[name].kind not in ("text", "texts"):
+            continue
+        for text in [value] if isinstance(value, str) else value:
+            if flags[name].is_path:
+                check_path(text, label=label(name))
+            elif "\0" in text:
+                raise InputError(f"{label(name)} must be a text without NUL, got {text!r:.60}")
 
 
 def _alternatives(annotation: str) -> list[str]:

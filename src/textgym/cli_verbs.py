@@ -35,7 +35,9 @@ class Verb:
         return _import(self.target)
 
 
-_CONFIG = Flag("config", "text", "a YAML file of flags; those given beside it win", None)
+_CONFIG = Flag(
+    "config", "text", "a YAML file of flags; those given beside it win", None, is_path=True
+)
 
 VERBS = {
     "demo": Verb(
@@ -118,7 +120,8 @@ def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
 
 def _as_path(flag: Flag) -> Flag:
     """On the command line, prompts are a file."""
-    return Flag(flag.name, "text", "a file of prompts, each played once", flag.default)
+    text = "a file of prompts, each played once"
+    return Flag(flag.name, "text", text, flag.default, is_path=True)
 
 
 def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
