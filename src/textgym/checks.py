@@ -76,7 +76,7 @@ RANGES: dict[str, Range] = {
     "max_completion_length": _whole(1, 10**9, "tokens of a completion"),
     "max_episode_steps": _whole(1, _BUDGET, "tokens before an episode is cut"),
     "reward_timeout": _number("(]", 0, _SECONDS, "seconds for a batch of texts"),
-    "unfinished_score": _number("[]", -_FACTOR, _FACTOR, "reward of a text without an end"),
+    "reward_retries": _whole(0, 1000, "further tries of a batch of texts"),
     "port": _whole(0, 2**16 - 1, "of a page"),
     # Texts.
     "heldout": _number("[)", 0, 1, "share that is not learned from"),
@@ -208,26 +208,6 @@ def check_device(device: Any, *, label: str = "device") -> None:
             f"{label} must be 'auto', 'cpu' or one that torch finds here, such as 'cuda:0', got "
             f"{device!r:.60} ({reason:.120})"
         ) from None
-
-
-def check_path(path: str | Path, *, label: str) -> None:
-    """Raises unless a file system can take it as a name.
-
-    :raises InputError: naming it: empty, with a NUL, or too long.
-    """
-    text = os.fspath(path)
-    if not text.strip():
-        raise InputError(f"{label} must be a path, got {text!r}")
-    try:
-        parts = os.fsencode(text).split(b"/")
-    except UnicodeEncodeError:
-        raise InputError(f"{label} must be a path of whole characters, got {text!r:.60}") from None
-    if "\0" in text:
-        raise InputError(f"{label} must be a path without NUL, got {text!r:.60}")
-    if max(map(len, parts)) > 255 or len(os.fsencode(text)) > 4000:
-        raise InputError(
-            f"{label} must be a path of at most 4,000 bytes, 255 in a part, got {text!r:.60}"
-        )
 
 
 def check_memory(needed: float, what: str, remedy: str) -> None:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from textgym.checks import check_path
 from textgym.errors import InputError
+from textgym.paths import check_path
 
 Kind = Literal["text", "integer", "number", "switch", "texts", "table"]
 
@@ -134,7 +134,7 @@ def kind_of(parameter: inspect.Parameter) -> Kind | None:
 def _takes_paths_only(parameter: inspect.Parameter) -> bool:
     """Whether a text that it takes names a file or a directory, by its annotation."""
     text = str(parameter.annotation)
-    return bool(re.search(r"\bPath\b", text)) and "Reward" not in text
+    return bool(re.search(r"\bPath\b", text)) and parameter.name not in ("reward", "gold")
 
 
 def check_texts(

@@ -8,6 +8,7 @@ import yaml
 
 from textgym.errors import InputError, unknown_name
 from textgym.paths import expand
+from textgym.storage import require_regular_file
 
 
 def read_config_file(path: str | Path, *, verb: str, known: Collection[str]) -> dict[str, Any]:
@@ -48,9 +49,9 @@ def read_raw(path: str | Path) -> Any:
 
     :raises InputError: naming the file and the line, if it cannot be read.
     """
-    path = expand(path)
+    path = require_regular_file(expand(path))
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
@@ -60,3 +61,19 @@ def read_raw(path: str | Path) -> Any:
         raise InputError(f"{path}{line}: not valid YAML ({error.problem})") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split()):.200})") from None
+    if not _is_tree(content):
+        raise InputError(f"{path}: holds a value that contains itself, or far too many; write less")
+    return content
+
+
+def _is_tree(content: Any, limit: int = 100_000) -> bool:
+    """Whether the values have an end: anchors (&a, *a) can nest a list in itself, or a billion."""
+    waiting, count = [content], 0
+    while waiting and count <= limit:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return not waiting

@@ -23,6 +23,7 @@ from textgym.agents.loading import save_agent
 from textgym.agents.pictures import learning_curve, over_optimisation, read_metrics, save_pictures
 from textgym.agents.reward_fitting import fitting_bar
 from textgym.agents.run_directory import open_run
+from textgym.checks import check_numbers
 from textgym.demo_report import figures_table, print_next_steps, texts_table, write_texts
 from textgym.envs import movie_reviews
 from textgym.making import make_vec
@@ -109,6 +110,7 @@ def run_demo(
     :return: the figures of `report.json`.
     :raises StorageError: if `out` cannot be written.
     """
+    check_numbers({"seed": seed})
     settings = settings or (Settings.quick() if quick else Settings())
     console = console or Console()
     began = time.monotonic()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from textgym.checks import check_numbers, check_positive
 from textgym.errors import InputError
 
 
@@ -77,10 +78,14 @@ def build_optimizer(
     """
     if optimizer not in ("muon", "adamw"):
         raise InputError(f"optimizer must be 'muon' or 'adamw', got {optimizer!r}")
-    if not (learning_rate > 0 and muon_learning_rate > 0):
-        raise InputError(
-            f"learning rates must be positive, got {learning_rate} and {muon_learning_rate}"
-        )
+    check_positive("learning_rate", learning_rate)
+    check_numbers(
+        {
+            "learning_rate": learning_rate,
+            "muon_learning_rate": muon_learning_rate,
+            "weight_decay": weight_decay,
+        }
+    )
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for name, parameter in named_parameters:

@@ -3,16 +3,44 @@
 import os
 from pathlib import Path
 
+from textgym.errors import InputError
+
 
 def expand(path: str | os.PathLike[str]) -> Path:
     """A path with "~" or "~user" at its beginning replaced by the home directory.
 
     A shell does so for `--out runs`, but not for `--out=~/runs`, and Python never does. As in a
     shell, a name that is no user's stays as it is.
+
+    :raises InputError: for what no file system takes as a name.
     """
+    check_path(path)
     return Path(os.path.expanduser(path))
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
     """As `expand`, and independent of the current folder from now on (links are not followed)."""
     return Path(os.path.abspath(expand(path)))
+
+
+def is_directory(name: str | os.PathLike[str]) -> bool:
+    """Whether a directory is called so; a name that cannot be a path is none."""
+    return bool(os.fspath(name)) and os.path.isdir(os.path.expanduser(name))
+
+
+def check_path(path: str | os.PathLike[str], *, label: str = "a path") -> None:
+    """Raises unless a file system can take it as a name.
+
+    :raises InputError: naming it: empty, with a NUL, or too long.
+    """
+    text = os.fspath(path)
+    if not text.strip():
+        raise InputError(f"{label} must not be empty, got {text!r}")
+    try:
+        parts = os.fsencode(text).split(b"/")
+    except UnicodeEncodeError:
+        raise InputError(f"{label} must consist of whole characters, got {text!r:.60}") from None
+    if "\0" in text:
+        raise InputError(f"{label} must not hold a NUL, got {text!r:.60}")
+    if max(map(len, parts)) > 255 or len(os.fsencode(text)) > 4000:
+        raise InputError(f"{label} must have at most 4,000 bytes, 255 in a part, got {text!r:.60}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from textgym import registry
 from textgym.errors import InputError, unknown_name
-from textgym.paths import expand
+from textgym.paths import is_directory
 from textgym.rewards import Reward, check_reward
 
 
@@ -22,7 +22,7 @@ def resolve_reward(spec: object) -> Reward:
     """
     if not isinstance(spec, str | Path):
         return check_reward(spec)
-    if expand(spec).is_dir():
+    if is_directory(spec):
         from textgym.agents.loading import load_reward
 
         return check_reward(load_reward(spec))

@@ -12,6 +12,7 @@ from textgym.agents.callbacks import SaveCheckpoint, StopWhen
 from textgym.agents.loading import save_agent
 from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import is_plain, open_run, plain
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
 from textgym.making import import_environment
@@ -65,8 +66,7 @@ def train(
     :raises StorageError: if `out` cannot be written or is in use.
     """
     kept = _recorded(locals())
-    if timesteps < 1:
-        raise InputError(f"timesteps must be at least 1, got {timesteps}")
+    check_numbers({**kept, **keywords})
     with open_run(out, kept, resume=resume) as directory:
         if resume:
             import_environment(env)

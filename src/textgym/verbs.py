@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgym import registry
-from textgym.checks import check_numbers
+from textgym.checks import check_memory, check_numbers
 from textgym.errors import InputError
 from textgym.making import make_vec
-from textgym.paths import expand
+from textgym.paths import is_directory
 from textgym.reward_names import resolve_reward
 from textgym.rewards import Reward, reward_name
 
@@ -173,7 +173,7 @@ def _check_names_no_code(
         )
     for reward in (environment["reward"], environment["env_kwargs"].get("reward")):
         name = str(reward).partition(",")[0]
-        is_code = ":" in name and name not in registry.rewards and not expand(str(reward)).is_dir()
+        is_code = ":" in name and name not in registry.rewards and not is_directory(str(reward))
         if reward is not None and is_code and "reward" not in given:
             raise InputError(
                 f"{directory}: its reward is {reward!r}, and a checkpoint imports no code: pass "
@@ -215,6 +215,7 @@ def evaluate(
     :param vocabulary: known words in lower case, to count made-up ones.
     :raises InputError: if a name, a directory or a prompt is wrong.
     """
+    check_numbers(locals())
     from textgym.agents.evaluation import InOrder, evaluate_texts, masks_of, play
     from textgym.envs.prompts import PromptSource
     from textgym.policies.causal_lm import CausalLM
@@ -233,8 +234,8 @@ def evaluate(
         rows = [{"prompt": row.text, **row.columns} for row in source.all()]
         overrides |= {"prompts": InOrder(rows), "max_prompt_tokens": source.max_tokens}
         n_episodes = len(rows)
-    if n_episodes < 1 or n_envs < 1:
-        raise InputError(f"n_episodes and n_envs must be positive, got {n_episodes} and {n_envs}")
+    check_memory(1000 * n_envs, f"n_envs={n_envs}", "take fewer")
+    check_memory(1000 * n_episodes, f"n_episodes={n_episodes}", "write fewer texts")
     vec_env = make_vec(env, min(n_envs, n_episodes), seed=seed, **overrides)
     width, context = vec_env.observation_space.shape[0], lm.config.max_position_embeddings  # type: ignore[index]
     if width > context:
@@ -290,6 +291,7 @@ def generate(
     :return: the continuations without their prompts.
     :raises InputError: for an empty prompt, or one that does not fit the context.
     """
+    check_numbers(locals())
     from textgym.policies.causal_lm import CausalLM
 
     lm = policy if isinstance(policy, CausalLM) else CausalLM.from_pretrained(policy)

@@ -5,7 +5,7 @@ resolves the names and calls it.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from textgym.agents.algorithms import (
 )
 from textgym.agents.kl import KLPenalty, check_estimator
 from textgym.agents.recording import Recorder, RecordingVecEnv
+from textgym.agents.rollout_memory import check_rollout_memory
 from textgym.agents.run_directory import is_plain, plain
 from textgym.checks import check_numbers
-from textgym.errors import InputError, unknown_name
+from textgym.errors import InputError, TextGymError, unknown_name
 from textgym.optimization import ScaledAdam
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.token_masks import TokenMasks
@@ -78,6 +79,7 @@ def build_agent(
     check_numbers({**keywords, **given, **ours, "seed": seed})
     check_estimator(kl_estimator)
     settings = _settings(algorithm, keywords, task.max_new_tokens, env.num_envs)
+    check_rollout_memory(settings, env, lm.config, is_off_policy=algorithm.is_off_policy)
     default_kl_coef = settings.pop("kl_coef", 0.0)
     kl_coef = default_kl_coef if kl_coef is None else kl_coef
     saved = {**settings, **given}  # what a checkpoint needs to build the agent again
@@ -100,7 +102,9 @@ def build_agent(
             "optimizer_class": ScaledAdam,
             **policy_kwargs,
         }
-    policy_kwargs |= settings.pop("policy_kwargs", None) or {}
+    given_kwargs = settings.pop("policy_kwargs", None) or {}
+    _check_table("policy_kwargs", given_kwargs, constructors(load_class(algorithm.policy)))
+    policy_kwargs |= given_kwargs
     kl = None
     wants_kl = bool(kl_coef) or kl_target is not None
     if algorithm.kl == "refused" and (wants_kl or reference is not None):
@@ -125,13 +129,19 @@ def build_agent(
     if directory is not None:
         settings.setdefault("tensorboard_log", str(Path(directory) / "tensorboard"))
     recording = RecordingVecEnv(env)
-    agent: BaseAlgorithm = cls(
-        load_class(algorithm.policy),
-        recording,
-        seed=seed,
-        policy_kwargs=policy_kwargs,
-        **settings,
-    )
+    try:
+        agent: BaseAlgorithm = cls(
+            load_class(algorithm.policy),
+            recording,
+            seed=seed,
+            policy_kwargs=policy_kwargs,
+            **settings,
+        )
+    except (TypeError, ValueError, AssertionError) as error:  # of keywords that do not fit
+        if isinstance(error, TextGymError):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(f"agent {name!r} does not take its keywords: {reason:.200}") from error
     # SB3 pickles these two into its zip: shapes instead of weights keep that small.
     agent.policy_kwargs["model"] = (lm.config, lm.tokenizer)
     recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=directory)
@@ -175,7 +185,10 @@ def _fill_in_buffer(
         buffer_kwargs["kl"] = kl
     if algorithm.is_off_policy:  # both are the buffer's, and SB3 would only warn of n_steps
         buffer_kwargs |= {"n_steps": settings.pop("n_steps", None), "gamma": settings["gamma"]}
-    buffer_kwargs |= settings.pop(f"{algorithm.buffer_keyword}_kwargs", None) or {}
+    given_kwargs = settings.pop(f"{algorithm.buffer_keyword}_kwargs", None) or {}
+    buffer = constructors(load_class(algorithm.buffer))
+    _check_table(f"{algorithm.buffer_keyword}_kwargs", given_kwargs, buffer)
+    buffer_kwargs |= given_kwargs
     settings[f"{algorithm.buffer_keyword}_class"] = load_class(algorithm.buffer)
     settings[f"{algorithm.buffer_keyword}_kwargs"] = buffer_kwargs
 
@@ -209,6 +222,16 @@ def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
     batch_size = settings.get("batch_size", total)
     minibatches: int = max(1, round(total / batch_size))
     return int(settings.get("n_epochs", 1)) * minibatches
+
+
+def _check_table(name: str, given: Any, takers: Sequence[type]) -> None:
+    """Raises unless a keyword that is a table has keys that its constructors know."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{name} must be a table of settings, got {given!r:.60}")
+    known = {p for taker in takers for p in inspect.signature(vars(taker)["__init__"]).parameters}
+    for key in given:
+        if key not in known - {"self"}:
+            raise unknown_name(f"key of {name}:", str(key), known - {"self"})
 
 
 def _check_keywords(

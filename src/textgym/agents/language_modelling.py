@@ -13,11 +13,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import append_line, open_run, plain
+from textgym.checks import check_device, check_numbers
 from textgym.envs.corpus import read_pairs, read_texts, split_heldout
 from textgym.envs.prepare import Cleaner, default_rules
 from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.causal_lm import CausalLM, CausalLMConfig
 from textgym.policies.documents import Document, pair_documents, text_documents
 from textgym.policies.pretraining import TrainingReport, train_language_model
 from textgym.splits import split_rows
@@ -121,6 +122,13 @@ def pretrain(
     if tokenizer not in TOKENIZERS:
         raise InputError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}")
     settings = {"verb": "pretrain", **_recorded(locals())}
+    check_numbers(settings)
+    CausalLMConfig.filled_in(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        max_position_embeddings=context,
+    ).check_memory(copies=4)
     rules = default_rules(min_characters=min_characters, max_characters=max_characters)
     texts = Cleaner(rules).clean(read_texts(corpus, column=column))
     training, held = split_heldout(texts, heldout, seed, report=report)
@@ -197,6 +205,7 @@ def sft(
     :raises StorageError: if `out` cannot be written or is in use.
     """
     settings = {"verb": "sft", **_recorded(locals())}
+    check_numbers(settings)
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
     if not pairs:
         raise InputError(f"{data}: expected at least one prompt-completion pair, found none")
@@ -266,13 +275,14 @@ def _loop_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def pick_device(device: str) -> torch.device:
-    """`"auto"` is the GPU where there is one."""
+    """`"auto"` is the GPU where there is one.
+
+    :raises InputError: for a device that is not there.
+    """
+    check_device(device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}") from None
+    return torch.device(device)
 
 
 def _train(

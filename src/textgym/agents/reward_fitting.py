@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from textgym.agents.language_modelling import pick_device
 from textgym.agents.run_directory import append_line, open_run
+from textgym.checks import check_numbers
 from textgym.envs.corpus import read_ratings
 from textgym.errors import InputError
 from textgym.policies.causal_lm import CausalLM
@@ -47,6 +48,7 @@ def fit_reward(
     :raises InputError: for bad data, naming file and line, or where nothing can be learned.
     :raises StorageError: if `out` cannot be written or is in use.
     """
+    check_numbers(locals())
     settings = {
         "verb": "fit_reward",
         "ratings": str(ratings),

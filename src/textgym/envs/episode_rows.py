@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from textgym.checks import check_memory
 from textgym.envs.dense_rewards import token_rewards
 from textgym.envs.grouped_prompts import GroupedPrompts
 from textgym.envs.legal_tokens import compile_constraint
@@ -73,6 +74,11 @@ class EpisodeRows:
         if len(self.source):  # a function's columns are known only when it is called
             check_arguments(task.reward, self.source.all()[0].columns)
         self.width = task.width(self.source)
+        check_memory(
+            n * (32 * self.width + 1000),  # the tokens and their copies; Python's part of a row
+            f"n_envs={n} with rows of {self.width} tokens (prompt and max_new_tokens)",
+            "take fewer rows, or shorter ones",
+        )
         self.max_episode_steps = max_episode_steps
         self.groups = GroupedPrompts(self.source, num_generations)
         self._group_of = np.zeros(n, dtype=np.int64)

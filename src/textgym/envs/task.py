@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from textgym.checks import check_numbers
 from textgym.constraints import Constraint, as_constraint
 from textgym.envs.prompts import Prompts, PromptSource, check_source
 from textgym.errors import InputError, unknown_name
@@ -71,22 +72,22 @@ class Task:
             raise InputError(
                 "a constraint speaks of one completion, not of turns: leave constraint or reply out"
             )
-        _check_count("max_new_tokens", self.max_new_tokens)
-        _check_count("max_prompt_tokens", self.max_prompt_tokens)
-        _check_count("max_context", self.max_context)
+        check_numbers(vars(self))
+        if self.max_new_tokens is None:
+            raise InputError("max_new_tokens must be a whole number, at least 1, got None")
+        if not isinstance(self.truncate_prompt, bool):
+            raise InputError(f"truncate_prompt must be true or false, got {self.truncate_prompt!r}")
+        if self.reply is not None and not callable(self.reply):
+            raise InputError(f"reply must be a function, got {self.reply!r:.60}")
         for text in self.stop_strings:
             if not isinstance(text, str) or not text:
                 raise InputError(f"stop must be a text or a list of texts, got {self.stop!r:.60}")
-        score, seconds = self.unfinished_score, self.reward_timeout
-        if score is not None and not (_is_number(score) and abs(score) <= LARGEST_SCORE):
+        score = self.unfinished_score
+        is_score = isinstance(score, int | float) and not isinstance(score, bool)
+        if score is not None and not (is_score and abs(score) <= LARGEST_SCORE):
             raise InputError(
                 f"unfinished_score must be a number up to ±{LARGEST_SCORE:g} or None, got {score!r}"
             )
-        if seconds is not None and not (_is_number(seconds) and seconds > 0):
-            raise InputError(f"reward_timeout must be seconds above 0, or None, got {seconds!r}")
-        retries = self.reward_retries
-        if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
-            raise InputError(f"reward_retries must be a whole number, at least 0, got {retries!r}")
         if self.reply is not None and self.max_context is None:
             raise InputError(
                 "a task with reply needs max_context: the width of the observation must be known"
@@ -97,7 +98,7 @@ class Task:
         """`stop` as a tuple."""
         if self.stop is None:
             return ()
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        return tuple(self.stop) if isinstance(self.stop, list | tuple) else (self.stop,)  # type: ignore[return-value]
 
     def prompt_source(self) -> PromptSource:
         """The prompts, read, encoded and checked.
@@ -106,8 +107,6 @@ class Task:
         """
         limit = self.max_prompt_tokens
         if self.max_context is not None:
-            if self.max_context < 2:
-                raise InputError(f"max_context must be at least 2, got {self.max_context}")
             limit = min(self.max_context - 1, limit or self.max_context)
         return PromptSource(
             self.prompts,
@@ -134,15 +133,3 @@ def check_fields(names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise unknown_name("field of a task", name, known)
-
-
-def _check_count(name: str, value: object) -> None:
-    is_optional = name != "max_new_tokens"
-    if value is None and is_optional:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} must be a whole number of tokens, at least 1, got {value!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, silu
 
+from textgym.checks import check_memory, check_numbers
 from textgym.errors import InputError
 from textgym.policies.attention import Attention, KVCache, SegmentAttention
 from textgym.policies.packing import positions_of
@@ -55,6 +56,7 @@ class CausalLMConfig:
     model_type: str = "llama"
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         if self.num_attention_heads % self.num_key_value_heads:
             raise InputError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
@@ -66,6 +68,41 @@ class CausalLMConfig:
             )
         if self.head_dim % 2:
             raise InputError(f"head_dim must be even for rotary positions, got {self.head_dim}")
+
+    @classmethod
+    def filled_in(cls, **config: Any) -> "CausalLMConfig":
+        """A configuration in which width and heads that are not given follow the width."""
+        if "hidden_size" in config and "head_dim" not in config:
+            check_numbers(config)
+            width = config["hidden_size"]
+            heads = config.setdefault("num_attention_heads", max(1, width // 32))
+            config["head_dim"] = max(2, width // heads // 2 * 2)
+            config.setdefault("intermediate_size", width * 8 // 3 // 16 * 16 or 16)
+        if "num_attention_heads" in config:
+            config.setdefault("num_key_value_heads", config["num_attention_heads"])
+        return cls(**config)
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights of the model, but for norms and biases."""
+        queries = self.num_attention_heads * self.head_dim
+        keys = self.num_key_value_heads * self.head_dim
+        block = self.hidden_size * (2 * queries + 2 * keys + 3 * self.intermediate_size)
+        tables = 1 if self.tie_word_embeddings else 2
+        return tables * self.vocab_size * self.hidden_size + self.num_hidden_layers * block
+
+    def check_memory(self, copies: int = 1) -> None:
+        """Raises where the weights in float32 exceed this machine's memory.
+
+        :param copies: how often they are held; 4 while training (gradients, two moments).
+        :raises InputError: saying how much they take.
+        """
+        check_memory(
+            4 * copies * self.parameter_count,
+            f"a model with vocab_size={self.vocab_size}, hidden_size={self.hidden_size}, "
+            f"num_hidden_layers={self.num_hidden_layers}",
+            "take a smaller one",
+        )
 
 
 class RMSNorm(nn.Module):
@@ -232,15 +269,11 @@ class CausalLM(nn.Module):
 
         :param config: fields of `CausalLMConfig`; `vocab_size` is the tokenizer's if left out.
         """
-        config.setdefault("vocab_size", tokenizer.vocab_size)
-        if "hidden_size" in config and "head_dim" not in config:
-            heads = config.setdefault("num_attention_heads", max(1, config["hidden_size"] // 32))
-            config["head_dim"] = config["hidden_size"] // heads
-            config.setdefault("intermediate_size", config["hidden_size"] * 8 // 3 // 16 * 16 or 16)
-        if "num_attention_heads" in config:
-            config.setdefault("num_key_value_heads", config["num_attention_heads"])
+        check_numbers({"seed": seed})
+        shape = CausalLMConfig.filled_in(**{"vocab_size": tokenizer.vocab_size, **config})
+        shape.check_memory()
         with torch.device("meta"):
-            lm = cls(CausalLMConfig(**config), tokenizer)
+            lm = cls(shape, tokenizer)
         lm.to_empty(device="cpu")
         lm.finish_loading()
         lm.initialize(seed)
@@ -306,6 +339,7 @@ class CausalLM(nn.Module):
         """
         from textgym.policies.generation import generate
 
+        check_numbers({"max_new_tokens": max_new_tokens, "seed": seed})
         return generate(
             self,
             prompts,

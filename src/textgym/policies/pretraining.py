@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
 from textgym.optimization import Optimizers, build_optimizer, cosine_with_warmup
@@ -111,7 +112,9 @@ def train_language_model(
     :param record: called with each evaluation's figures.
     :raises InputError: for an empty corpus or a budget that is missing.
     """
-    _check_budget(steps, seconds, batch_size, accumulate)
+    check_numbers(locals())
+    if steps is None and seconds is None:
+        raise InputError("give a budget: steps=..., seconds=... or both")
     loop = _Loop(
         lm=lm,
         heldout=list(heldout),
@@ -148,17 +151,6 @@ def train_language_model(
         loop.report.interrupted |= is_interrupted()
         loop.finish(interval)
     return loop.report
-
-
-def _check_budget(
-    steps: int | None, seconds: float | None, batch_size: int, accumulate: int
-) -> None:
-    if steps is None and seconds is None:
-        raise InputError("give a budget: steps=..., seconds=... or both")
-    if batch_size < 1 or accumulate < 1:
-        raise InputError(
-            f"batch_size and accumulate must be positive, got {batch_size}, {accumulate}"
-        )
 
 
 @dataclass

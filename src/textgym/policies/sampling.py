@@ -4,13 +4,15 @@ The distribution that is drawn from is the one whose log-probabilities are repor
 rows, `v` vocabulary.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from textgym.checks import check_numbers
 from textgym.errors import InputError
+
+MIN_TEMPERATURE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise InputError(f"temperature must be at least 0, got {self.temperature}")
-        if self.top_k < 0:
-            raise InputError(f"top_k must be at least 0 (0 keeps all), got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p must be in (0, 1], got {self.top_p}")
+        check_numbers(vars(self))
+        if 0 < self.temperature < MIN_TEMPERATURE:  # logits divided by less overflow float32
+            raise InputError(
+                f"temperature must be 0 (greedy) or at least {MIN_TEMPERATURE:g}, got "
+                f"{self.temperature}"
+            )
 
     def filter(
         self, logits: Tensor, never: Tensor | None = None, keep: Tensor | None = None

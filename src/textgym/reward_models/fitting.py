@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.optimization import build_optimizer, cosine_with_warmup
 from textgym.reward_models.bradley_terry import BradleyTerryRewardModel, bradley_terry_loss
@@ -135,7 +136,7 @@ def fit_bradley_terry(
     :param progress: called after every step.
     :raises InputError: if there are no usable pairs, or the rows are of different kinds.
     """
-    _check(epochs, evaluations, patience, batch_size)
+    _check(epochs, seconds, evaluations, patience, batch_size)
     rng = np.random.default_rng(seed)
     split_note = ""
     if validation is None:
@@ -175,12 +176,16 @@ def fit_bradley_terry(
     )
 
 
-def _check(epochs: float, evaluations: int, patience: int, batch_size: int) -> None:
-    if not (epochs > 0 and evaluations >= 0 and patience >= 1 and batch_size >= 2):
-        raise InputError(
-            "fitting needs epochs > 0, evaluations >= 0, patience >= 1 and batch_size >= 2, got "
-            f"{epochs}, {evaluations}, {patience} and {batch_size}"
-        )
+def _check(
+    epochs: float, seconds: float | None, evaluations: int, patience: int, batch_size: int
+) -> None:
+    check_numbers(
+        {"epochs": epochs, "seconds": seconds, "patience": patience, "batch_size": batch_size}
+    )
+    if batch_size < 2:
+        raise InputError(f"batch_size must be at least 2, got {batch_size}: texts are compared")
+    if evaluations < 0:
+        raise InputError(f"evaluations must be at least 0, got {evaluations}")
 
 
 class _Loop:
