@@ -53,7 +53,7 @@ def test_frozen_parameters_are_left_out_and_wrong_options_refused():
     assert build_optimizer(lm.named_parameters()).optimizers == []
     with pytest.raises(InputError, match="'muon' or 'adamw', got 'sgd'"):
         build_optimizer([], optimizer="sgd")
-    with pytest.raises(InputError, match=r"must be positive, got -1 and 0\.02"):
+    with pytest.raises(InputError, match=r"learning_rate must be a finite number above 0, got -1"):
         build_optimizer([], learning_rate=-1)
 
 

@@ -255,7 +255,7 @@ def test_two_judges_of_one_name_are_both_reported():
         ({"prompts": [{"text": "a"}]}, r"prompts\[0\]: expected the key 'prompt'"),
         ({"prompts": [""]}, r"prompts\[0\]: empty prompt"),
         ({"prompts": []}, "no prompts"),
-        ({"n_episodes": 0}, "must be positive"),
+        ({"n_episodes": 0}, "n_episodes must be a whole number from 1"),
         ({"prompts": ["a" * 80]}, "take 113 tokens, but the model's context is 96"),
         ({"gold": "critik"}, "did you mean 'critic'"),
     ],

@@ -177,11 +177,15 @@ def _check_values(flags: dict[str, Flag], values: dict[str, Any], where: str = "
 
 
 def _in_flags(error: InputError, flags: dict[str, Flag]) -> InputError:
-    """An error that begins with a parameter's name, with the option instead."""
-    name, separator, rest = str(error).partition(" must ")
-    if separator and name in flags and type(error) is InputError:
-        return InputError(f"{flags[name].option} must {rest}")
-    return error
+    """An error that speaks of parameters, with the options of the command line instead."""
+    if type(error) is not InputError:
+        return error
+    first, must, rest = str(error).partition(" must ")
+    text = f"{flags[first].option}{must}{rest}" if must and first in flags else str(error)
+    for name in (name for name in flags if "_" in name):  # others are words of the language too
+        alone = rf"(?<![\w/.'\"-]){name}(?![\w/.'\"-])"
+        text = re.sub(alone, flags[name].option, text)
+    return InputError(text)
 
 
 def _check_required(flags: list[Flag], values: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def test_defaults_make_a_task():
     [
         (
             {"max_new_tokens": 0},
-            "max_new_tokens must be a whole number of tokens, at least 1, got 0",
+            "max_new_tokens must be a whole number from 1 .* got 0",
         ),
         ({"max_new_tokens": None}, "max_new_tokens must be"),
         ({"max_new_tokens": True}, "max_new_tokens must be"),
@@ -41,7 +41,11 @@ def test_defaults_make_a_task():
         ({"stop": ["\n", 3]}, "stop must be a text or a list of texts"),
         ({"unfinished_score": float("nan")}, "unfinished_score must be a number up to ±1e"),
         ({"unfinished_score": True}, "unfinished_score must be a number up to ±1e"),
-        ({"reward_timeout": 0}, "reward_timeout must be seconds above 0"),
+        ({"reward_timeout": 0}, "reward_timeout must be a finite number above 0"),
+        ({"reward_retries": -1}, "reward_retries must be a whole number from 0"),
+        ({"truncate_prompt": "yes"}, "truncate_prompt must be true or false, got 'yes'"),
+        ({"stop": 5}, "stop must be a text or a list of texts, got 5"),
+        ({"reply": "yes", "max_context": 9}, "reply must be a function, got 'yes'"),
         ({"reply": lambda prompt, turns: None}, "a task with reply needs max_context"),
         ({"reward": "length"}, "reward must be a function or an object"),
         ({"tokenizer": "byte"}, "tokenizer must be a textgym.Tokenizer, got str"),
@@ -57,7 +61,7 @@ def test_a_prompt_must_leave_room_in_the_context():
     assert task(max_context=6).prompt_source().max_tokens == 5
     with pytest.raises(InputError, match="expected at most 3 tokens, the prompt 'bcd' has 4"):
         task(max_context=4).prompt_source()
-    with pytest.raises(InputError, match="max_context must be at least 2"):
+    with pytest.raises(InputError, match="max_context must be a whole number from 2"):
         task(max_context=1).prompt_source()
 
 

@@ -89,7 +89,7 @@ def test_prompts_that_cannot_be_continued_are_refused_in_one_line():
     message = "prompt 'aaaaaaaaa' has 9 tokens; with max_new_tokens=2 that exceeds .* of 10"
     with pytest.raises(InputError, match=message):
         lm.generate(["a" * 9], max_new_tokens=2)
-    with pytest.raises(InputError, match="temperature must be at least 0"):
+    with pytest.raises(InputError, match="temperature must be a finite number from 0"):
         lm.generate(["a"], max_new_tokens=2, temperature=-1)
     byte = CausalLM.new(Tokenizer.byte(), hidden_size=16, num_hidden_layers=1)
     with pytest.raises(InputError, match="an empty prompt"):

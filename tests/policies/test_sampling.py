@@ -65,11 +65,11 @@ def test_greedy_leaves_the_order_alone_and_nothing_changes_its_argument():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"temperature": -1.0}, "temperature must be at least 0, got -1"),
-        ({"temperature": math.nan}, "temperature must be at least 0, got nan"),
-        ({"top_k": -1}, "top_k must be at least 0"),
-        ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0"),
-        ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
+        ({"temperature": -1.0}, "temperature must be .* from 0 .* got -1"),
+        ({"temperature": math.nan}, "temperature must be .* got nan"),
+        ({"top_k": -1}, "top_k must be a whole number from 0"),
+        ({"top_p": 0.0}, "top_p must be .* above 0, at most 1 .* got 0"),
+        ({"top_p": 1.5}, "top_p must be .* got 1.5"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

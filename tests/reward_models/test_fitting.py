@@ -150,7 +150,7 @@ def test_rows_without_usable_pairs_are_refused() -> None:
     for rows in ([], [Item("a", (1.0,)), Choice("p", "a", "b")]):
         with pytest.raises(InputError, match="no usable pairs: expected rated texts"):
             comparisons(rows)
-    with pytest.raises(InputError, match="epochs > 0"):
+    with pytest.raises(InputError, match="epochs must be a finite number above 0"):
         fit_bradley_terry(build(), rated(3, 1), epochs=0)
 
 

@@ -339,7 +339,7 @@ class CausalLM(nn.Module):
         """
         from textgym.policies.generation import generate
 
-        check_numbers({"max_new_tokens": max_new_tokens, "seed": seed})
+        check_numbers({"max_new_tokens": max_new_tokens or 1, "seed": seed})  # 0: no text
         return generate(
             self,
             prompts,
