@@ -9,7 +9,7 @@ from textgym_testing import PAD, letter_env, rollout, set_up, tiny_lm
 
 from textgym.agents.kl import KLPenalty
 from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.agents.vec_env import SplitRewards
+from textgym.agents.split_rewards import SplitRewards
 from textgym.envs.token_row import TokenRow
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.rewards import RewardOutput

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from textgym.agents.recording import Recorder, RecordingVecEnv
     from textgym.agents.replay_buffer import EpisodeReplayBuffer
     from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+    from textgym.agents.split_rewards import DenseRewards
     from textgym.agents.vec_env import TextVecEnv
 
 __all__ = [
     "Algorithm",
+    "DenseRewards",
     "EpisodeReplayBuffer",
     "EpisodeRolloutBuffer",
     "EvaluationReport",
@@ -33,6 +35,7 @@ __all__ = [
 
 _MODULES = {
     "Algorithm": "algorithms",
+    "DenseRewards": "split_rewards",
     "EpisodeReplayBuffer": "replay_buffer",
     "EpisodeRolloutBuffer": "rollout_buffer",
     "EvaluationReport": "evaluation",

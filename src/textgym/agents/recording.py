@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from textgym.agents.markdown import markdown_table
 from textgym.agents.run_directory import append_line
+from textgym.agents.split_rewards import with_split
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.generation import encode_prompts, generate_tokens
 from textgym.policies.q_policy import SoftQPolicy
@@ -240,6 +241,7 @@ class RecordingVecEnv(VecMonitor):
         """As the wrapped environment's."""
         step_wait = self.venv.step_wait if self.is_monitored else super().step_wait
         observations, rewards, dones, infos = step_wait()
+        rewards = with_split(rewards, dones, infos)
         if self.recorder is not None:
             for env in np.flatnonzero(dones):
                 self.recorder.episode_done(infos[env])

@@ -17,6 +17,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from textgym.agents.recording import RolloutFigures
 from textgym.agents.rollout_buffer import pad_token_of
+from textgym.agents.split_rewards import with_split
+from textgym.envs.dense_rewards import fit_split
 from textgym.errors import InputError
 from textgym.policies.packing import PackedSegments, pack_segments
 from textgym.policies.q_network import BootstrapSegments
@@ -160,8 +162,9 @@ class EpisodeReplayBuffer(ReplayBuffer):
         self._actions[rows, steps] = np.asarray(action).reshape(self.n_envs)
         self._rewards[rows, steps] = reward
         self._counts += 1
+        splits = getattr(with_split(reward, done, infos), "token_rewards", {})
         for env in np.flatnonzero(done):
-            split = getattr(reward, "token_rewards", {}).get(int(env))
+            split = splits.get(int(env))
             is_truncated = bool(infos[env].get("TimeLimit.truncated", False))
             self._close(int(env), next_obs[env], split, is_truncated)
         self._rows = np.array(next_obs, dtype=np.int32)
@@ -185,6 +188,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         count = int(self._counts[env])
         rewards = self._rewards[env, :count].copy()
         if split is not None:
+            split = fit_split(split, float(rewards[-1]))
             rewards[:] = 0.0
             kept = min(count, len(split))
             rewards[-kept:] = split[-kept:]

@@ -17,6 +17,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from textgym.agents.recording import KLFigures, RolloutFigures
+from textgym.envs.dense_rewards import fit_split
 from textgym.errors import InputError
 from textgym.policies.packing import PackedSegments, pack_segments
 
@@ -130,8 +131,14 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         self._rows = np.array(obs, dtype=np.int64)
         self.actions[step] = np.asarray(action).reshape(self.n_envs, 1)
         self.rewards[step] = reward
-        for env, split in getattr(reward, "token_rewards", {}).items():
-            self._spread(env, split)
+        splits = getattr(reward, "token_rewards", {})
+        if not splits and vars(self.observation_space).get("split_rows"):
+            raise InputError(
+                "the environment pays dense rewards, but a wrapper lost their split over the "
+                "tokens: put textgym.agents.DenseRewards around the environment, outermost"
+            )
+        for env, split in splits.items():
+            self._spread(env, fit_split(split, float(self.rewards[step, env])))
         self.episode_starts[step] = episode_start
         self.values[step] = value.detach().cpu().numpy().reshape(-1)
         self.log_probs[step] = log_prob.detach().cpu().numpy().reshape(-1)

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices
 
+from textgym.agents.split_rewards import SplitRewards
 from textgym.envs.rendering import check_render_mode
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
@@ -33,23 +34,6 @@ def environment_seed(seed: int | None) -> int:
     return int(state[0] >> 1)
 
 
-class SplitRewards(np.ndarray):
-    """Rewards float32 [n] that also say how an ended episode's reward splits over its tokens.
-
-    Stable-Baselines3 hands nothing but the rewards to its buffer, so the split travels on them.
-    `token_rewards` maps a row to float64 [completion_length], which sums to that row's reward.
-    """
-
-    token_rewards: dict[int, np.ndarray]
-
-    @classmethod
-    def of(cls, rewards: np.ndarray, token_rewards: dict[int, np.ndarray]) -> "SplitRewards":
-        """The same rewards with a split."""
-        split = rewards.view(cls)
-        split.token_rewards = token_rewards
-        return split
-
-
 class TextVecEnv(VecEnv):
     """What a Stable-Baselines3 agent plays on: n rows of one task, stepped in NumPy.
 
@@ -60,9 +44,15 @@ class TextVecEnv(VecEnv):
     [width]), `TimeLimit.truncated`, and `token_rewards` as a float64 array [completion_length].
 
     :param vector_env: the environment to play on; nobody else may step it.
+    :raises InputError: for a wrapper of Gymnasium's around one, which would not be heard.
     """
 
     def __init__(self, vector_env: TextVectorEnv) -> None:
+        if not isinstance(vector_env, TextVectorEnv):
+            raise InputError(
+                f"TextVecEnv plays on a TextVectorEnv itself, got {type(vector_env).__name__}: put "
+                "Stable-Baselines3's wrappers around the TextVecEnv instead"
+            )
         self.vector_env = vector_env
         self._actions: np.ndarray | None = None
         super().__init__(

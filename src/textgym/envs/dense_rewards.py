@@ -41,6 +41,25 @@ def token_rewards(
     return rewards
 
 
+def fit_split(split: np.ndarray, paid: float) -> np.ndarray:
+    """A split that sums to the reward that was really paid, which a wrapper may have changed.
+
+    It is scaled. Only where its parts nearly cancel, and a factor above 1 would blow them up (the
+    total is less than a tenth of their sizes), does the difference go to the last token.
+
+    :param split: float64 [t], t > 0.
+    :return: the split itself where it sums to `paid` in single precision.
+    """
+    total, size = float(split.sum()), float(np.abs(split).sum())
+    if abs(paid - total) <= 1e-5 * max(size, abs(paid)):
+        return split
+    if total != 0 and (abs(paid) <= abs(total) or 10 * abs(total) >= size):
+        return split * (paid / total)
+    fitted = split.copy()
+    fitted[-1] += paid - total
+    return fitted
+
+
 def character_ends(ids: Sequence[int], tokenizer: Tokenizer, before: Ids = ()) -> np.ndarray:
     """Int64 [t]: how many characters of the decoded text are complete after each token.
 

@@ -109,6 +109,8 @@ class TextEnv(gymnasium.Env[Any, Any]):
         else:
             result = self._play(action)
         info = result.endings.get(0, {})
+        if isinstance(self.observation_space, TokenRow):
+            self.observation_space.split_rows = int("token_rewards" in info)
         if self.render_mode == "human":
             text = info["prompt"] + info["completion"] if info else self._episode.text(0)
             self._printer.grow(text, is_over=bool(info))

@@ -16,6 +16,9 @@ class TokenRow(spaces.Box):
     :param pad_token_id: fills a row to the right of its last token.
     :param automaton: the compiled constraint of the task, which policies read their masks from;
         None if every token is legal. Any row is an observation all the same.
+
+    `split_rows` is the number of rows whose episode ended in the last step with a dense reward: so
+    a buffer notices where the split was lost.
     """
 
     def __init__(
@@ -27,8 +30,10 @@ class TokenRow(spaces.Box):
     ) -> None:
         super().__init__(0, vocab_size - 1, (width,), np.int64)
         self.pad_token_id, self.automaton = pad_token_id, automaton
+        self.split_rows = 0
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
         self.pad_token_id = dict(state)["pad_token_id"]
         self.automaton = dict(state).get("automaton")
+        self.split_rows = 0
