@@ -60,7 +60,7 @@ def models(tmp_path_factory):
         change(content)
         path.write_text(json.dumps(content))
 
-    broken("pad", "tokenizer_config.json", lambda c: c.update(pad_token=c["eos_token"]))
+    broken("pad", "tokenizer_config.json", lambda c: c.update(pad_token="<|fill|>"))
     broken("stop", "tokenizer_config.json", lambda c: c.update(eos_token="<|end|>"))
     broken("vocabulary", "config.json", lambda c: c.update(vocab_size=100))
     shutil.copytree(here / "lm", here / "damaged")
@@ -167,7 +167,8 @@ NAMES = [
     ("generate nowhere --prompt a", "nowhere: no such directory"),
     ("generate . --prompt a", "no config.json"),
     ("generate damaged --prompt a", "model.safetensors: damaged"),
-    ("generate pad --prompt a", "pad token must differ from the eos token"),
+    ("generate pad --prompt a", r"pad token '<\|fill\|>' is not in the tokenizer's vocabulary"),
+    ("generate LM --prompt a --pad-token <|eos|>", "pad token must differ from the eos token"),
     ("generate stop --prompt a", "eos token '<\\|end\\|>' is not in the tokenizer"),
     ("generate vocabulary --prompt a", "tokenizer has 259 tokens, but the model only 100"),
     ("generate LM --prompt a --max-new-tokens 500", "exceeds the model's context of 96"),

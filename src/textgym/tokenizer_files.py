@@ -78,8 +78,7 @@ class TokenizerFiles:
         if self.specials is not None:
             _write_json(directory / _SPECIALS, _with_roles(self.specials, tokens))
         if self.generation is not None:
-            kept = {k: v for k, v in ids.items() if k in self.generation}
-            _write_json(directory / _GENERATION, {**self.generation, **kept})
+            _write_json(directory / _GENERATION, _with_ids(self.generation, ids))
         for name, text in self.templates.items():
             (directory / name).parent.mkdir(exist_ok=True)
             (directory / name).write_bytes(text.encode("utf-8"))
@@ -112,17 +111,17 @@ class SpecialTokens:
         files = TokenizerFiles.read(directory)
         stops: list[int] = []
         if eos is None:
-            listed, is_list = model_ids(directory, files, "eos_token_id")
+            listed = model_ids(directory, files, "eos_token_id")
             added = backend.get_added_tokens_decoder()
             # A lone id may be a default that another project left there: only a list may hold text.
-            stops = [i for i in listed if i in added or (is_list and _token(backend, i))]
+            stops = [i for i in listed if i in added or (listed[i] and _token(backend, i))]
             eos = files.named("eos_token") or next((_token(backend, i) for i in stops), None)
             if eos is None:
                 raise InputError(f"{directory}: names no eos token: pass eos_token=...")
         stop_tokens = {eos, *(_token(backend, i) for i in stops)}
         bos = bos or files.named("bos_token")
         if pad is None:
-            ids, _ = model_ids(directory, files, "pad_token_id")
+            ids = model_ids(directory, files, "pad_token_id")
             pad = files.named("pad_token") or next((_token(backend, i) for i in ids), None)
             if pad is None or pad in stop_tokens:
                 pad = _spare_for(directory, pad, spare_token(backend, files, {*stop_tokens, bos}))
@@ -150,24 +149,23 @@ def _token(backend: Backend, token_id: int) -> str | None:
     return backend.id_to_token(token_id) if 0 <= token_id < 2**31 else None
 
 
-def model_ids(directory: Path, files: TokenizerFiles, key: str) -> tuple[list[int], bool]:
-    """The token ids that `generation_config.json`, else `config.json` gives a role.
+def model_ids(directory: Path, files: TokenizerFiles, key: str) -> dict[int, bool]:
+    """The token ids that `config.json` and `generation_config.json` give a role, in order.
 
     :param key: `eos_token_id`, for one.
-    :return: the ids, and whether they stood there as a list.
+    :return: of each id, whether it stands in a list.
     :raises InputError: if they are no token ids.
     """
-    for name, content in (
-        (_GENERATION, files.generation),
-        ("config.json", _read_object(directory / "config.json")),
-    ):
+    found: dict[int, bool] = {}
+    config = _read_object(directory / "config.json")
+    for name, content in (("config.json", config), (_GENERATION, files.generation)):
         value = (content or {}).get(key)
-        if value is not None:
-            ids = value if isinstance(value, list) else [value]
-            if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-                raise InputError(f"{directory / name}: {key} must be token ids, got {value!r:.60}")
-            return ids, isinstance(value, list)
-    return [], False
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+            raise InputError(f"{directory / name}: {key} must be token ids, got {value!r:.60}")
+        for token_id in ids:
+            found[token_id] = found.get(token_id, False) or isinstance(value, list)
+    return found
 
 
 def spare_token(
@@ -217,6 +215,21 @@ def _with_roles(content: dict[str, Any], tokens: Mapping[str, str | None]) -> di
             key: {**entry, "special": True} if _content(entry) in tokens.values() else entry
             for key, entry in added.items()
         }
+    return result
+
+
+def _with_ids(
+    generation: dict[str, Any], ids: Mapping[str, int | list[int] | None]
+) -> dict[str, Any]:
+    """Generation settings whose token ids are among those of `ids`; others are replaced."""
+    result = dict(generation)
+    for key, value in ids.items():
+        if value is None:
+            continue
+        allowed = value if isinstance(value, list) else [value]
+        named = result.get(key, value)
+        if not all(i in allowed for i in (named if isinstance(named, list) else [named])):
+            result[key] = value
     return result
 
 

@@ -34,6 +34,7 @@ def train(
     seed: int = 0,
     reference: str | Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    pad_token: str | None = None,
     checkpoint_seconds: float = 300.0,
     resume: bool = False,
     progress_bar: bool = True,
@@ -55,6 +56,8 @@ def train(
     :param seed: of everything that is drawn.
     :param reference: the model of the KL term (default: the starting policy).
     :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
+    :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
+        its directory names none that can.
     :param checkpoint_seconds: time between two checkpoints.
     :param resume: go on with the run in `out`; what is not given is as it was.
     :param progress_bar: show one.
@@ -85,6 +88,7 @@ def train(
                 out=directory,
                 reference=reference,
                 env_kwargs=env_kwargs,
+                pad_token=pad_token,
                 **keywords,
             )
         _learn(

@@ -38,6 +38,7 @@ def make_agent(
     out: str | Path | None = None,
     reference: "str | Path | CausalLM | None" = None,
     env_kwargs: dict[str, Any] | None = None,
+    pad_token: str | None = None,
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """An unmodified Stable-Baselines3 agent on a registered environment, defaults filled in.
@@ -50,6 +51,8 @@ def make_agent(
     :param out: run directory for metrics, samples and TensorBoard.
     :param reference: the model of the KL term (default: the starting policy).
     :param env_kwargs: overrides of the task's fields.
+    :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
+        its directory names none that can.
     :param keywords: `kl_coef`, `kl_estimator`, `kl_target`, `temperature`, `top_k`, `top_p`,
         `value_trunk`, `value_lr_scale`, `value_warmup_rollouts`, `final_learning_rate`, and every
         keyword of the algorithm itself.
@@ -58,6 +61,7 @@ def make_agent(
     from textgym.agents.algorithms import Algorithm
     from textgym.agents.building import build_agent
     from textgym.policies.causal_lm import CausalLM
+    from textgym.policies.checkpoint import open_policy
 
     check_numbers({"n_envs": n_envs, "seed": seed})
     algorithm = registry.agents.resolve(agent)
@@ -66,9 +70,11 @@ def make_agent(
     overrides = dict(env_kwargs or {})
     if reward is not None:
         overrides["reward"] = resolve_reward(reward)
-    lm = policy
-    if isinstance(lm, str | Path):
-        lm = CausalLM.from_pretrained(lm)
+    lm = None if policy is None else open_policy(policy, pad_token=pad_token)
+    if isinstance(reference, str | Path) and pad_token is not None:
+        reference = open_policy(reference, pad_token=pad_token)
+    if lm is None and pad_token is not None:
+        raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
     if lm is not None:
         overrides["tokenizer"] = lm.tokenizer
     generations = algorithm.num_generations(n_envs, keywords)
@@ -197,6 +203,7 @@ def evaluate(
     seed: int = 0,
     env_kwargs: dict[str, Any] | None = None,
     vocabulary: frozenset[str] | None = None,
+    pad_token: str | None = None,
 ) -> "EvaluationReport":
     """Let a policy play and report on its texts.
 
@@ -213,17 +220,19 @@ def evaluate(
     :param seed: of the prompts and of what is drawn.
     :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
     :param vocabulary: known words in lower case, to count made-up ones.
+    :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
+        its directory names none that can.
     :raises InputError: if a name, a directory or a prompt is wrong.
     """
     check_numbers(locals())
     from textgym.agents.evaluation import InOrder, evaluate_texts, masks_of, play
     from textgym.envs.prompts import PromptSource
-    from textgym.policies.causal_lm import CausalLM
+    from textgym.policies.checkpoint import open_policy
     from textgym.policies.sampling import Sampling
 
-    lm = policy if isinstance(policy, CausalLM) else CausalLM.from_pretrained(policy)
+    lm = open_policy(policy, pad_token=pad_token)
     if isinstance(reference, str | Path):
-        reference = CausalLM.from_pretrained(reference)
+        reference = open_policy(reference, pad_token=pad_token)
     named = [gold] if isinstance(gold, str) or callable(gold) else list(gold)
     judges = _judges_by_name(named)
     overrides: dict[str, Any] = {**(env_kwargs or {}), "tokenizer": lm.tokenizer}
@@ -278,6 +287,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     seed: int = 0,
+    pad_token: str | None = None,
 ) -> list[str]:
     """Continue one prompt or several.
 
@@ -288,13 +298,15 @@ def generate(
     :param top_k: draw from the k likeliest tokens only; 0 from all.
     :param top_p: draw from the likeliest tokens that make up this probability; 1 from all.
     :param seed: of what is drawn.
+    :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
+        its directory names none that can.
     :return: the continuations without their prompts.
     :raises InputError: for an empty prompt, or one that does not fit the context.
     """
     check_numbers(locals())
-    from textgym.policies.causal_lm import CausalLM
+    from textgym.policies.checkpoint import open_policy
 
-    lm = policy if isinstance(policy, CausalLM) else CausalLM.from_pretrained(policy)
+    lm = open_policy(policy, pad_token=pad_token)
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     return lm.generate(
         prompts,

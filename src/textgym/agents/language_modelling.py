@@ -19,6 +19,7 @@ from textgym.envs.prepare import Cleaner, default_rules
 from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
+from textgym.policies.checkpoint import open_policy
 from textgym.policies.documents import Document, pair_documents, text_documents
 from textgym.policies.pretraining import TrainingReport, train_language_model
 from textgym.splits import split_rows
@@ -84,6 +85,7 @@ def pretrain(
     autocast: bool = False,
     seed: int = 0,
     device: str = "auto",
+    pad_token: str | None = None,
     resume: bool = False,
     progress_bar: bool = True,
     report: Callable[[str], None] = print,
@@ -112,6 +114,8 @@ def pretrain(
     :param seed: of the weights, the order of the texts and the dropout.
     :param resume: go on with the run in `out`; what is not given is as it was.
     :param device: `"auto"` (the GPU where there is one), `"cpu"`, `"cuda"` or `"cuda:1"`.
+    :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
+        its directory names none that can.
     :param progress_bar: show one.
     :param report: shows a line of text, such as the cleaning's counts.
     :raises InputError: for an empty corpus, or one that cannot be read, naming file and line.
@@ -121,6 +125,8 @@ def pretrain(
     """
     if tokenizer not in TOKENIZERS:
         raise InputError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}")
+    if pad_token is not None and policy is None:
+        raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
     settings = {"verb": "pretrain", **_recorded(locals())}
     check_numbers(settings)
     CausalLMConfig.filled_in(
@@ -139,7 +145,7 @@ def pretrain(
         report(str(texts.report))
         start = directory / "checkpoints" / "last" if resume else policy
         if start is not None:
-            lm = CausalLM.from_pretrained(start)
+            lm = open_policy(start, pad_token=None if resume else pad_token)
         else:
             lm = CausalLM.new(
                 _make_tokenizer(tokenizer, training, vocab_size),
@@ -188,6 +194,7 @@ def sft(
     evaluate_every: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    pad_token: str | None = None,
     resume: bool = False,
     progress_bar: bool = True,
     report: Callable[[str], None] = print,
@@ -212,7 +219,7 @@ def sft(
     chosen, kept, note = _divided(pairs, heldout, seed)
     with open_run(out, settings, resume=resume) as directory:
         start = directory / "checkpoints" / "last" if resume else policy
-        lm = CausalLM.from_pretrained(start)
+        lm = open_policy(start, pad_token=None if resume else pad_token)
         context = lm.config.max_position_embeddings
         documents = list(pair_documents(chosen, lm.tokenizer, context=context))
         report(f"{len(chosen)} pairs to learn from, {len(kept)} held out")

@@ -11,7 +11,7 @@ from textgym.agents.run_directory import append_line, open_run
 from textgym.checks import check_numbers
 from textgym.envs.corpus import read_ratings
 from textgym.errors import InputError
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.checkpoint import open_policy
 from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.fitting import FitProgress, FitReport, fit_bradley_terry
 from textgym.storage import json_text
@@ -31,6 +31,7 @@ def fit_reward(
     dropout: float = 0.1,
     seed: int = 0,
     device: str = "auto",
+    pad_token: str | None = None,
     progress_bar: bool = True,
     report: Callable[[str], None] = print,
 ) -> FitReport:
@@ -61,11 +62,12 @@ def fit_reward(
         "muon_learning_rate": muon_learning_rate,
         "dropout": dropout,
         "seed": seed,
+        "pad_token": pad_token,
     }
     rows = list(read_ratings(ratings))
     if not rows:
         raise InputError(f"{ratings}: expected at least one judgement, found none")
-    trunk = CausalLM.from_pretrained(policy).to(pick_device(device))
+    trunk = open_policy(policy, pad_token=pad_token).to(pick_device(device))
     name = Path(out).name
     model = BradleyTerryRewardModel(trunk, dropout=dropout, seed=seed, name=name)
     with open_run(out, settings) as directory:

@@ -360,7 +360,8 @@ class CausalLM(nn.Module):
     def from_pretrained(cls, directory: str | Path, *, pad_token: str | None = None) -> "CausalLM":
         """Open a checkpoint directory, ours or transformers'; loading executes no code.
 
-        :param pad_token: for checkpoints whose pad token equals the stop token.
+        :param pad_token: fills up rows instead of the token that the directory names. Where that
+            one ends texts, a special token that no text needs takes its part, with a warning.
         :raises InputError: naming the file and what is wrong with it.
         """
         from textgym.policies.checkpoint import from_pretrained

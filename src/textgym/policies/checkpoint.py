@@ -127,6 +127,7 @@ def from_pretrained(
 ) -> CausalLM:
     """Open a checkpoint or run directory; weights are converted to `dtype`.
 
+    :param pad_token: fills up rows instead of the token that the directory names.
     :raises InputError: naming the file and what is wrong with it.
     """
     directory = checkpoint_directory(directory)
@@ -148,6 +149,22 @@ def from_pretrained(
     lm.load_state_dict({name: tensors[name] for name in expected}, assign=True)
     lm.finish_loading()
     return lm.requires_grad_(True).eval()
+
+
+def open_policy(policy: str | Path | CausalLM, *, pad_token: str | None = None) -> CausalLM:
+    """The language model that is meant by a directory, or by itself.
+
+    :param pad_token: see `from_pretrained`.
+    :raises InputError: as `from_pretrained`, or for a pad token beside a model, which has its own.
+    """
+    if isinstance(policy, str | Path):
+        return from_pretrained(policy, pad_token=pad_token)
+    if pad_token is not None:
+        raise InputError(
+            f"pad_token={pad_token!r} goes with a checkpoint directory as the policy: leave it "
+            "out, or open the model with CausalLM.from_pretrained(directory, pad_token=...)"
+        )
+    return policy
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

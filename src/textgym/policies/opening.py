@@ -35,6 +35,12 @@ def open_model(
             f"the model's tokenizer has {lm.tokenizer.vocab_size} tokens, but the environment has "
             f"{action_space.n} actions: make the environment with tokenizer=model.tokenizer"
         )
+    pad = getattr(observation_space, "pad_token_id", lm.tokenizer.pad_token_id)
+    if pad != lm.tokenizer.pad_token_id:
+        raise InputError(
+            f"the environment fills up rows with token {pad}, but the model's pad token is "
+            f"{lm.tokenizer.pad_token_id}: make the environment with tokenizer=model.tokenizer"
+        )
     width, context = observation_space.shape[0], lm.config.max_position_embeddings
     if width > context:
         raise InputError(

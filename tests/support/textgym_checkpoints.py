@@ -1,0 +1,55 @@
+"""A checkpoint as other people publish them: the stop token is the pad token too, and more."""
+
+import json
+
+from front_door import SHAPE
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Backend
+
+from textgym.policies.causal_lm import CausalLM
+from textgym.tokenizer import Tokenizer
+
+TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>\n{% endfor %}"
+END, START, SPARE, FURTHER = "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot|>"
+
+
+def chat_tokenizer(**keywords):
+    """Bytes and four special tokens, none of them ours."""
+    state = json.loads(Tokenizer.byte().to_json())
+    state["added_tokens"], state["post_processor"] = [], None
+    names = {"<|pad|>": "!pad", "<|bos|>": "!bos", "<|eos|>": "!eos"}
+    vocabulary = state["model"]["vocab"]
+    state["model"]["vocab"] = {names.get(token, token): i for token, i in vocabulary.items()}
+    backend = Backend.from_str(json.dumps(state))
+    specials = [AddedToken(name, special=True) for name in (SPARE, START, END, FURTHER)]
+    backend.add_special_tokens(specials)
+    return Tokenizer(
+        backend, **{"pad_token": SPARE, "eos_token": END, "bos_token": START, **keywords}
+    )
+
+
+def write_chat_model(directory, *, config=None, settings=None, generation=None):
+    """A model's directory as transformers leaves it, with `pad_token` and `eos_token` the same.
+
+    :param config, settings, generation: keys of `config.json`, `tokenizer_config.json` and
+        `generation_config.json`; None as a value removes a key.
+    """
+    CausalLM.new(chat_tokenizer(), seed=0, **SHAPE).save_pretrained(directory)
+    (directory / "manifest.json").unlink()
+    change(directory / "config.json", {"pad_token_id": None, **(config or {})})
+    change(directory / "tokenizer_config.json", {"pad_token": END, **(settings or {})})
+    if generation is not None:
+        change(directory / "generation_config.json", generation)
+    return directory
+
+
+def change(path, keys):
+    """Set keys of a JSON file, or remove those that are None."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    content = {k: v for k, v in {**content, **keys}.items() if v is not None}
+    path.write_text(json.dumps(content))
+
+
+def read(path):
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
