@@ -134,7 +134,7 @@ def _spare_for(directory: Path, named: str | None, spare: str | None) -> str:
     if spare is None:
         raise InputError(
             f"{directory}: {reason}, and no special token is unused: pass pad_token=... "
-            "(--pad-token) with a token of its vocabulary that no text needs"
+            "with a token of its vocabulary that no text needs"
         )
     warnings.warn(
         f"{directory}: {reason}, so the unused token {spare!r} fills up rows (pad_token=... or "

@@ -172,7 +172,7 @@ def test_every_verb_takes_a_pad_token_and_keeps_it(tmp_path):
     for verb in verbs:
         where = ["--out", tmp_path / verb[0]] if "--no-progress-bar" in verb else []
         code, _, error = run_cli(*verb, *where)
-        assert code == 2 and "no special token is unused: pass pad_token=... (--pad-token)" in error
+        assert code == 2 and "no special token is unused: pass --pad-token=... with" in error
         code, _, error = run_cli(*verb, *where, "--pad-token", FURTHER)
         assert code == 0, error
     for trained in ("sft", "pretrain", "train"):

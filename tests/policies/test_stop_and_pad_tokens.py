@@ -187,7 +187,7 @@ def test_spare_tokens_are_those_that_no_text_and_no_template_needs(tmp_path):
     write_chat_model(tmp_path, settings=template)
     assert load(tmp_path).tokenizer.pad_token == FURTHER
     write_chat_model(tmp_path, settings=template, config=both)
-    with pytest.raises(InputError, match=r"no special token is unused: pass pad_token=.*--pad-tok"):
+    with pytest.raises(InputError, match=r"no special token is unused: pass pad_token="):
         load(tmp_path)
     backend = chat_tokenizer().backend
     backend.add_tokens(["<|reserved_3|>"])
