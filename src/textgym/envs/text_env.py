@@ -57,7 +57,10 @@ class TextEnv(gymnasium.Env[Any, Any]):
                 task, self._episode.width, self.automaton
             )
         else:
-            self.observation_space, self.action_space = text_spaces(task, self._episode.width)
+            prompts = [len(prompt.text) for prompt in self._episode.source.all()]
+            self.observation_space, self.action_space = text_spaces(
+                task, self._episode.width, max(prompts, default=0)
+            )
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -161,12 +164,14 @@ def token_spaces(
     return row, spaces.Discrete(size)
 
 
-def text_spaces(task: Task, width: int) -> tuple[TextSpace, TextSpace]:
+def text_spaces(task: Task, width: int, longest_prompt: int = 0) -> tuple[TextSpace, TextSpace]:
     """Observation and action space of text actions, in characters.
 
-    A token stands for at most as many characters as its own name in the vocabulary has. An
-    utterance may be longer than the budget: it is cut there.
+    A token that is written stands for at most as many characters as its own name in the vocabulary
+    has; a prompt may have more where the tokenizer normalises. An utterance may be longer than the
+    budget: it is cut there.
     """
     longest = max(map(len, task.tokenizer.backend.get_vocab()))
     action = TextSpace(16 * task.max_new_tokens, sample_length=task.max_new_tokens)
-    return TextSpace(longest * width), action
+    room = max(longest * width, longest_prompt + longest * task.max_new_tokens)
+    return TextSpace(room), action
