@@ -204,10 +204,13 @@ def test_metrics_and_samples_are_the_same_record_as_tensorboard(tmp_path):
         for step, value in written.items():
             assert seen[step] == pytest.approx(value, rel=1e-6), tag
     samples = read_lines(tmp_path / "samples.jsonl")
-    assert len({row["prompt"] for row in samples}) == len(samples) == 4
-    [event] = events.Tensors("samples/continuations/text_summary")
-    shown = event.tensor_proto.string_val[0].decode()
-    assert all(row["prompt"] in shown for row in samples)
+    shown = events.Tensors("samples/continuations/text_summary")
+    assert [event.step for event in shown] == [0, 256, 512]
+    for event in shown:
+        rows = [row for row in samples if row["step"] == event.step]
+        assert len({row["prompt"] for row in rows}) == len(rows) == 4
+        table = event.tensor_proto.string_val[0].decode()
+        assert all(row["prompt"] in table for row in rows)
 
 
 @pytest.mark.parametrize("seconds, expected", [(0.0, [0, 64, 128, 192]), (300.0, [0, 192])])

@@ -145,11 +145,12 @@ def join_state(tensors: dict[str, Tensor], nest: Any) -> Any:
 
 
 class ScaledAdam(torch.optim.Adam):
-    """Adam whose groups may carry `lr_scale` and `start_step`.
+    """Adam whose groups may carry `lr_scale`, `start_step` and `start_update`.
 
     Stable-Baselines3 sets one learning rate on all groups before every update; a group's is
     multiplied by `lr_scale` (a value head that learns faster than its trunk), and is zero for the
-    first `start_step` steps (a trunk that waits for its value head; its moments warm up).
+    first `start_step` steps and the first `start_update` updates (a trunk that waits for its value
+    head; its moments warm up). Whoever updates calls `begin_update`, however many steps follow.
     """
 
     def __init__(self, params: Any, lr: float = 3e-4, **keywords: Any) -> None:
@@ -158,12 +159,20 @@ class ScaledAdam(torch.optim.Adam):
             group.setdefault("lr_scale", 1.0)
             group.setdefault("start_step", 0)
             group.setdefault("steps_done", 0)
+            group.setdefault("start_update", 0)
+            group.setdefault("updates_begun", 0)
+
+    def begin_update(self) -> None:
+        """Count an update: the algorithm learns from a rollout, in one step or in many."""
+        for group in self.param_groups:
+            group["updates_begun"] = group.get("updates_begun", 0) + 1
 
     def step(self, closure: Any = None) -> Any:
         """One update; the groups' learning rates are as SB3 set them before and after."""
         plain = [group["lr"] for group in self.param_groups]
         for group in self.param_groups:
             is_waiting = group["steps_done"] < group["start_step"]
+            is_waiting |= 0 < group.get("updates_begun", 0) <= group.get("start_update", 0)
             group["lr"] = 0.0 if is_waiting else group["lr"] * group["lr_scale"]
             group["steps_done"] += 1
         try:

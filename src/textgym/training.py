@@ -10,6 +10,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from textgym.agents.callbacks import SaveCheckpoint, StopWhen
 from textgym.agents.loading import save_agent
+from textgym.agents.recording import recorder_of
 from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import is_plain, open_run, plain
 from textgym.checks import check_numbers
@@ -145,6 +146,9 @@ def _learn(
                 reset_num_timesteps=reset_num_timesteps,
                 **keywords,
             )
+            recorder = recorder_of(trained)
+            if recorder is not None:
+                recorder.learning_ended()  # SB3 tells nobody where a callback stops it
         except InputError:  # of the reward model or a prompt: what was learned is good
             save()
             raise

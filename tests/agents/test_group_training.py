@@ -221,7 +221,7 @@ def test_load_agent_brings_everything_back(tmp_path, word):
         assert torch.equal(state["exp_avg"], moments[index]["exp_avg"])
     if word != "best_of_n":
         assert again.kl.coefficient == agent.kl.coefficient
-        assert again.kl.coefficient == 0.3 if word == "dpo" else again.kl.coefficient > 0.3
+        assert (again.kl.coefficient == 0.3) == (word == "dpo")  # a target has moved it
         assert_same_weights(again.kl.model, byte_lm())  # not the model that was trained since
         with pytest.raises(AssertionError):
             assert_same_weights(again.policy.lm, byte_lm(), 1e-4)

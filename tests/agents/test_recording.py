@@ -4,17 +4,21 @@ import math
 import re
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
-from front_door import byte_lm, read_lines, small_agent
+from front_door import ENV, byte_lm, read_lines, small_agent
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 
 import textgym
 from textgym.agents.algorithms import PPO
 from textgym.agents.building import build_agent
-from textgym.agents.recording import JSONLines, episode_figures
+from textgym.agents.recording import JSONLines, episode_figures, recorder_of
 from textgym.errors import StorageError
+from textgym.policies.causal_lm import CausalLM
 from textgym.rewards import RewardOutput
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -46,9 +50,26 @@ def test_the_figures_of_episodes_by_hand():
     assert figures["text/duplicates"] == pytest.approx(1 / 3)
     for reason in ("stop", "length", "truncated"):
         assert figures[f"text/finish_{reason}"] == pytest.approx(1 / 3)
+    assert figures["text/finish_context"] == 0.0
     assert figures["reward_components/tone"] == 3.0
     assert figures["reward_components/taste"] == 1.0
     assert episode_figures([]) == {}
+
+
+def test_every_ending_is_counted():
+    reasons = ["stop", "context", "length", "truncated", "context", "of my own", "stop", None]
+    episodes = [episode("a", 1.0, 1, reason) for reason in reasons]
+    del episodes[-1]["finish_reason"], episodes[-1]["completion"]  # as TimeLimit leaves them
+    figures = episode_figures(episodes)
+    shares = {k.removeprefix("text/finish_"): v for k, v in figures.items() if "finish" in k}
+    assert shares == {
+        "stop": 2 / 8,
+        "length": 1 / 8,
+        "context": 2 / 8,
+        "truncated": 2 / 8,
+        "of my own": 1 / 8,
+    }
+    assert figures["text/length"] == 1.0 and figures["reward/environment"] == 1.0
 
 
 def test_a_component_that_never_applies_is_no_number_and_no_warning():
@@ -210,6 +231,119 @@ def test_samples_stay_inside_the_context(tmp_path):
         },
     )
     agent.learn(128)
-    [sample] = read_lines(tmp_path / "samples.jsonl")
-    assert sample["prompt"] == "12345678" and sample["step"] == 0
-    assert len(lm.tokenizer.encode(sample["completion"])) <= 3 * 15
+    samples = read_lines(tmp_path / "samples.jsonl")
+    assert [sample["step"] for sample in samples] == [0, 128]
+    for sample in samples:
+        assert sample["prompt"] == "12345678"
+        assert len(lm.tokenizer.encode(sample["completion"])) <= 3 * 15
+
+
+class Continuations(BaseCallback):
+    """What the weights before each rollout write, by the tokens that they have learned from."""
+
+    def __init__(self, prompts):
+        super().__init__()
+        self.prompts, self.at = prompts, {}
+
+    def _on_rollout_start(self):
+        self.at[self.num_timesteps] = continuations(self.model, self.prompts)
+
+    def _on_step(self):
+        return True
+
+
+def continuations(agent, prompts):
+    lm = CausalLM.from_agent(agent)
+    return lm.generate(prompts, max_new_tokens=32, seed=0)
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "trpo", "dqn", "grpo"])
+def test_samples_are_of_the_weights_that_their_step_names(tmp_path, name):
+    agent = small_agent(name, out=tmp_path, learning_rate=0.03, env_kwargs={"max_new_tokens": 16})
+    prompts = ["One ", "Two "]
+    recorder_of(agent).prompts = prompts
+    recorder_of(agent).max_new_tokens = 32
+    seen = Continuations(prompts)
+    agent.learn(600, callback=seen)
+    rows = read_lines(tmp_path / "samples.jsonl")
+    steps = sorted({row["step"] for row in rows})
+    assert steps[0] == 0 and len(steps) >= 3 and steps[-1] == agent.num_timesteps
+    written = {step: [r["completion"] for r in rows if r["step"] == step] for step in steps}
+    seen.at[agent.num_timesteps] = continuations(agent, prompts)
+    assert written == {step: seen.at[step] for step in steps}
+    assert written[0] != written[steps[-1]]
+    agent.learn(1, reset_num_timesteps=False)  # one more rollout: one more set, at its end
+    again = sorted({row["step"] for row in read_lines(tmp_path / "samples.jsonl")})
+    assert again == [*steps, agent.num_timesteps]
+    assert len(read_lines(tmp_path / "samples.jsonl")) == 2 * len(again)
+
+
+def test_each_rollout_is_recorded_whatever_sb3_shows(tmp_path):
+    agent = small_agent("a2c", out=tmp_path, n_steps=8)  # SB3 shows every hundredth rollout
+    agent.learn(96)
+    rows = read_lines(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [32, 64, 96]
+    assert "train/value_loss" not in rows[0] and "train/value_loss" in rows[1]
+    assert all(row["time/rollout_tokens_per_second"] > 0 for row in rows)
+
+
+OTHERS = {
+    "make_vec": lambda: textgym.make_vec(ENV, 4, seed=5, max_new_tokens=8),
+    "make_vec_env": lambda: make_vec_env(ENV, 4, seed=5, env_kwargs={"max_new_tokens": 8}),
+    "normalised": lambda: VecNormalize(OTHERS["make_vec"](), norm_obs=False),
+    "bare": lambda: DummyVecEnv([lambda: gymnasium.make(ENV, max_new_tokens=8)] * 4),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("name", ["ppo", "dqn"])
+def test_another_environment_is_recorded_too(tmp_path, name, other):
+    agent = small_agent(name, out=tmp_path, env_kwargs={"max_new_tokens": 8})
+    agent.learn(128)
+    count = len(read_lines(tmp_path / "metrics.jsonl"))
+    agent.set_env(OTHERS[other]())
+    agent.learn(3 * 128, reset_num_timesteps=False)
+    rows = read_lines(tmp_path / "metrics.jsonl")[count:]
+    assert [row["step"] for row in rows][-1] == agent.num_timesteps == 512
+    first, *later = rows
+    if other != "bare":  # nobody has summed its rewards in the first rollout
+        assert first["reward/environment"] <= 1
+    for row in rows:
+        assert 0 < row["text/length"] <= 8
+        shares = [value for key, value in row.items() if key.startswith("text/finish_")]
+        assert sum(shares) == pytest.approx(1.0)
+    assert all(row["reward/environment"] <= 1 for row in later)
+    assert recorder_of(agent).episodes == []
+
+
+def test_no_episode_is_counted_twice_after_set_env():
+    agent = small_agent(env_kwargs={"max_new_tokens": 8})
+    counts, recorder = [], recorder_of(agent)
+    rollout_done = recorder.rollout_done
+
+    def count(rollout):
+        counts.append(len(recorder.episodes))
+        rollout_done(rollout)
+
+    recorder.rollout_done = count
+    for make in (OTHERS["make_vec"], OTHERS["make_vec_env"], OTHERS["bare"]):
+        agent.set_env(make())
+        monitor = Dones()
+        agent.learn(256, callback=monitor)
+        assert counts == monitor.counts and len(counts) == 2
+        counts.clear()
+
+
+class Dones(BaseCallback):
+    """How many episodes end in each rollout, by what the algorithm sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = []
+
+    def _on_rollout_start(self):
+        self.counts.append(0)
+
+    def _on_step(self):
+        self.counts[-1] += int(self.locals["dones"].sum())
+        return True

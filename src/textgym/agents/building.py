@@ -98,7 +98,7 @@ def build_agent(
         warmup = 1 if value_warmup_rollouts is None else value_warmup_rollouts
         policy_kwargs = {
             "value_lr_scale": 10.0,
-            "trunk_start_step": warmup * _optimizer_steps(settings, env.num_envs),
+            "trunk_start_update": warmup,
             "optimizer_class": ScaledAdam,
             **policy_kwargs,
         }
@@ -210,18 +210,6 @@ def _kl_penalty(
     """The KL term under the policy's own sampling."""
     sampling = {name: policy_kwargs[name] for name in SAMPLING_KEYWORDS if name in policy_kwargs}
     return KLPenalty(lm if reference is None else reference, kl_coef, **keywords, **sampling)
-
-
-def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
-    """Optimizer steps of one rollout."""
-    if "gradient_steps" in settings:
-        steps, frequency = int(settings["gradient_steps"]), settings["train_freq"]
-        per_row = frequency if isinstance(frequency, int) else int(frequency[0])
-        return steps if steps >= 0 else per_row * n_envs  # SB3's -1: one for each token
-    total = int(settings["n_steps"]) * n_envs
-    batch_size = settings.get("batch_size", total)
-    minibatches: int = max(1, round(total / batch_size))
-    return int(settings.get("n_epochs", 1)) * minibatches
 
 
 def _check_table(name: str, given: Any, takers: Sequence[type]) -> None:

@@ -153,6 +153,8 @@ class GroupAlgorithm(OnPolicyAlgorithm):
         """
         assert self._last_obs is not None and self._last_episode_starts is not None
         self.policy.set_training_mode(False)
+        if self.recorder is not None:
+            self.recorder.follow_env()
         if self._last_obs is not self._obs_followed:  # the environment was reset since
             self._collector.forget_open_rows()
         wanted = self.n_groups or max(1, self.n_envs // self.num_generations)
@@ -289,6 +291,8 @@ class GroupAlgorithm(OnPolicyAlgorithm):
             for batch in self._batches():
                 packed = batch.observations
                 self.tokens_forwarded += len(packed.tokens)
+                if self.recorder is not None:
+                    self.recorder.learned(len(batch.actions))
                 log_prob, entropy = self._evaluate(packed, batch.actions)
                 loss, shown = self.compute_loss(log_prob, batch)
                 self.policy.optimizer.zero_grad()

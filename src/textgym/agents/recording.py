@@ -1,9 +1,9 @@
 """What a training run writes down: text metrics, sample texts, `metrics.jsonl`, TensorBoard.
 
 It rides on Stable-Baselines3's own logger, so that `learn(tb_log_name=...)`, `tensorboard_log` and
-`verbose` work as always, and subclasses nothing: a `VecEnv` wrapper sees the finished episodes, and
+`verbose` work as always, and subclasses nothing: a `VecEnv` wrapper sees the finished episodes,
 whoever holds the rollout calls `Recorder.rollout_done` once it is whole, just before SB3 writes its
-figures.
+figures, and what every algorithm of SB3 logs first and last in an update says when it is learned.
 Every tag is explained in docs/metrics.md.
 """
 
@@ -17,9 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecEnvWrapper,
+    VecMonitor,
+    is_vecenv_wrapped,
+)
 
 from textgym.agents.markdown import markdown_table
 from textgym.agents.run_directory import append_line
@@ -30,15 +36,25 @@ from textgym.policies.q_policy import SoftQPolicy
 from textgym.reward_models.metrics import distinct_n, duplicate_share, repetition
 from textgym.storage import json_text
 
-_NOT_TENSORBOARD_ONLY = ("stdout", "log", "json", "csv")
+FINISH_REASONS = ("stop", "length", "context", "truncated")
+# What every algorithm of Stable-Baselines3 logs when an update begins, and when it is over.
+_UPDATE_BEGINS, _UPDATE_DONE = "train/learning_rate", "train/n_updates"
 
 
 class JSONLines(KVWriter):
-    """One JSON object a line, appended: the record of a run, which survives a torn last line."""
+    """One JSON object a line, appended: the record of a run, which survives a torn last line.
+
+    While `is_waiting`, figures are kept for the next line: SB3's off-policy algorithms show theirs
+    in the middle of a rollout.
+    """
+
+    is_waiting = False
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self.last_step: int | None = None
+        self._kept: dict[str, Any] = {}
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
@@ -47,11 +63,15 @@ class JSONLines(KVWriter):
 
         :raises StorageError: if the file cannot be written.
         """
+        self._kept |= key_values
+        if self.is_waiting:
+            return
         row: dict[str, Any] = {"step": step}
-        for key, value in sorted(key_values.items()):
+        for key, value in sorted(self._kept.items()):
             if isinstance(value, int | float | np.number):
                 row[key] = float(value)
         append_line(self.path, json_text(row))
+        self.last_step, self._kept = step, {}
 
     def close(self) -> None:
         """Nothing is left open between two lines."""
@@ -90,11 +110,16 @@ class RolloutFigures:
 class Recorder:
     """Collects finished episodes and writes their figures into `agent.logger`.
 
+    Continuations of `prompts` are written before the first update of a `learn`, after the update
+    that passes half of its budget, after the last one, and every `sample_every` updates, each at
+    the step (completion tokens) that its weights have learned from. A callback that ends `learn`
+    before its budget leaves the last set out.
+
     :param prompts: texts that are continued again and again, so that a reader sees the change.
     :param max_new_tokens: of these continuations.
     :param directory: a run directory for `metrics.jsonl` and `samples.jsonl`; None writes to
         SB3's logger only.
-    :param sample_every: rollouts between two sets of continuations.
+    :param sample_every: updates between two sets of continuations at most.
     """
 
     def __init__(
@@ -110,34 +135,42 @@ class Recorder:
         self.sample_every = sample_every
         self.agent: BaseAlgorithm | None = None
         self.episodes: list[dict[str, Any]] = []
-        self.rollouts = 0
+        self.rollouts = self.updates = 0
         self._writer: JSONLines | None = None
-        self._tokens = 0
-        self._rollout_began = self._rollout_ended = 0.0
+        self._env: RecordingVecEnv | None = None
+        self._tokens_learned = 0
+        self._sampled_at: tuple[int, int] | None = None  # step, updates
+        self._rollout_began = self._update_began = 0.0
 
     def attach(self, agent: BaseAlgorithm, env: "RecordingVecEnv") -> None:
         """Record what `agent` does on `env`."""
         self.agent = agent
-        env.recorder = self
+        env.recorder, self._env = self, env
         buffer = getattr(agent, "rollout_buffer", None) or getattr(agent, "replay_buffer", None)
         holder: Any = agent if buffer is None else buffer
         holder.recorder = self
+
+    def follow_env(self) -> None:
+        """Called where a rollout begins: hears the agent's environment, after a `set_env` too."""
+        assert self.agent is not None
+        env = self.agent.env
+        if env is None or env is self._env or self._env in _layers(env):
+            return
+        # SB3 holds `env` itself while this rollout is played, so a layer goes in beneath it.
+        if isinstance(env, VecEnvWrapper):
+            heard = env.venv = RecordingVecEnv(env.venv)
+        else:
+            heard = self.agent.env = RecordingVecEnv(env)
+            heard.hear_beneath()
+        heard.recorder, self._env = self, heard
+        self.episodes = []
+        self.step_begins()
 
     def step_begins(self) -> None:
         """Called before every step: the first one of a rollout starts its clock."""
         if self._rollout_began:
             return
-        assert self.agent is not None
-        self._open_files()
-        if self._rollout_ended:
-            seconds = time.perf_counter() - self._rollout_ended
-            tokens = self._tokens * getattr(self.agent, "n_epochs", 1)
-            if isinstance(self.agent, OffPolicyAlgorithm):
-                steps = self.agent.gradient_steps  # -1: as many as the rollout has tokens
-                tokens = (steps if steps >= 0 else self._tokens) * self.agent.batch_size
-            self.agent.logger.record("time/update_tokens_per_second", tokens / seconds)
-        if self.rollouts % self.sample_every == 0:
-            self.write_samples()
+        self._join_logger()
         self._rollout_began = time.perf_counter()
 
     def episode_done(self, info: dict[str, Any]) -> None:
@@ -149,10 +182,9 @@ class Recorder:
         assert self.agent is not None
         now = time.perf_counter()
         logger = self.agent.logger
-        self._tokens = rollout.tokens
         if self._rollout_began:  # else earlier rollouts left enough to learn from
             seconds = now - self._rollout_began
-            logger.record("time/rollout_tokens_per_second", self._tokens / seconds)
+            logger.record("time/rollout_tokens_per_second", rollout.tokens / seconds)
         if rollout.mean_log_prob is not None:
             logger.record("policy/entropy", -rollout.mean_log_prob)
         for key, value in episode_figures(self.episodes).items():
@@ -161,8 +193,9 @@ class Recorder:
             for name, figure in vars(rollout.kl).items():
                 if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
                     logger.record(f"kl/{name}", figure)
-        if self.episodes:
-            environment = _mean(self.episodes, "episode", "r")
+        returns = _returns(self.episodes)
+        if returns:
+            environment = float(np.mean(returns))
             weighted = 0.0 if rollout.kl is None else rollout.kl.weighted
             if rollout.total_reward is not None:
                 logger.record("reward/total", rollout.total_reward)
@@ -171,15 +204,58 @@ class Recorder:
         self.episodes = []
         self.rollouts += 1
         if isinstance(self.agent, OffPolicyAlgorithm):
-            self.agent.dump_logs()  # SB3 itself would count single episodes
-        self._rollout_began, self._rollout_ended = 0.0, time.perf_counter()
+            if self._writer is not None:
+                self._writer.is_waiting = False
+            self.agent.dump_logs()  # SB3 itself counts single episodes
+            if self._writer is not None:
+                self._writer.is_waiting = True
+        self._rollout_began = 0.0
+
+    def learned(self, tokens: int) -> None:
+        """Called for each minibatch with its completion tokens."""
+        self._tokens_learned += tokens
+
+    def update_begins(self) -> None:
+        """Called before an update. A rollout that SB3's `log_interval` left out is recorded."""
+        assert self.agent is not None
+        step = self.agent.num_timesteps
+        is_whole = not isinstance(self.agent, OffPolicyAlgorithm)  # else the rollout's end follows
+        if is_whole and self._writer is not None and self._writer.last_step != step:
+            self._writer.write(self.agent.logger.name_to_value, {}, step)
+        self._tokens_learned, self._update_began = 0, time.perf_counter()
+
+    def update_done(self) -> None:
+        """Called after an update."""
+        assert self.agent is not None
+        self.updates += 1
+        if self._update_began and self._tokens_learned:
+            speed = self._tokens_learned / (time.perf_counter() - self._update_began)
+            self.agent.logger.record("time/update_tokens_per_second", speed)
+        if self._is_time_for_samples():
+            self.write_samples()
+
+    def learning_ended(self) -> None:
+        """Write the last set of continuations, unless the weights are those of the last set."""
+        if self.updates and (self._sampled_at is None or self._sampled_at[1] != self.updates):
+            self.write_samples()
+
+    def _is_time_for_samples(self) -> bool:
+        assert self.agent is not None
+        step, end = self.agent.num_timesteps, self.agent._total_timesteps
+        last_step, last_update = self._sampled_at or (0, 0)
+        half = (self.agent._num_timesteps_at_start + end) / 2
+        is_half = last_step < half <= step
+        return step >= end or is_half or self.updates - last_update >= self.sample_every
 
     def write_samples(self) -> None:
         """Continue the fixed prompts with the policy as it is, into TensorBoard and the record."""
         agent = self.agent
-        if agent is None or not self.prompts:
+        if agent is None:
             return
-        policy = agent.policy
+        step, policy = agent.num_timesteps, agent.policy
+        self._sampled_at = step, self.updates
+        if not self.prompts:
+            return
         if not isinstance(policy, TextActorCriticPolicy | SoftQPolicy):
             return
         rows = encode_prompts(policy.lm, self.prompts, max_new_tokens=1)
@@ -197,21 +273,49 @@ class Recorder:
         )
         texts = policy.lm.tokenizer.decode_continuations(rows, tokens)
         pairs = list(zip(self.prompts, texts, strict=True))
-        agent.logger.record("samples/continuations", _table(pairs), exclude=_NOT_TENSORBOARD_ONLY)
+        for output in agent.logger.output_formats:
+            # Not by `record`, which would write it with the rollout after these weights.
+            if isinstance(output, TensorBoardOutputFormat):
+                output.writer.add_text("samples/continuations", _table(pairs), step)
+                output.writer.flush()
         if self.directory is not None:
             for prompt, text in pairs:
-                row = {"step": agent.num_timesteps, "prompt": prompt, "completion": text}
+                row = {"step": step, "prompt": prompt, "completion": text}
                 append_line(self.directory / "samples.jsonl", json_text(row))
 
-    def _open_files(self) -> None:
+    def _join_logger(self) -> None:
         """Join SB3's logger, which is a new object at every `learn`."""
         assert self.agent is not None
-        if self.directory is None:
-            return
-        formats = self.agent.logger.output_formats
-        if self._writer is None or self._writer not in formats:
+        logger = self.agent.logger
+        if self.directory is not None and self._writer not in logger.output_formats:
             self._writer = JSONLines(self.directory / "metrics.jsonl")
-            formats.append(self._writer)
+            self._writer.is_waiting = isinstance(self.agent, OffPolicyAlgorithm)
+            logger.output_formats.append(self._writer)
+        if getattr(logger, "recorder", None) is self:
+            return
+        self._watch(logger)
+        if self._sampled_at != (self.agent.num_timesteps, self.updates):
+            self.write_samples()
+
+    def _watch(self, logger: Logger) -> None:
+        """Hear from a logger where updates begin and end: SB3 calls nobody else then."""
+        record = logger.record
+
+        def heard(key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
+            record(key, value, exclude)
+            if key == _UPDATE_BEGINS:
+                self.update_begins()
+            elif key == _UPDATE_DONE:
+                self.update_done()
+
+        logger.record = heard  # type: ignore[method-assign]
+        vars(logger)["recorder"] = self
+
+
+def recorder_of(agent: BaseAlgorithm) -> Recorder | None:
+    """The recorder of an agent made by `make_agent`; None for others."""
+    buffer = getattr(agent, "rollout_buffer", None) or getattr(agent, "replay_buffer", None)
+    return getattr(agent if buffer is None else buffer, "recorder", None)
 
 
 class RecordingVecEnv(VecMonitor):
@@ -224,8 +328,26 @@ class RecordingVecEnv(VecMonitor):
     recorder: Recorder | None = None
 
     def __init__(self, venv: VecEnv) -> None:
-        super().__init__(venv)
-        self.is_monitored = isinstance(venv, VecMonitor)
+        self._is_stepping = False
+        self.is_monitored = _is_monitored(venv)
+        if self.is_monitored:
+            VecEnvWrapper.__init__(self, venv)  # VecMonitor's own would warn
+            self.results_writer = None
+        else:
+            super().__init__(venv)
+
+    def hear_beneath(self) -> None:
+        """Pass on also the episodes of somebody who steps the wrapped environment itself."""
+        step_wait = self.venv.step_wait
+
+        def heard() -> Any:
+            observations, rewards, dones, infos = step_wait()
+            if not self._is_stepping:
+                rewards = with_split(rewards, dones, infos)
+                self._pass_on(dones, infos)
+            return observations, rewards, dones, infos
+
+        self.venv.step_wait = heard  # type: ignore[method-assign]
 
     def reset(self) -> Any:
         """As the wrapped environment's."""
@@ -239,13 +361,34 @@ class RecordingVecEnv(VecMonitor):
 
     def step_wait(self) -> Any:
         """As the wrapped environment's."""
-        step_wait = self.venv.step_wait if self.is_monitored else super().step_wait
-        observations, rewards, dones, infos = step_wait()
+        self._is_stepping = True
+        try:
+            step_wait = self.venv.step_wait if self.is_monitored else super().step_wait
+            observations, rewards, dones, infos = step_wait()
+        finally:
+            self._is_stepping = False
         rewards = with_split(rewards, dones, infos)
-        if self.recorder is not None:
-            for env in np.flatnonzero(dones):
-                self.recorder.episode_done(infos[env])
+        self._pass_on(dones, infos)
         return observations, rewards, dones, infos
+
+    def _pass_on(self, dones: np.ndarray, infos: Sequence[dict[str, Any]]) -> None:
+        if self.recorder is not None:
+            for env in np.flatnonzero(dones).tolist():
+                self.recorder.episode_done(infos[env])
+
+
+def _is_monitored(env: VecEnv) -> bool:
+    """Whether the infos of `env` hold the returns of the episodes already."""
+    return is_vecenv_wrapped(env, VecMonitor) or all(env.env_is_wrapped(Monitor))
+
+
+def _layers(env: VecEnv) -> list[VecEnv]:
+    """An environment and those that it wraps, from the outside in."""
+    layers = [env]
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+        layers.append(env)
+    return layers
 
 
 def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -255,21 +398,25 @@ def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
     """
     if not episodes:
         return {}
-    texts = [info["completion"] for info in episodes]
-    lengths = np.array([info["completion_length"] for info in episodes], dtype=np.float64)
-    rewards = np.array([info["episode"]["r"] for info in episodes], dtype=np.float64)
-    figures = {
-        "reward/environment": float(rewards.mean()),
-        "reward/std": float(rewards.std()),
-        "text/length": float(lengths.mean()),
-        "text/distinct_2": distinct_n(texts, 2),
-        "text/repetition": float(np.mean([repetition(text) for text in texts])),
-        "text/duplicates": duplicate_share(texts),
-    }
-    if lengths.std() > 0 and rewards.std() > 0:
-        figures["reward/length_correlation"] = float(np.corrcoef(lengths, rewards)[0, 1])
-    reasons = [info["finish_reason"] for info in episodes]
-    for reason in ("stop", "length", "truncated"):
+    figures: dict[str, float] = {}
+    rewards = np.array(_returns(episodes))
+    if len(rewards):
+        figures |= {"reward/environment": float(rewards.mean()), "reward/std": float(rewards.std())}
+    written = [info for info in episodes if "completion" in info]
+    if written:
+        texts = [info["completion"] for info in written]
+        lengths = np.array([info["completion_length"] for info in written], dtype=np.float64)
+        figures |= {
+            "text/length": float(lengths.mean()),
+            "text/distinct_2": distinct_n(texts, 2),
+            "text/repetition": float(np.mean([repetition(text) for text in texts])),
+            "text/duplicates": duplicate_share(texts),
+        }
+        if len(rewards) == len(lengths) and lengths.std() > 0 and rewards.std() > 0:
+            figures["reward/length_correlation"] = float(np.corrcoef(lengths, rewards)[0, 1])
+    # An outer `TimeLimit` ends an episode of `TextEnv` without a word.
+    reasons = [str(info.get("finish_reason", "truncated")) for info in episodes]
+    for reason in dict.fromkeys((*FINISH_REASONS, *reasons)):
         figures[f"text/finish_{reason}"] = reasons.count(reason) / len(reasons)
     components: dict[str, list[float]] = {}
     for info in episodes:
@@ -281,14 +428,9 @@ def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
     return figures
 
 
-def _mean(episodes: Sequence[dict[str, Any]], *path: str) -> float:
-    total = 0.0
-    for info in episodes:
-        value: Any = info
-        for key in path:
-            value = value[key]
-        total += float(value)
-    return total / len(episodes)
+def _returns(episodes: Sequence[dict[str, Any]]) -> list[float]:
+    """The environment's reward of each episode that a monitor has seen."""
+    return [float(info["episode"]["r"]) for info in episodes if "episode" in info]
 
 
 def _table(pairs: Sequence[tuple[str, str]]) -> str:

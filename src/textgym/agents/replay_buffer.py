@@ -154,6 +154,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
                 "EpisodeReplayBuffer hands out packed token segments, which only TextQPolicy and "
                 "TextQuantilePolicy read: use one of them, or SB3's own ReplayBuffer"
             )
+        if self.recorder is not None and self.new_steps == 0:
+            self.recorder.follow_env()
         if self._rows.shape == obs.shape:
             # An open episode that does not go on was left by a reset of the environment.
             self._counts[(self._rows != obs).any(1)] = 0
@@ -222,6 +224,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
         if self.recorder is not None and self.new_steps:
             self.recorder.rollout_done(RolloutFigures(self.new_steps, None))
         self.new_steps = 0
+        if self.recorder is not None:
+            self.recorder.learned(batch_size)
         return self._samples(self._draw(batch_size), env)
 
     def _draw(self, count: int) -> list[tuple[Episode, np.ndarray]]:

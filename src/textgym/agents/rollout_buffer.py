@@ -88,7 +88,9 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         )
 
     def reset(self) -> None:
-        """Empty the buffer; unlike SB3's it allocates no observations."""
+        """Empty the buffer, where a rollout begins; unlike SB3's it allocates no observations."""
+        if self.recorder is not None:
+            self.recorder.follow_env()
         shape = (self.buffer_size, self.n_envs)
         self.actions = np.zeros((*shape, 1), dtype=np.int64)
         self.rewards = np.zeros(shape, dtype=np.float32)
@@ -270,6 +272,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         index = self._flat_index(part)
         packed = self._pack(part)
         self.tokens_forwarded += len(packed.tokens)
+        if self.recorder is not None:
+            self.recorder.learned(len(index))
 
         def take(array: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(array.reshape(-1)[index], device=self.device)

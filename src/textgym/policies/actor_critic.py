@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from textgym.errors import InputError
+from textgym.optimization import ScaledAdam
 from textgym.policies.cached_decoder import CachedDecoder, uncached
 from textgym.policies.causal_lm import Decoder
 from textgym.policies.generation import never_sampled
@@ -51,6 +52,8 @@ class TextActorCriticPolicy(ActorCriticPolicy):
     :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
         `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
     :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
+    :param trunk_start_update: updates before the trunk begins to learn (same optimizer); an update
+        is what the algorithm learns from one rollout, in however many steps.
     :param masks: which tokens are legal; None: as the environment's observation space says, which
         is all of them for a task without a constraint.
     :param use_cache: False recomputes every prefix; results are the same.
@@ -72,6 +75,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         top_p: float = 1.0,
         value_lr_scale: float = 1.0,
         trunk_start_step: int = 0,
+        trunk_start_update: int = 0,
         masks: TokenMasks | None = None,
         use_cache: bool = True,
         use_sde: bool = False,
@@ -89,10 +93,11 @@ class TextActorCriticPolicy(ActorCriticPolicy):
                 "temperature must be positive while training; predict is greedy anyway"
             )
         self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
-        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step)
+        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
         self._spec = {"model": model}  # in a dictionary: no module may be set before super()
         self.value_trunk, self.use_cache = value_trunk, use_cache
         self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
+        self.trunk_start_update = trunk_start_update
         super().__init__(
             observation_space,
             action_space,
@@ -123,7 +128,11 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         if self.value_decoder is not None:
             heads += list(self.value_decoder.parameters())
         groups = [
-            {"params": list(self.lm.parameters()), "start_step": self.trunk_start_step},
+            {
+                "params": list(self.lm.parameters()),
+                "start_step": self.trunk_start_step,
+                "start_update": self.trunk_start_update,
+            },
             {"params": heads, "lr_scale": self.value_lr_scale},
         ]
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -213,8 +222,11 @@ class TextActorCriticPolicy(ActorCriticPolicy):
     def set_training_mode(self, mode: bool) -> None:
         """SB3's switch; entering or leaving training drops the caches: the weights change there.
 
-        Not every call with False does: SB3's `predict` makes one each time.
+        Not every call with False does: SB3's `predict` makes one each time. With True an update
+        begins, in every algorithm.
         """
+        if mode and isinstance(self.optimizer, ScaledAdam):
+            self.optimizer.begin_update()
         if mode or self.training:
             for decoder in self._decoders.values():
                 decoder.drop()
@@ -232,6 +244,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             "top_p": self.sampling.top_p,
             "value_lr_scale": self.value_lr_scale,
             "trunk_start_step": self.trunk_start_step,
+            "trunk_start_update": self.trunk_start_update,
             "masks": self.masks,
             "use_cache": self.use_cache,
             "optimizer_class": self.optimizer_class,

@@ -89,16 +89,20 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
 
 
 def check_optimizer(
-    optimizer_class: type[torch.optim.Optimizer], value_lr_scale: float, trunk_start_step: int
+    optimizer_class: type[torch.optim.Optimizer],
+    value_lr_scale: float,
+    trunk_start_step: int,
+    trunk_start_update: int = 0,
 ) -> None:
     """Whether an optimizer honours the rates that are asked for.
 
     :raises InputError: if it is one of torch's own, which know no `lr_scale` and no `start_step`.
     """
-    is_scaled = value_lr_scale != 1.0 or trunk_start_step > 0
+    is_scaled = value_lr_scale != 1.0 or trunk_start_step > 0 or trunk_start_update > 0
     if is_scaled and optimizer_class.__module__.startswith("torch."):
         raise InputError(
-            f"value_lr_scale and trunk_start_step mean nothing to {optimizer_class.__name__}: "
+            "value_lr_scale, trunk_start_step and trunk_start_update mean nothing to "
+            f"{optimizer_class.__name__}: "
             "pass optimizer_class=textgym.optimization.ScaledAdam"
         )
 

@@ -15,6 +15,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from textgym.errors import InputError
+from textgym.optimization import ScaledAdam
 from textgym.policies.cached_decoder import CachedDecoder
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.generation import never_sampled
@@ -45,6 +46,8 @@ class SoftQPolicy(BasePolicy):
     :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
         `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
     :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
+    :param trunk_start_update: updates before the trunk begins to learn (same optimizer); an update
+        is what the algorithm learns from one rollout, in however many steps.
     :param use_cache: False recomputes every prefix; results are the same.
     :param masks: which tokens are legal; None: as the environment's observation space says. The
         others have no probability, in the policy as in the prior.
@@ -69,6 +72,7 @@ class SoftQPolicy(BasePolicy):
         top_p: float = 1.0,
         value_lr_scale: float = 1.0,
         trunk_start_step: int = 0,
+        trunk_start_update: int = 0,
         use_cache: bool = True,
         masks: TokenMasks | None = None,
         n_values: int = 1,
@@ -85,11 +89,12 @@ class SoftQPolicy(BasePolicy):
             raise InputError(
                 "temperature must be positive while training; predict(deterministic=True) is greedy"
             )
-        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step)
+        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
         self._spec = {"model": model}  # in a dictionary: no module may be set before super()
         self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
         self.q_temperature, self.use_cache = float(q_temperature), use_cache
         self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
+        self.trunk_start_update = trunk_start_update
         self.n_values = n_values
         super().__init__(
             observation_space,
@@ -137,7 +142,11 @@ class SoftQPolicy(BasePolicy):
         self._decoders: dict[str, CachedDecoder] = {}
         heads = list(network.value_net.parameters())
         groups = [
-            {"params": list(lm.parameters()), "start_step": self.trunk_start_step},
+            {
+                "params": list(lm.parameters()),
+                "start_step": self.trunk_start_step,
+                "start_update": self.trunk_start_update,
+            },
             {"params": heads, "lr_scale": self.value_lr_scale},
         ]
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -191,8 +200,11 @@ class SoftQPolicy(BasePolicy):
     def set_training_mode(self, mode: bool) -> None:
         """SB3's switch; entering or leaving training drops the caches: the weights change there.
 
-        Not every call with False does: SB3's `predict` makes one each time.
+        Not every call with False does: SB3's `predict` makes one each time. With True an update
+        begins, in every algorithm.
         """
+        if mode and isinstance(self.optimizer, ScaledAdam):
+            self.optimizer.begin_update()
         if mode or self.training:
             for decoder in self._decoders.values():
                 decoder.drop()
@@ -211,6 +223,7 @@ class SoftQPolicy(BasePolicy):
             "top_p": self.sampling.top_p,
             "value_lr_scale": self.value_lr_scale,
             "trunk_start_step": self.trunk_start_step,
+            "trunk_start_update": self.trunk_start_update,
             "use_cache": self.use_cache,
             "masks": self.masks,
             "optimizer_class": self.optimizer_class,
