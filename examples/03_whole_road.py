@@ -72,7 +72,7 @@ def main() -> None:
             folder / "ratings.jsonl",
             policy=folder / "lm",
             out=folder / "rm",
-            seconds=min(20.0, 0.1 * steps),
+            steps=max(2, steps // 3),
             progress_bar=False,
         )
         print("== train: PPO against that reward model, near the start by a KL term")

@@ -1,17 +1,23 @@
 """Fitting a reward model: it learns from ratings and preferences, reports, stops, refuses."""
 
-from dataclasses import dataclass
+import copy
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from textgym.errors import InputError
+from textgym.errors import DivergenceError, InputError
 from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.comparisons import RATERS_PER_PAIR, comparisons, hold_out
-from textgym.reward_models.fitting import FitProgress, FitReport, fit_bradley_terry
+from textgym.reward_models.fitting import FitReport, fit_bradley_terry
+from textgym.reward_models.fitting_loop import FitProgress
 from textgym.reward_models.pairs import pair_accuracy
 from textgym.tokenizer import Tokenizer
 
@@ -136,6 +142,52 @@ def test_seconds_end_it_and_the_default_standardises_on_the_training_texts() -> 
     assert report.steps == 1
     scores = model.score([row.text for row in training])
     assert (scores.mean(), scores.std()) == (pytest.approx(0, abs=1e-5), pytest.approx(1))
+
+
+def test_steps_are_the_budget_and_no_clock_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which every look at the clock takes an hour learns the very same model."""
+    scores, hours = [], itertools.count(0, 3600)
+    for is_slow in (False, True):
+        if is_slow:
+            monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
+        model = build()
+        report = fit_bradley_terry(model, rated(6, 0), rated(3, 1), steps=9, evaluations=0)
+        assert report.steps == 9
+        scores.append(model.raw(["abxy", "zzza"]).tolist())
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_a_fit_goes_on_from_any_step_to_the_same_end(stop: int) -> None:
+    """Nine steps are a pass and a half: the stop is inside the first, at its end, or at the end."""
+    kept: dict[int, dict[str, Any]] = {}
+    keywords: dict[str, Any] = {"steps": 9, "evaluations": 3, "patience": 9}
+
+    def save(state: Callable[[], dict[str, Any]]) -> None:
+        now = state()
+        kept[now["step"]] = copy.deepcopy(now)
+
+    whole = build()
+    first = fit_bradley_terry(whole, rated(6, 0), rated(3, 1), save=save, **keywords)
+    other = build(seed=5)  # whatever it begins with is replaced
+    second = fit_bradley_terry(other, rated(6, 0), rated(3, 1), state=kept[stop], **keywords)
+    assert list(kept) == list(range(1, 10))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    assert (whole.mean, whole.std) == (other.mean, other.std)
+    assert replace(first, seconds=0) == replace(second, seconds=0)
+    with pytest.raises(InputError, match="the state does not fit this reward model"):
+        fit_bradley_terry(build(), rated(6, 0), rated(3, 1), state={**kept[1], "model": {}})
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit_before_a_step() -> None:
+    model = build()
+    with torch.no_grad():
+        model.head_bias.fill_(float("nan"))
+    before = model.trunk.embed.weight.clone()
+    with pytest.raises(DivergenceError, match=r"loss is nan .* at step 1: lower learning_rate"):
+        fit_bradley_terry(model, rated(6, 0), rated(3, 1), evaluations=0)
+    assert torch.equal(before, model.trunk.embed.weight)
 
 
 def test_rows_without_usable_pairs_are_refused() -> None:

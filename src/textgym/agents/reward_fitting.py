@@ -1,27 +1,40 @@
 """From a file of ratings or preferences to a reward model on a language model's trunk."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from textgym.agents.language_modelling import pick_device
+from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import append_line, open_run
 from textgym.checks import check_numbers
 from textgym.envs.corpus import read_ratings
 from textgym.errors import InputError
-from textgym.policies.checkpoint import open_policy
+from textgym.interrupts import deferred_interrupt
+from textgym.policies.checkpoint import (
+    open_policy,
+    read_trainer_state,
+    write_trainer_state,
+)
 from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
-from textgym.reward_models.fitting import FitProgress, FitReport, fit_bradley_terry
-from textgym.storage import json_text
+from textgym.reward_models.fitting import FitReport, fit_bradley_terry
+from textgym.reward_models.fitting_loop import FitProgress
+from textgym.storage import atomic_directory, json_text, verify_directory
+
+BUDGET = ("steps", "epochs", "seconds", "checkpoint_seconds")
 
 
+@resumable(may_change=BUDGET)
 def fit_reward(
     ratings: str | Path,
     *,
     policy: str | Path,
     out: str | Path,
+    steps: int | None = None,
     epochs: float = 1.0,
     seconds: float | None = None,
     batch_size: int = 16,
@@ -32,6 +45,8 @@ def fit_reward(
     seed: int = 0,
     device: str = "auto",
     pad_token: str | None = None,
+    checkpoint_seconds: float = 60.0,
+    resume: bool = False,
     progress_bar: bool = True,
     report: Callable[[str], None] = print,
 ) -> FitReport:
@@ -46,7 +61,11 @@ def fit_reward(
     :param learning_rate: of AdamW, highest value.
     :param dropout: on the mean hidden state while fitting.
     :param seed: of the head, the pairs and the dropout.
+    :param checkpoint_seconds: time between two saves of the training's state, from which `resume`
+        goes on; when it is saved changes nothing of what is learned.
+    :param resume: go on with the run in `out`; what is not given is as it was.
     :raises InputError: for bad data, naming file and line, or where nothing can be learned.
+    :raises DivergenceError: if the loss is no longer finite; what was saved stays.
     :raises StorageError: if `out` cannot be written or is in use.
     """
     check_numbers(locals())
@@ -54,6 +73,7 @@ def fit_reward(
         "verb": "fit_reward",
         "ratings": str(ratings),
         "policy": str(policy),
+        "steps": steps,
         "epochs": epochs,
         "seconds": seconds,
         "batch_size": batch_size,
@@ -63,6 +83,7 @@ def fit_reward(
         "dropout": dropout,
         "seed": seed,
         "pad_token": pad_token,
+        "checkpoint_seconds": checkpoint_seconds,
     }
     rows = list(read_ratings(ratings))
     if not rows:
@@ -70,12 +91,15 @@ def fit_reward(
     trunk = open_policy(policy, pad_token=pad_token).to(pick_device(device))
     name = Path(out).name
     model = BradleyTerryRewardModel(trunk, dropout=dropout, seed=seed, name=name)
-    with open_run(out, settings) as directory:
-        with fitting_bar(progress_bar, "fitting") as show:
+    with open_run(out, settings, resume=resume) as directory:
+        last = directory / "checkpoints" / "last"
+        state = _read_state(last) if resume else None
+        with fitting_bar(progress_bar, "fitting") as show, deferred_interrupt() as is_interrupted:
             result = fit_bradley_terry(
                 model,
                 rows,
                 seed=seed,
+                steps=steps,
                 epochs=epochs,
                 seconds=seconds,
                 batch_size=batch_size,
@@ -83,6 +107,8 @@ def fit_reward(
                 learning_rate=learning_rate,
                 muon_learning_rate=muon_learning_rate,
                 progress=show,
+                save=_Saver(last, checkpoint_seconds, is_interrupted),
+                state=state,
             )
         model.save_pretrained(directory / "checkpoints" / "best")
         append_line(directory / "metrics.jsonl", json_text(dict(vars(result))))
@@ -91,6 +117,34 @@ def fit_reward(
     for note in result.notes():
         report(note)
     return result
+
+
+class _Saver:
+    """Saves the state of a fit at its first step, then every so many seconds, and on Ctrl-C."""
+
+    def __init__(self, directory: Path, seconds: float, is_interrupted: Callable[[], bool]) -> None:
+        self.directory, self.seconds, self.is_interrupted = directory, seconds, is_interrupted
+        self._last = float("-inf")
+
+    def __call__(self, state: Callable[[], dict[str, Any]]) -> None:
+        if time.monotonic() - self._last >= self.seconds or self.is_interrupted():
+            with atomic_directory(self.directory) as folder:
+                write_trainer_state(state(), folder)
+            self._last = time.monotonic()
+        if self.is_interrupted():
+            raise KeyboardInterrupt
+
+
+def _read_state(directory: Path) -> dict[str, Any]:
+    """The state that was saved last.
+
+    :raises InputError: if there is none, or it is damaged.
+    """
+    verify_directory(directory)
+    state = read_trainer_state(directory)
+    if not isinstance(state, dict):
+        raise InputError(f"{directory}: damaged state of a fit")
+    return state
 
 
 @contextlib.contextmanager

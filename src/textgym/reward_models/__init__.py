@@ -10,7 +10,8 @@ from textgym.lazy_names import lazy_names
 if TYPE_CHECKING:
     from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
     from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
-    from textgym.reward_models.fitting import FitProgress, FitReport, fit_bradley_terry
+    from textgym.reward_models.fitting import FitReport, fit_bradley_terry
+    from textgym.reward_models.fitting_loop import FitProgress
     from textgym.reward_models.lexicon import Lexicon
     from textgym.reward_models.ngrams import NgramBradleyTerry, NgramLogistic, NgramRidge
     from textgym.reward_models.rules import Keyword, Length, Regex, Repetition
@@ -39,7 +40,7 @@ __all__ = [
 _MODULES = {
     "BradleyTerryRewardModel": "bradley_terry",
     "Clip": "wrappers",
-    "FitProgress": "fitting",
+    "FitProgress": "fitting_loop",
     "FitReport": "fitting",
     "Keyword": "rules",
     "Length": "rules",

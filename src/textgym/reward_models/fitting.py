@@ -5,38 +5,22 @@ A step takes one block of rated texts (people who rated the same texts) and all 
 each eight times with the label of a random rater of its own; every pass draws new raters.
 """
 
-import copy
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 
 from textgym.checks import check_numbers
 from textgym.errors import InputError
-from textgym.optimization import build_optimizer, cosine_with_warmup
-from textgym.reward_models.bradley_terry import BradleyTerryRewardModel, bradley_terry_loss
-from textgym.reward_models.comparisons import Comparisons, Row, comparisons, hold_out
+from textgym.optimization import build_optimizer
+from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
+from textgym.reward_models.comparisons import Row, comparisons, hold_out
+from textgym.reward_models.fitting_loop import FitBudget, FitProgress, FittingLoop
 from textgym.reward_models.ngrams import NgramBradleyTerry
 from textgym.reward_models.pairs import pair_accuracy
 
 FEW_PAIRS = 50  # an accuracy of so many is known to .14
-
-
-@dataclass(frozen=True)
-class FitProgress:
-    """Where a fit stands.
-
-    :param done: share of the work, 0 to 1.
-    :param loss: of the last step; about .69 is a coin's toss.
-    :param accuracy: last held-out pair accuracy; NaN before the first.
-    """
-
-    step: int
-    done: float
-    loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -108,6 +92,7 @@ def fit_bradley_terry(
     validation: Sequence[Row] | None = None,
     *,
     seed: int = 0,
+    steps: int | None = None,
     epochs: float = 1.0,
     seconds: float | None = None,
     batch_size: int = 16,
@@ -118,6 +103,8 @@ def fit_bradley_terry(
     patience: int = 2,
     standardise_on: Sequence[str] | None = None,
     progress: Callable[[FitProgress], None] | None = None,
+    save: Callable[[Callable[[], dict[str, Any]]], None] | None = None,
+    state: dict[str, Any] | None = None,
 ) -> FitReport:
     """Fit in place, go back to the state with the best held-out pair accuracy, standardise.
 
@@ -125,18 +112,24 @@ def fit_bradley_terry(
         (`.prompt`, `.chosen`, `.rejected`, maybe `.is_tie`), all of one kind.
     :param validation: held-out rows of the same kind; None holds a tenth of `training` out:
         whole blocks and prompts, and near-copies of a text on one side (`textgym.splits`).
-    :param epochs: passes over the training rows.
-    :param seconds: stop after so long at the latest; the learning rate then follows the clock, so
-        two runs are not equal to the last digit.
+    :param steps: optimizer steps at most.
+    :param epochs: the budget where `steps` is not given: passes over the training rows.
+    :param seconds: wall-clock time at most. The learning rate then follows the clock too, so a seed
+        means another model on another machine: prefer steps.
     :param batch_size: texts (without blocks) or preferences per step.
     :param evaluations: held-out evaluations per pass, for early stopping; 0 for none.
     :param patience: evaluations without a better result before it stops.
     :param standardise_on: texts whose scores get mean 0 and standard deviation 1; default: the
         training texts.
     :param progress: called after every step.
+    :param save: called after every step with a function that gives the state to go on from.
+    :param state: what that function gave: go on from there, to the same end bit by bit (same rows,
+        settings, machine and thread count; a budget in steps or passes).
     :raises InputError: if there are no usable pairs, or the rows are of different kinds.
+    :raises DivergenceError: if the loss is no longer finite.
     """
-    _check(epochs, seconds, evaluations, patience, batch_size)
+    budget = {"steps": steps, "epochs": epochs, "seconds": seconds}
+    _check(budget, evaluations, patience, batch_size)
     rng = np.random.default_rng(seed)
     split_note = ""
     if validation is None:
@@ -152,11 +145,21 @@ def fit_bradley_terry(
     def accuracy() -> float:
         return pair_accuracy(model.raw(held.texts), held_pairs)
 
-    start = time.monotonic()
-    loop = _Loop(model, accuracy, evaluations, patience, progress)
-    loop.build(optimizer, learning_rate, muon_learning_rate, seed)
-    loop.run(data, rng, epochs=epochs, seconds=seconds, batch_size=batch_size)
-    took = time.monotonic() - start
+    model.requires_grad_(True)
+    optimizers = build_optimizer(
+        model.named_parameters(),
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        muon_learning_rate=muon_learning_rate,
+    )
+    loop = FittingLoop(
+        model, optimizers, accuracy, seed=seed, batch_size=batch_size, progress=progress, save=save
+    )
+    if state is not None:
+        loop.load_state(state)
+    per_pass = data.steps(batch_size)
+    every = max(1, per_pass // evaluations) if evaluations else None
+    loop.run(data, FitBudget(steps or max(1, round(epochs * per_pass)), seconds, every, patience))
     model.standardise(data.texts if standardise_on is None else standardise_on)
     scores, ceiling = model.raw(held.texts), held.agreement(rng)
     return FitReport(
@@ -167,7 +170,7 @@ def fit_bradley_terry(
         pearson=held.correlation(scores),
         pairs=held_pairs.count_decided(),
         steps=loop.step,
-        seconds=took,
+        seconds=loop.seconds,
         stopped_early=loop.stopped_early,
         training_rows=len(training),
         heldout_rows=len(validation),
@@ -177,105 +180,10 @@ def fit_bradley_terry(
 
 
 def _check(
-    epochs: float, seconds: float | None, evaluations: int, patience: int, batch_size: int
+    budget: dict[str, float | None], evaluations: int, patience: int, batch_size: int
 ) -> None:
-    check_numbers(
-        {"epochs": epochs, "seconds": seconds, "patience": patience, "batch_size": batch_size}
-    )
+    check_numbers({**budget, "patience": patience, "batch_size": batch_size})
     if batch_size < 2:
         raise InputError(f"batch_size must be at least 2, got {batch_size}: texts are compared")
     if evaluations < 0:
         raise InputError(f"evaluations must be at least 0, got {evaluations}")
-
-
-class _Loop:
-    """The training loop and what it remembers: the best state so far, and when it was."""
-
-    def __init__(
-        self,
-        model: BradleyTerryRewardModel,
-        accuracy: Callable[[], float],
-        evaluations: int,
-        patience: int,
-        progress: Callable[[FitProgress], None] | None,
-    ) -> None:
-        self.model, self.accuracy, self.progress = model, accuracy, progress
-        self.evaluations, self.patience = evaluations, patience
-        self.step, self.stopped_early = 0, False
-        self.latest = self.best = float("nan")
-        self.best_state: dict[str, torch.Tensor] | None = None
-        self.without_gain = 0
-
-    def build(
-        self, optimizer: str, learning_rate: float, muon_learning_rate: float, seed: int
-    ) -> None:
-        """Make the optimizer, and the generator of the dropout."""
-        self.model.requires_grad_(True)
-        self.optimizer = build_optimizer(
-            self.model.named_parameters(),
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            muon_learning_rate=muon_learning_rate,
-        )
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def run(
-        self,
-        data: Comparisons,
-        rng: np.random.Generator,
-        *,
-        epochs: float,
-        seconds: float | None,
-        batch_size: int,
-    ) -> None:
-        """Steps until the passes or the seconds are over, or the held-out pairs say stop."""
-        start = time.monotonic()
-        per_epoch = data.steps(batch_size)
-        total = max(1, round(epochs * per_epoch))
-        every = max(1, per_epoch // self.evaluations) if self.evaluations else total + 1
-        batches = iter(data.batches(rng, batch_size))
-        self.model.eval()  # a trunk's own dropout would draw from the global generator
-        done = 0.0
-        while done < 1.0 and not self.stopped_early:
-            batch = next(batches, None)
-            if batch is None:
-                batches = iter(data.batches(rng, batch_size))
-                continue
-            self.optimizer.set_learning_rate_factor(cosine_with_warmup(done + 0.5 / total))
-            loss = self._update(batch)
-            self.step += 1
-            elapsed = 0.0 if seconds is None else (time.monotonic() - start) / max(seconds, 1e-9)
-            done = min(1.0, max(self.step / total, elapsed))
-            if self.step % every == 0 or (self.evaluations and done >= 1.0):
-                self._evaluate()
-            if self.progress is not None:
-                self.progress(FitProgress(self.step, done, loss, self.latest))
-        if self.best_state is not None:
-            self.model.load_state_dict(self.best_state)
-
-    def _update(self, batch: Comparisons.Batch) -> float:
-        """One optimizer step; returns the loss."""
-        rows = self.model.encode(batch.texts)
-        with torch.enable_grad():
-            scores = self.model.forward(*self.model.batch(rows), generator=self.generator)
-            device = scores.device
-            first, second, label = (
-                torch.from_numpy(part).to(device)
-                for part in (batch.pairs.first, batch.pairs.second, batch.pairs.label)
-            )
-            loss = bradley_terry_loss(scores[first], scores[second], label)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return float(loss.detach())
-
-    def _evaluate(self) -> None:
-        """Held-out pair accuracy now; keep the state if it is the best so far."""
-        self.latest = self.accuracy()
-        if not self.latest <= self.best:  # also the first, when the best is NaN
-            self.best, self.without_gain = self.latest, 0
-            self.best_state = copy.deepcopy(self.model.state_dict())
-        else:
-            self.without_gain += 1
-            self.stopped_early = self.without_gain >= self.patience
