@@ -116,8 +116,8 @@ def test_resume_goes_on_with_what_the_run_had(road, tmp_path):
     for flags, name in (
         (("--agent", "a2c"), "agent='ppo'"),
         (("--policy", here / "sft"), "policy="),
-        (("--n-steps", 8), "n_steps=16"),
-        (("--kl-coef", 0.5), "no kl_coef"),
+        (("--n-steps", 8), "--n-steps=16"),
+        (("--kl-coef", 0.5), "--kl-coef=0.0"),
     ):
         code, _, error = run_cli("train", "--out", out, "--resume", *flags)
         assert code == 2 and f"the run has {name}" in error

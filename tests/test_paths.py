@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from front_door import byte_lm
+from front_door import ENV, byte_lm
 
 import textgym
 from textgym.agents.kl import KLPenalty
@@ -60,3 +60,19 @@ def test_what_is_read_is_found_at_home(home):
     (home / "runs").mkdir()
     with pytest.raises(InputError, match="home/runs: holds no TensorBoard event files"):
         show_tensorboard("~/runs")
+
+
+def test_the_front_door_reads_and_writes_at_home(home):
+    lm = byte_lm()
+    lm.save_pretrained("~/lm")
+    (home / "p.txt").write_text("One \n")
+    assert len(textgym.generate("~/lm", prompt="a", max_new_tokens=2)) == 1
+    report = textgym.evaluate(ENV, policy="~/lm", reference="~/lm", prompts="~/p.txt")
+    assert [episode.prompt for episode in report.episodes] == ["One "]
+    small = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1}
+    quiet = {"progress_bar": False, "report": lambda line: None}
+    textgym.train(ENV, policy="~/lm", out="~/r", reference="~/lm", timesteps=16, **small, **quiet)
+    assert textgym.load_agent("~/r").num_timesteps == 16
+    agent = textgym.make_agent("ppo", ENV, policy="~/lm", out="~/m", tensorboard_log="~/t", **small)
+    agent.learn(16)
+    assert (home / "m" / "metrics.jsonl").is_file() and list((home / "t").iterdir())

@@ -308,5 +308,6 @@ def test_every_record_goes_through_the_one_writer():
 def test_figures_that_are_null_are_left_out_where_a_record_is_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "a": null, "b": 2}\n{"step": 2, "a": 3}\n[1]\n{"step": 3, "a"')
-    assert read_metrics(path) == [{"step": 1, "b": 2}, {"step": 2, "a": 3}]
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl: 2 torn line\(s\) left out"):
+        assert read_metrics(path) == [{"step": 1, "b": 2}, {"step": 2, "a": 3}]
     learning_curve([{"step": 1, "reward/environment": 1.0, "j": 2.0}], judge="j")

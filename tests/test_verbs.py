@@ -219,10 +219,10 @@ def test_checkpoints_are_saved_between_updates(tmp_path, monkeypatch, seconds, e
     lm, saved = byte_lm(), []
     lm.save_pretrained(tmp_path / "lm")
 
-    def save(agent, directory, *, environment):
+    def save(agent, directory):
         saved.append(agent.num_timesteps)
 
-    monkeypatch.setattr("textgym.training.save_agent", save)
+    monkeypatch.setattr("textgym.agents.run_learning.save_agent", save)
     textgym.train(
         ENV,
         policy=tmp_path / "lm",

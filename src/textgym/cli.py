@@ -141,11 +141,11 @@ def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
     config = values.pop("config", None)
     if config is not None:
         known = [name for name in by_name if name != "config"]
-        settings = read_config_file(config, verb=verb, known=known)
+        settings = read_config_file(config, verb=verb, known=known, given=values)
         settings = {k: from_file(by_name[k], v, config) for k, v in settings.items()}
         _check_values(by_name, settings, where=f"{config}: ")
         values = settings | values
-    if not values.get("resume"):
+    if not (values.get("resume") or values.get("force_resume")):
         _check_required(flags, values)
     elif "out" not in values:
         raise InputError("--resume needs --out: the run to go on with")

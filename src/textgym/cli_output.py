@@ -60,7 +60,7 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
 
 
 def _env_of(out: str) -> str:
-    from textgym.agents.run_directory import read_config
+    from textgym.agents.run_settings import read_config
 
     return str(read_config(out).get("env", "ENV"))
 

@@ -135,6 +135,7 @@ def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
         raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
     cls, policy = load_class(algorithm.target), load_class(algorithm.policy)
     hidden = ["name", "algorithm", "env", "lm", "directory", "sample_prompts"]
+    hidden += ["environment", "checkpoint_seconds"]
     hidden += [] if algorithm.has_critic else ["value_warmup_rollouts"]
     if algorithm.kl == "refused":
         hidden += ["reference", "kl_coef", "kl_estimator", "kl_target"]
@@ -173,7 +174,7 @@ def chosen_agent(arguments: Sequence[str]) -> str:
         return agent
     files = [_peek(arguments, "--config")]
     out = _peek(arguments, "--out")
-    if "--resume" in arguments and out is not None:
+    if {"--resume", "--force-resume"} & {*arguments} and out is not None:
         files.append(str(expand(out) / "config.yaml"))
     for file in files:
         if file is not None and expand(file).is_file():

@@ -19,7 +19,6 @@ from textgym.agents.building import build_agent
 from textgym.agents.callbacks import StopAfterSeconds
 from textgym.agents.evaluation import EvaluationReport
 from textgym.agents.judges import critic, other_domain_raters
-from textgym.agents.loading import save_agent
 from textgym.agents.pictures import learning_curve, over_optimisation, read_metrics, save_pictures
 from textgym.agents.reward_fitting import fitting_bar
 from textgym.agents.run_directory import open_run
@@ -114,8 +113,15 @@ def run_demo(
     settings = settings or (Settings.quick() if quick else Settings())
     console = console or Console()
     began = time.monotonic()
-    config = {"from_scratch": from_scratch, "seed": seed, "split": split, **vars(settings)}
-    with open_run(_free_name(Path(out)), config) as directory:
+    config = {
+        "verb": "demo",
+        "from_scratch": from_scratch,
+        "seed": seed,
+        "split": split,
+        **vars(settings),
+    }
+    with open_run(out, config, free_name=True) as run:
+        directory = run.directory
         start = _start_model(directory, settings, from_scratch, seed, progress_bar, console)
         reward_model, fit = _reward_model(directory, start, settings, seed, progress_bar, console)
         prompts = _prompts(split, settings.prompts)
@@ -326,8 +332,6 @@ def _train(
     # Two rollouts at least: the pictures need something to show, on however slow a machine.
     stop = StopAfterSeconds(seconds, after_rollouts=2)
     agent.learn(timesteps, callback=stop, progress_bar=progress_bar)
-    environment = {"id": ENVIRONMENT, "reward": None, "env_kwargs": {"max_new_tokens": 40}}
-    save_agent(agent, directory / "checkpoints" / "last", environment=environment)
     return CausalLM.from_agent(agent)
 
 
@@ -368,15 +372,6 @@ def _prompts(split: str, count: int) -> list[str]:
     if split == "validation":
         return movie_reviews.validation_prompts(count)
     return movie_reviews.test_prompts(count)
-
-
-def _free_name(out: Path) -> Path:
-    """`out`, or the first of `out-2`, `out-3`, … that holds no run."""
-    name, number = out, 1
-    while (name / "config.yaml").exists():
-        number += 1
-        name = out.with_name(f"{out.name}-{number}")
-    return name
 
 
 def _pictures(directory: Path, settings: Settings) -> list[Path]:

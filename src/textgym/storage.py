@@ -12,11 +12,12 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from textgym.errors import InputError, StorageError
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 _TEMPORARY = ".tmp-"
 _LINE_ENDS = "\x7f\x85\u2028\u2029"  # what some readers split lines at, though JSON allows it
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -183,22 +184,39 @@ def verify_directory(path: str | Path) -> None:
 def run_lock(directory: str | Path) -> Iterator[Path]:
     """Hold a run directory for one writer; the lock goes with the process, even a killed one.
 
+    Its file `.lock` goes too, unless the process is killed.
+
     :raises StorageError: if another process writes there.
     """
-    directory = Path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / ".lock", "w", encoding="utf-8")
-    except OSError as error:
-        raise _cannot_write(directory, error) from error
-    with file:
+    directory, owner = Path(directory), os.getpid()
+    with _locked(directory):
+        try:
+            yield directory
+        finally:
+            if os.getpid() == owner:  # and not a fork of it
+                with contextlib.suppress(OSError):
+                    (directory / LOCK).unlink()
+
+
+def _locked(directory: Path) -> IO[str]:
+    """The open lock file of a directory, locked."""
+    while True:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            file = open(directory / LOCK, "w", encoding="utf-8")
+        except OSError as error:
+            raise _cannot_write(directory, error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            file.close()
             raise StorageError(
                 f"{directory}: in use by another process; choose another --out or wait for it"
             ) from None
-        yield directory
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(directory / LOCK)):
+                return file
+        file.close()  # whoever held it removed it just now: this is a lock on nothing
 
 
 def recover(path: str | Path) -> None:

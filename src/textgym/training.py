@@ -8,11 +8,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from textgym.agents.callbacks import SaveCheckpoint, StopWhen
+from textgym.agents.callbacks import StopWhen
 from textgym.agents.loading import save_agent
-from textgym.agents.recording import recorder_of
 from textgym.agents.resuming import resumable
-from textgym.agents.run_directory import is_plain, open_run, plain
+from textgym.agents.run_directory import open_run
+from textgym.agents.run_settings import is_plain, plain
 from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
@@ -38,6 +38,7 @@ def train(
     pad_token: str | None = None,
     checkpoint_seconds: float = 300.0,
     resume: bool = False,
+    force_resume: bool = False,
     progress_bar: bool = True,
     callback: BaseCallback | list[BaseCallback] | None = None,
     report: Callable[[str], None] = print,
@@ -61,6 +62,7 @@ def train(
         its directory names none that can.
     :param checkpoint_seconds: time between two checkpoints.
     :param resume: go on with the run in `out`; what is not given is as it was.
+    :param force_resume: resume although inputs, settings or versions are not as they were.
     :param progress_bar: show one.
     :param callback: Stable-Baselines3 callbacks.
     :param report: shows a line of text.
@@ -71,12 +73,17 @@ def train(
     """
     kept = _recorded(locals())
     check_numbers({**kept, **keywords})
-    with open_run(out, kept, resume=resume) as directory:
+    with open_run(out, kept, resume=resume) as run:
         if resume:
             import_environment(env)
             objects = {k: v for k, v in keywords.items() if not is_plain(plain(v))}
             trained = load_agent(
-                directory, reward=reward, out=directory, env_kwargs=env_kwargs, **objects
+                run.directory,
+                reward=reward,
+                out=run,
+                env_kwargs=env_kwargs,
+                checkpoint_seconds=checkpoint_seconds,
+                **objects,
             )
         else:
             trained = make_agent(
@@ -86,17 +93,17 @@ def train(
                 reward=reward,
                 n_envs=n_envs,
                 seed=seed,
-                out=directory,
+                out=run,
                 reference=reference,
                 env_kwargs=env_kwargs,
                 pad_token=pad_token,
+                checkpoint_seconds=checkpoint_seconds,
                 **keywords,
             )
         _learn(
             trained,
             timesteps,
-            directory / "checkpoints" / "last",
-            checkpoint_seconds=checkpoint_seconds,
+            run.last,
             callback=callback,
             tb_log_name=agent,
             # Every rollout: SB3's A2C would write every hundredth. Off-policy it counts episodes,
@@ -105,16 +112,18 @@ def train(
             reset_num_timesteps=not resume,
             progress_bar=progress_bar,
         )
-        report(f"{directory}: saved after {trained.num_timesteps:,} tokens")
+        report(f"{run.directory}: saved after {trained.num_timesteps:,} tokens")
     return trained
 
 
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `train` as its `config.yaml` holds them."""
-    unsaid = ("callback", "report", "progress_bar", "keywords")
+    unsaid = ("report", "progress_bar", "force_resume", "keywords")
     settings = {k: plain(v) for k, v in arguments.items() if k not in unsaid}
     settings |= {k: plain(v) for k, v in arguments["keywords"].items()}
-    return {"verb": "train", **{k: v for k, v in settings.items() if is_plain(v)}}
+    kept = {k: v for k, v in settings.items() if is_plain(v) and k != "callback"}
+    lost = [name for name, value in settings.items() if not is_plain(value)]
+    return {"verb": "train", **kept} | ({"not_saved": lost} if lost else {})
 
 
 def _learn(
@@ -122,33 +131,27 @@ def _learn(
     timesteps: int,
     checkpoint: Path,
     *,
-    checkpoint_seconds: float,
     callback: BaseCallback | list[BaseCallback] | None,
     reset_num_timesteps: bool,
     **keywords: Any,
 ) -> None:
-    """`learn`, with checkpoints on the way, at the end and where it is cut short."""
+    """`learn`, which saves on the way and at its end, with a checkpoint where it is cut short."""
     remaining = timesteps - (0 if reset_num_timesteps else trained.num_timesteps)
     if remaining <= 0:
         return
 
     def save() -> None:
-        environment = trained.text_environment  # type: ignore[attr-defined]
-        save_agent(trained, checkpoint, environment=environment)
+        save_agent(trained, checkpoint)
 
     users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())
     with deferred_interrupt() as is_interrupted:
-        ours = [SaveCheckpoint(save, seconds=checkpoint_seconds), StopWhen(is_interrupted)]
         try:
             trained.learn(
                 remaining,
-                callback=[*ours, *users],
+                callback=[StopWhen(is_interrupted), *users],
                 reset_num_timesteps=reset_num_timesteps,
                 **keywords,
             )
-            recorder = recorder_of(trained)
-            if recorder is not None:
-                recorder.learning_ended()  # SB3 tells nobody where a callback stops it
         except InputError:  # of the reward model or a prompt: what was learned is good
             save()
             raise
@@ -156,6 +159,5 @@ def _learn(
             if not is_interrupted():  # else it is the second one, which does not wait
                 save()
             raise
-        save()
         if is_interrupted():
             raise KeyboardInterrupt

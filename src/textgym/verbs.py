@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
     from textgym.agents.evaluation import EvaluationReport
+    from textgym.agents.run_directory import Run
     from textgym.envs.task import Task
     from textgym.policies.causal_lm import CausalLM
 
@@ -35,10 +36,11 @@ def make_agent(
     reward: Reward | str | Path | None = None,
     n_envs: int = DEFAULT_N_ENVS,
     seed: int | None = None,
-    out: str | Path | None = None,
+    out: "str | Path | Run | None" = None,
     reference: "str | Path | CausalLM | None" = None,
     env_kwargs: dict[str, Any] | None = None,
     pad_token: str | None = None,
+    checkpoint_seconds: float = 300.0,
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """An unmodified Stable-Baselines3 agent on a registered environment, defaults filled in.
@@ -48,18 +50,24 @@ def make_agent(
     :param policy: the language model to start from; None: a small fresh one on the environment's
         own tokenizer.
     :param reward: a reward model or its name; None: the environment's own.
-    :param out: run directory for metrics, samples and TensorBoard.
+    :param out: run directory for settings, metrics, samples, TensorBoard and checkpoints, which is
+        this agent's as long as there is one; where it holds a run, the next free name (`out-2`).
     :param reference: the model of the KL term (default: the starting policy).
     :param env_kwargs: overrides of the task's fields.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
+    :param checkpoint_seconds: time between two checkpoints in `out`; each `learn` saves at its
+        start and its end besides.
     :param keywords: `kl_coef`, `kl_estimator`, `kl_target`, `temperature`, `top_k`, `top_p`,
         `value_trunk`, `value_lr_scale`, `value_warmup_rollouts`, `final_learning_rate`, and every
         keyword of the algorithm itself.
     :raises UnknownNameError: for a name or keyword that does not exist, with the nearest known.
     """
     from textgym.agents.algorithms import Algorithm
-    from textgym.agents.building import build_agent
+    from textgym.agents.building import build_agent, record_agent
+    from textgym.agents.fingerprints import inputs_of_agent
+    from textgym.agents.loading import environment_record
+    from textgym.agents.run_directory import open_to_write
     from textgym.policies.causal_lm import CausalLM
     from textgym.policies.checkpoint import open_policy
 
@@ -83,38 +91,35 @@ def make_agent(
     if lm is None:
         width = vec_env.observation_space.shape[0]  # type: ignore[index]
         lm = CausalLM.new(task.tokenizer, seed=seed or 0, max_position_embeddings=max(256, width))
-    built = build_agent(
-        agent,
-        algorithm,
-        vec_env,
-        lm,
-        reference=reference,
-        directory=out,
-        sample_prompts=sample_prompts(task),
-        seed=seed,
-        **keywords,
-    )
-    built.text_environment = _environment_record(  # type: ignore[attr-defined]
-        env, reward, env_kwargs or {}
-    )
+    with open_to_write(out) as run:
+        built = build_agent(
+            agent,
+            algorithm,
+            vec_env,
+            lm,
+            reference=reference,
+            directory=run,
+            sample_prompts=sample_prompts(task),
+            environment=environment_record(env, reward=reward, env_kwargs=env_kwargs),
+            checkpoint_seconds=checkpoint_seconds,
+            seed=seed,
+            **keywords,
+        )
+        if run is not None:
+            record_agent(
+                run,
+                built,
+                {
+                    "policy": policy,
+                    "reference": reference,
+                    "checkpoint_seconds": checkpoint_seconds,
+                },
+                inputs=inputs_of_agent(
+                    env, reward, {**(env_kwargs or {}), **keywords}, task.prompts
+                ),
+                start={"policy": policy, "reference": reference},
+            )
     return built
-
-
-def _environment_record(env: str, reward: object, env_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint keeps of an environment: names and JSON values, and what it cannot keep."""
-    from textgym.agents.run_directory import is_plain, plain
-
-    kept = {key: plain(value) for key, value in env_kwargs.items() if is_plain(plain(value))}
-    is_named = isinstance(reward, str | Path)
-    lost = sorted(env_kwargs.keys() - kept.keys())
-    if reward is not None and not is_named:
-        lost.append("reward")
-    return {
-        "id": env,
-        "reward": str(reward) if is_named else None,
-        "env_kwargs": kept,
-        "not_saved": lost,
-    }
 
 
 def load_agent(
@@ -122,22 +127,43 @@ def load_agent(
     *,
     reward: Reward | str | Path | None = None,
     n_envs: int | None = None,
-    out: str | Path | None = None,
+    seed: int | None = None,
+    out: "str | Path | Run | None" = None,
+    reference: "str | Path | CausalLM | None" = None,
     env_kwargs: dict[str, Any] | None = None,
+    checkpoint_seconds: float = 300.0,
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """Bring an agent back from its checkpoint or run directory, with KL term and logging.
 
+    Whatever is given wins over what was saved: in the algorithm, the optimizer, the generators and
+    the KL term.
+
     :param reward: needed where the agent was trained on an object rather than a name.
+    :param seed: draw anew from this seed instead of going on with the saved generators.
+    :param out: the run that the checkpoint belongs to goes on there in the same record; another
+        directory begins a run of its own, as in `make_agent`.
+    :param reference: the model of the KL term, instead of the saved one.
     :param env_kwargs: replace or add to the saved ones; needed for those that were objects.
+    :param checkpoint_seconds: as `make_agent`'s.
     :param keywords: override the saved ones.
     :raises InputError: if the directory holds no agent, or what it needs is not there.
     """
     from textgym.agents.loading import read_agent, restore_agent
+    from textgym.agents.run_directory import goes_on_with, open_to_write
+    from textgym.agents.run_settings import plain
 
-    lm, reference, state = read_agent(directory)
+    for name in ("agent", "env", "policy"):
+        if name in keywords:
+            raise InputError(
+                f"load_agent brings {name} back from {directory}: leave {name}=... out, or make "
+                "another agent with make_agent"
+            )
+    lm, saved_reference, state = read_agent(directory)
     settings, environment = state["settings"], state["environment"]
-    given = {*keywords, *(env_kwargs or {})} | ({"reward"} if reward is not None else set())
+    named = {"reward": reward, "n_envs": n_envs, "seed": seed, "reference": reference}
+    named = {name: value for name, value in named.items() if value is not None}
+    given = {*keywords, *(env_kwargs or {}), *named}
     for name in (*environment.get("not_saved", ()), *settings.get("not_saved", ())):
         if name not in given:
             raise InputError(
@@ -147,19 +173,24 @@ def load_agent(
     _check_names_no_code(directory, environment, given)
     saved = {k: settings[k] for k in ("kl_coef", "kl_estimator", "kl_target")}
     saved |= {"final_learning_rate": settings["final_learning_rate"], **settings["keywords"]}
-    agent = make_agent(
-        settings["agent"],
-        environment["id"],
-        policy=lm,
-        reward=reward if reward is not None else environment["reward"],
-        n_envs=n_envs or settings["n_envs"],
-        seed=settings["seed"],
-        out=out,
-        reference=reference,
-        env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})},
-        **{**saved, **keywords},
-    )
-    restore_agent(agent, state, keep_kl_coefficient="kl_coef" not in keywords)
+    with open_to_write(out, resume=goes_on_with(out, directory)) as run:
+        if run is not None:
+            run.step_offset = int(settings.get("step_offset", 0)) if run.is_resumed else 0
+            run.config.update({name: plain(value) for name, value in {**keywords, **named}.items()})
+        agent = make_agent(
+            settings["agent"],
+            environment["id"],
+            policy=lm,
+            reward=reward if reward is not None else environment["reward"],
+            n_envs=settings["n_envs"] if n_envs is None else n_envs,
+            seed=settings["seed"] if seed is None else seed,
+            out=run,
+            reference=saved_reference if reference is None else reference,
+            env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})},
+            checkpoint_seconds=checkpoint_seconds,
+            **{**saved, **keywords},
+        )
+        restore_agent(agent, state, given=given)
     return agent
 
 

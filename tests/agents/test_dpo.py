@@ -161,9 +161,9 @@ def test_learn_counts_the_tokens_of_the_pairs_and_heeds_callbacks():
 def test_metrics_of_an_offline_run(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "One ", "chosen": "two", "rejected": "six"}\n')
-    agent = front_door_agent("dpo", preferences=path, out=tmp_path, learning_rate=1e-2)
+    agent = front_door_agent("dpo", preferences=path, out=tmp_path / "run", learning_rate=1e-2)
     agent.learn(200)
-    rows = read_lines(tmp_path / "metrics.jsonl")
+    rows = read_lines(tmp_path / "run" / "metrics.jsonl")
     steps = [row["step"] for row in rows]
     assert steps == [32 * (i + 1) for i in range(len(steps))]  # four times a pair of 4 + 4 tokens
     wanted = {"loss", "preference_accuracy", "preference_margin", "chosen_reward"}

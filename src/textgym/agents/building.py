@@ -20,15 +20,21 @@ from textgym.agents.algorithms import (
     load_class,
     minibatch_size,
 )
+from textgym.agents.fingerprints import Inputs
 from textgym.agents.kl import KLPenalty, check_estimator
+from textgym.agents.loading import environment_of
 from textgym.agents.recording import Recorder, RecordingVecEnv
 from textgym.agents.rollout_memory import check_rollout_memory
-from textgym.agents.run_directory import is_plain, plain
+from textgym.agents.run_directory import Run, open_to_write
+from textgym.agents.run_learning import LearnInRun
+from textgym.agents.run_settings import is_plain, plain
 from textgym.checks import check_numbers
 from textgym.errors import InputError, TextGymError, unknown_name
 from textgym.optimization import ScaledAdam
+from textgym.paths import absolute
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.token_masks import TokenMasks
+from textgym.registry import agents as agent_registry
 
 KL_KEYWORDS = ("kl_coef", "kl_estimator", "kl_target")
 
@@ -45,8 +51,10 @@ def build_agent(
     kl_target: float | None = None,
     final_learning_rate: float | None = None,
     value_warmup_rollouts: int | None = None,
-    directory: str | Path | None = None,
+    directory: str | Path | Run | None = None,
     sample_prompts: Sequence[str] = (),
+    environment: dict[str, Any] | None = None,
+    checkpoint_seconds: float = 300.0,
     seed: int | None = None,
     **keywords: Any,
 ) -> BaseAlgorithm:
@@ -60,8 +68,11 @@ def build_agent(
     :param value_warmup_rollouts: rollouts after which the trunk begins to learn (a value head that
         knows nothing gives advantages that mean nothing); 1 unless said. TRPO's policy does not
         wait: its step is not the optimizer's.
-    :param directory: run directory for metrics, samples and TensorBoard.
+    :param directory: run directory for metrics, samples, TensorBoard and checkpoints; the next free
+        name where it holds a run. Or a run that is held.
     :param sample_prompts: prompts whose continuations are shown over time.
+    :param environment: what a checkpoint keeps of `env` (`loading.environment_record`).
+    :param checkpoint_seconds: time between two checkpoints of a run.
     :param keywords: the policy's (`temperature`, `top_k`, `top_p`, `value_trunk`,
         `value_lr_scale`) and every one of the algorithm's own.
     :raises UnknownNameError: for a keyword that neither knows.
@@ -82,7 +93,10 @@ def build_agent(
     check_rollout_memory(settings, env, lm.config, is_off_policy=algorithm.is_off_policy)
     default_kl_coef = settings.pop("kl_coef", 0.0)
     kl_coef = default_kl_coef if kl_coef is None else kl_coef
+    warmup = 1 if value_warmup_rollouts is None else value_warmup_rollouts
     saved = {**settings, **given}  # what a checkpoint needs to build the agent again
+    if algorithm.has_critic:
+        saved = {"value_lr_scale": 10.0, **saved, "value_warmup_rollouts": warmup}
     if final_learning_rate is not None:
         first = settings["learning_rate"]
         if not isinstance(first, int | float):
@@ -95,7 +109,6 @@ def build_agent(
     if masks is not None:  # a policy that knows none would break the constraint: let it say so
         policy_kwargs["masks"] = masks
     if algorithm.has_critic:
-        warmup = 1 if value_warmup_rollouts is None else value_warmup_rollouts
         policy_kwargs = {
             "value_lr_scale": 10.0,
             "trunk_start_update": warmup,
@@ -126,25 +139,28 @@ def build_agent(
         _fill_in_buffer(algorithm, settings, kl, lm.tokenizer.pad_token_id)
     elif algorithm.kl == "algorithm" and kl is not None:
         settings["kl"] = kl
-    if directory is not None:
-        settings.setdefault("tensorboard_log", str(Path(directory) / "tensorboard"))
     recording = RecordingVecEnv(env)
-    try:
-        agent: BaseAlgorithm = cls(
-            load_class(algorithm.policy),
-            recording,
-            seed=seed,
-            policy_kwargs=policy_kwargs,
-            **settings,
-        )
-    except (TypeError, ValueError, AssertionError) as error:  # of keywords that do not fit
-        if isinstance(error, TextGymError):
-            raise
-        reason = " ".join(str(error).split())
-        raise InputError(f"agent {name!r} does not take its keywords: {reason:.200}") from error
+    with open_to_write(directory) as run:
+        if settings.get("tensorboard_log") is not None:
+            settings["tensorboard_log"] = str(absolute(settings["tensorboard_log"]))
+        elif run is not None:
+            settings["tensorboard_log"] = str(run.directory / "tensorboard")
+        try:
+            agent: BaseAlgorithm = cls(
+                load_class(algorithm.policy),
+                recording,
+                seed=seed,
+                policy_kwargs=policy_kwargs,
+                **settings,
+            )
+        except (TypeError, ValueError, AssertionError) as error:  # of keywords that do not fit
+            if isinstance(error, TextGymError):
+                raise
+            reason = " ".join(str(error).split())
+            raise InputError(f"agent {name!r} does not take its keywords: {reason:.200}") from error
     # SB3 pickles these two into its zip: shapes instead of weights keep that small.
     agent.policy_kwargs["model"] = (lm.config, lm.tokenizer)
-    recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=directory)
+    recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=run)
     recorder.attach(agent, recording)
     agent.text_settings = {  # type: ignore[attr-defined]
         "agent": name,
@@ -156,7 +172,51 @@ def build_agent(
         "final_learning_rate": final_learning_rate,
         **_saved_keywords(saved),
     }
+    agent.text_environment = environment or environment_of(task)  # type: ignore[attr-defined]
+    if run is not None:
+        LearnInRun(agent, run, seconds=checkpoint_seconds).attach()
+        if isinstance(directory, str | Path):
+            record_agent(run, agent, {})
     return agent
+
+
+def record_agent(
+    run: Run,
+    agent: BaseAlgorithm,
+    settings: dict[str, Any],
+    *,
+    inputs: Inputs | None = None,
+    start: Inputs | None = None,
+) -> None:
+    """Write a run's settings: those given here, the run's own, and what the agent was built with.
+
+    :param settings: those of the front door (environment, policy, reward, ...) by keyword.
+    :param inputs, start: as `Run.record` takes them.
+    """
+    built: dict[str, Any] = agent.text_settings  # type: ignore[attr-defined]
+    environment: dict[str, Any] = agent.text_environment  # type: ignore[attr-defined]
+    algorithm = agent_registry.resolve(built["agent"])
+    has_kl = isinstance(algorithm, Algorithm) and algorithm.kl != "refused"
+    named = ("agent", "n_envs", "seed", "final_learning_rate", *(KL_KEYWORDS if has_kl else ()))
+    config = {
+        "verb": "train",
+        "env": environment["id"],
+        "reward": environment["reward"],
+        "env_kwargs": environment["env_kwargs"],
+        **{key: plain(value) for key, value in settings.items()},
+        **run.config,
+        **{key: built[key] for key in named},
+        **built["keywords"],
+    }
+    lost = {key for key, value in config.items() if not is_plain(value)}
+    lost |= {*built["not_saved"], *environment["not_saved"], *_still_lost(config)}
+    config = {key: value for key, value in config.items() if key not in lost}
+    config.pop("not_saved", None)
+    run.record(config | ({"not_saved": sorted(lost)} if lost else {}), inputs or {}, start)
+
+
+def _still_lost(config: dict[str, Any]) -> list[str]:
+    return [name for name in config.get("not_saved", ()) if config.get(name) is None]
 
 
 def _settings(

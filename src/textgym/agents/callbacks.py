@@ -31,7 +31,7 @@ class StopAfterSeconds(BaseCallback):
 
 
 class SaveCheckpoint(BaseCallback):
-    """Save at the start of training, then every so many seconds, always between two updates.
+    """Save at the start and the end of training, and every so many seconds between two updates.
 
     :param save: writes the checkpoint, atomically.
     :param seconds: wall-clock time between two checkpoints.
@@ -47,6 +47,9 @@ class SaveCheckpoint(BaseCallback):
         if now - self._last >= self.seconds:
             self.save()
             self._last = time.monotonic()
+
+    def _on_training_end(self) -> None:
+        self.save()
 
     def _on_step(self) -> bool:
         return True

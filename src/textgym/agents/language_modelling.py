@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from textgym.agents.json_lines import append_line
 from textgym.agents.resuming import resumable
-from textgym.agents.run_directory import append_line, open_run, plain
+from textgym.agents.run_directory import METRICS, Run, open_run
+from textgym.agents.run_settings import plain
 from textgym.checks import check_device, check_numbers
 from textgym.envs.corpus import read_pairs, read_texts, split_heldout
 from textgym.envs.prepare import Cleaner, default_rules
@@ -27,7 +29,7 @@ from textgym.storage import json_text
 from textgym.tokenizer import Tokenizer
 
 TOKENIZERS = ("bpe", "byte", "character")
-BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every")
+BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every", "checkpoint_seconds")
 
 
 class TextDocuments:
@@ -83,10 +85,12 @@ def pretrain(
     patience: int | None = None,
     evaluate_every: int | None = None,
     autocast: bool = False,
+    checkpoint_seconds: float = 300.0,
     seed: int = 0,
     device: str = "auto",
     pad_token: str | None = None,
     resume: bool = False,
+    force_resume: bool = False,
     progress_bar: bool = True,
     report: Callable[[str], None] = print,
 ) -> TrainingReport:
@@ -113,6 +117,7 @@ def pretrain(
     :param dropout: on both residual branches while training.
     :param seed: of the weights, the order of the texts and the dropout.
     :param resume: go on with the run in `out`; what is not given is as it was.
+    :param force_resume: resume although inputs, settings or versions are not as they were.
     :param device: `"auto"` (the GPU where there is one), `"cpu"`, `"cuda"` or `"cuda:1"`.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
@@ -140,10 +145,13 @@ def pretrain(
     training, held = split_heldout(texts, heldout, seed, report=report)
     if steps is None and seconds is None:
         steps = 2000
-    with open_run(out, settings, resume=resume) as directory:
+    with open_run(
+        out, settings, inputs={"corpus": corpus}, start={"policy": policy}, resume=resume
+    ) as run:
         held_texts = list(held)  # one pass over the corpus, which also counts for the report
         report(str(texts.report))
-        start = directory / "checkpoints" / "last" if resume else policy
+        is_begun = resume and run.last.is_dir()  # else it was killed before the first of these
+        start = run.last if is_begun else policy
         if start is not None:
             lm = open_policy(start, pad_token=None if resume else pad_token)
         else:
@@ -161,10 +169,10 @@ def pretrain(
             lm,
             documents,
             held_documents,
-            directory,
+            run,
             device=device,
             progress_bar=progress_bar,
-            **{**_loop_settings(settings), "steps": steps},
+            **{**_loop_settings(settings), "steps": steps, "resume": is_begun},
         )
         if str(documents):
             report(str(documents))
@@ -192,10 +200,12 @@ def sft(
     dropout: float = 0.0,
     patience: int | None = 3,
     evaluate_every: int | None = None,
+    checkpoint_seconds: float = 300.0,
     seed: int = 0,
     device: str = "auto",
     pad_token: str | None = None,
     resume: bool = False,
+    force_resume: bool = False,
     progress_bar: bool = True,
     report: Callable[[str], None] = print,
 ) -> TrainingReport:
@@ -217,8 +227,11 @@ def sft(
     if not pairs:
         raise InputError(f"{data}: expected at least one prompt-completion pair, found none")
     chosen, kept, note = _divided(pairs, heldout, seed)
-    with open_run(out, settings, resume=resume) as directory:
-        start = directory / "checkpoints" / "last" if resume else policy
+    with open_run(
+        out, settings, inputs={"data": data}, start={"policy": policy}, resume=resume
+    ) as run:
+        is_begun = resume and run.last.is_dir()  # else it was killed before the first of these
+        start = run.last if is_begun else policy
         lm = open_policy(start, pad_token=None if resume else pad_token)
         context = lm.config.max_position_embeddings
         documents = list(pair_documents(chosen, lm.tokenizer, context=context))
@@ -231,10 +244,10 @@ def sft(
             lm,
             documents,
             list(pair_documents(kept, lm.tokenizer, context=context)),
-            directory,
+            run,
             device=device,
             progress_bar=progress_bar,
-            **{**_loop_settings(settings), "steps": steps},
+            **{**_loop_settings(settings), "steps": steps, "resume": is_begun},
         )
         if result.heldout:
             report(f"held-out perplexity {result.perplexity:.1f} per completion token")
@@ -272,7 +285,11 @@ def _heldout_line(
 
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a verb as its `config.yaml` holds them."""
-    return {k: plain(v) for k, v in arguments.items() if k not in ("report", "progress_bar")}
+    return {
+        k: plain(v)
+        for k, v in arguments.items()
+        if k not in ("report", "progress_bar", "force_resume")
+    }
 
 
 def _loop_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -296,17 +313,17 @@ def _train(
     lm: CausalLM,
     documents: Iterable[Document],
     heldout: Sequence[Document],
-    directory: Path,
+    run: Run,
     *,
     device: str,
     **keywords: Any,
 ) -> TrainingReport:
     """`train_language_model` with its figures in the run directory."""
     lm.to(pick_device(device))
-    with SummaryWriter(str(directory / "tensorboard")) as writer:
+    with SummaryWriter(str(run.directory / "tensorboard")) as writer:
 
         def record(figures: dict[str, float]) -> None:
-            append_line(directory / "metrics.jsonl", json_text(figures))
+            append_line(run.directory / METRICS, json_text(figures))
             for key, value in figures.items():
                 if key != "step":
                     writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))
@@ -315,7 +332,7 @@ def _train(
             lm,
             documents,
             heldout=heldout,
-            checkpoints=directory / "checkpoints",
+            checkpoints=run.directory / "checkpoints",
             record=record,
             **keywords,
         )

@@ -5,6 +5,8 @@ state stands beside it in safetensors and JSON: value head, optimizer, generator
 reference model of the KL term in `reference/`. No pickle is written or read.
 """
 
+import dataclasses
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from textgym.agents.kl import KLPenalty
+from textgym.agents.run_settings import is_plain, plain
+from textgym.envs.task import Task
 from textgym.errors import InputError
 from textgym.paths import expand
 from textgym.policies.actor_critic import TextActorCriticPolicy
@@ -23,6 +27,7 @@ from textgym.policies.checkpoint import (
     write_trainer_state,
 )
 from textgym.policies.q_policy import SoftQPolicy
+from textgym.registry import tasks
 from textgym.reward_models.bradley_terry import KIND as BRADLEY_TERRY
 from textgym.reward_models.bradley_terry import TRUNK_FOLDER, BradleyTerryRewardModel
 from textgym.reward_models.ngrams import NgramModel
@@ -30,18 +35,77 @@ from textgym.rewards import Reward
 from textgym.storage import atomic_directory, read_json, recover, verify_directory
 
 REFERENCE = "reference"
+# Keywords of an agent → what they set in the groups of its optimizer.
+_GROUP_SETTINGS = {
+    "learning_rate": ("lr",),
+    "final_learning_rate": ("lr",),
+    "value_lr_scale": ("lr_scale",),
+    "value_warmup_rollouts": ("start_step",),
+}
 # Where a policy's state holds the language model, which a checkpoint holds once.
 _LANGUAGE_MODEL = ("lm.", "q_net.lm.", "quantile_net.lm.")
 
 
-def save_agent(agent: BaseAlgorithm, directory: str | Path, *, environment: dict[str, Any]) -> None:
+def environment_record(
+    env_id: str, *, reward: object = None, env_kwargs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a checkpoint keeps of an environment: names and JSON values, and what it cannot keep.
+
+    :param reward: the name of a reward model, the reward itself (which is then asked for again), or
+        None: the environment's own.
+    :param env_kwargs: fields of the task that were replaced.
+    """
+    fields = {key: plain(value) for key, value in (env_kwargs or {}).items() if key != "tokenizer"}
+    kept = {key: value for key, value in fields.items() if is_plain(value)}
+    is_named = isinstance(reward, str | Path)
+    lost = fields.keys() - kept.keys()
+    if reward is not None and not is_named:
+        lost |= {"reward"}
+    return {
+        "id": env_id,
+        "reward": str(reward) if is_named else None,
+        "env_kwargs": kept,
+        "not_saved": sorted(lost),
+    }
+
+
+def environment_of(task: Task) -> dict[str, Any]:
+    """`environment_record` of an environment that was made by hand: its task says what it is.
+
+    Fields that differ from those registered under its id are kept or, as objects, asked for again.
+    """
+    registered = tasks.resolve(task.id) if task.id in tasks else None
+    given: Mapping[str, Any] = registered if isinstance(registered, Mapping) else {}
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(task):
+        value = getattr(task, field.name)
+        if field.name in ("id", "reward", "tokenizer") or value is given.get(field.name):
+            continue
+        is_builtin = registered is not None and not given and field.name == "prompts"
+        if not is_builtin and value != given.get(field.name, field.default):
+            changed[field.name] = value
+    is_own = task.reward is given.get("reward")
+    return environment_record(task.id, reward=None if is_own else task.reward, env_kwargs=changed)
+
+
+def save_agent(
+    agent: BaseAlgorithm, directory: str | Path, *, environment: dict[str, Any] | None = None
+) -> None:
     """Write an agent made by `make_agent`, atomically.
 
-    :param environment: what `load_agent` needs to make the environment again (JSON values).
-    :raises InputError: for an agent of another policy.
+    :param environment: what `load_agent` needs to make the environment again, as
+        `environment_record` gives it; None: what the agent itself knows.
+    :raises InputError: for an agent of another policy, or another record.
     :raises StorageError: if the directory cannot be written.
     """
     policy = _text_policy(agent)
+    if environment is None:
+        environment = agent.text_environment  # type: ignore[attr-defined]
+    if environment.keys() != {"id", "reward", "env_kwargs", "not_saved"}:
+        raise InputError(
+            "environment must be what environment_record(...) gives: else a checkpoint would come "
+            f"back with another environment; got the keys {sorted(environment)}"
+        )
     kl = _kl_penalty(agent)
     generator = policy.generator
     state = {
@@ -55,6 +119,7 @@ def save_agent(agent: BaseAlgorithm, directory: str | Path, *, environment: dict
             if not name.startswith(_LANGUAGE_MODEL)
         },
         "optimizer": policy.optimizer.state_dict(),
+        "optimizer_class": type(policy.optimizer).__name__,
         "generator": None if generator is None else generator.get_state(),
         "policy_seed": policy.seed,
         "kl_coefficient": None if kl is None else kl.coefficient,
@@ -85,32 +150,50 @@ def read_agent(directory: str | Path) -> tuple[CausalLM, CausalLM | None, dict[s
 
 
 def restore_agent(
-    agent: BaseAlgorithm, state: dict[str, Any], *, keep_kl_coefficient: bool = True
+    agent: BaseAlgorithm, state: dict[str, Any], *, given: Collection[str] = ()
 ) -> None:
     """Give a freshly built agent the state of a checkpoint; its weights it has already.
 
-    :param keep_kl_coefficient: take the coefficient from the checkpoint too, which a target may
-        have moved.
+    :param given: keywords that the agent was built with instead of the saved ones: what they say
+        stays, in the optimizer, the generators and the KL term too.
     :raises InputError: if the two do not fit.
     """
     policy = _text_policy(agent)
     try:
         policy.load_state_dict({**policy.state_dict(), **state["value"]})
-        policy.optimizer.load_state_dict(state["optimizer"])
+        _restore_optimizer(policy.optimizer, state, given)
     except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(f"the checkpoint does not fit this agent: {error!s:.120}") from None
-    policy.seed = state["policy_seed"]
-    if state["generator"] is not None:
+    is_seeded = "seed" in given
+    if not is_seeded:
+        policy.seed = state["policy_seed"]
+    if state["generator"] is not None and not is_seeded:
         policy.generator = torch.Generator(policy.lm.device)
         policy.generator.set_state(state["generator"].cpu())
     agent.num_timesteps = int(state["num_timesteps"])
     agent._n_updates = int(state["n_updates"])
     for name in getattr(agent, "also_saved", ()):
-        if name in state.get("also", {}):
+        if name in state.get("also", {}) and not (is_seeded and name == "rng_state"):
             setattr(agent, name, state["also"][name])
     kl, saved = _kl_penalty(agent), state["kl_coefficient"]
-    if kl is not None and keep_kl_coefficient and saved is not None:
+    if kl is not None and "kl_coef" not in given and saved is not None:
         kl.coefficient = float(saved)
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, state: dict[str, Any], given: Collection[str]
+) -> None:
+    """Moments and counts come from the checkpoint, and of the settings those not given anew."""
+    made = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    is_another = state.get("optimizer_class", type(optimizer).__name__) != type(optimizer).__name__
+    if is_another and "policy_kwargs" in given:
+        return  # its moments mean nothing to this one
+    optimizer.load_state_dict(state["optimizer"])
+    for group, fresh in zip(optimizer.param_groups, made, strict=True):
+        names = {name for keyword in given for name in _GROUP_SETTINGS.get(keyword, ())}
+        if "policy_kwargs" in given:
+            names |= fresh.keys() - {"steps_done"}
+        group.update({name: fresh[name] for name in names & fresh.keys()})
 
 
 def _kl_penalty(agent: BaseAlgorithm) -> KLPenalty | None:

@@ -1,6 +1,5 @@
 """The two pictures of a run: the learning curve, and what over-optimisation looks like."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from textgym.agents.json_lines import read_rows
 from textgym.errors import InputError
 from textgym.paths import expand
 
@@ -19,22 +19,12 @@ BLUE, ORANGE, GREY = "#1f6f8b", "#d1602f", "#8a8a8a"
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.jsonl`; torn lines and figures that are null are left out.
+    """The rows of a `metrics.jsonl`; figures that are null are left out, torn lines with a warning.
 
     :raises InputError: if there is no such file.
     """
-    path = expand(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such record of a run")
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            rows.append({key: value for key, value in row.items() if value is not None})
-    return rows
+    rows = read_rows(path)
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 
 def learning_curve(rows: Sequence[Mapping[str, float]], *, judge: str) -> Figure:

@@ -27,8 +27,9 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
 )
 
+from textgym.agents.json_lines import append_line
 from textgym.agents.markdown import markdown_table
-from textgym.agents.run_directory import append_line
+from textgym.agents.run_directory import METRICS, SAMPLES, Run, start_run
 from textgym.agents.split_rewards import with_split
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.generation import encode_prompts, generate_tokens
@@ -55,6 +56,7 @@ class JSONLines(KVWriter):
         self.path = path
         self.last_step: int | None = None
         self._kept: dict[str, Any] = {}
+        self.step_offset = 0  # steps before SB3 began to count anew
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
@@ -66,7 +68,7 @@ class JSONLines(KVWriter):
         self._kept |= key_values
         if self.is_waiting:
             return
-        row: dict[str, Any] = {"step": step}
+        row: dict[str, Any] = {"step": self.step_offset + step}
         for key, value in sorted(self._kept.items()):
             if isinstance(value, int | float | np.number):
                 row[key] = float(value)
@@ -112,13 +114,13 @@ class Recorder:
 
     Continuations of `prompts` are written before the first update of a `learn`, after the update
     that passes half of its budget, after the last one, and every `sample_every` updates, each at
-    the step (completion tokens) that its weights have learned from. A callback that ends `learn`
-    before its budget leaves the last set out.
+    the step (completion tokens) that its weights have learned from. Where a
+    callback ends `learn` before its budget, the last set needs a run directory.
 
     :param prompts: texts that are continued again and again, so that a reader sees the change.
     :param max_new_tokens: of these continuations.
-    :param directory: a run directory for `metrics.jsonl` and `samples.jsonl`; None writes to
-        SB3's logger only.
+    :param directory: a run directory for `metrics.jsonl` and `samples.jsonl` (the next free name
+        if there is a run), or a run that is held; None writes to SB3's logger only.
     :param sample_every: updates between two sets of continuations at most.
     """
 
@@ -127,11 +129,13 @@ class Recorder:
         prompts: Sequence[str],
         *,
         max_new_tokens: int,
-        directory: str | Path | None = None,
+        directory: str | Path | Run | None = None,
         sample_every: int = 10,
     ) -> None:
         self.prompts, self.max_new_tokens = list(prompts), max_new_tokens
-        self.directory = None if directory is None else Path(directory)
+        if isinstance(directory, str | Path):
+            directory = start_run(directory, free_name=True)
+        self.run: Run | None = directory
         self.sample_every = sample_every
         self.agent: BaseAlgorithm | None = None
         self.episodes: list[dict[str, Any]] = []
@@ -278,17 +282,19 @@ class Recorder:
             if isinstance(output, TensorBoardOutputFormat):
                 output.writer.add_text("samples/continuations", _table(pairs), step)
                 output.writer.flush()
-        if self.directory is not None:
+        if self.run is not None:
             for prompt, text in pairs:
-                row = {"step": step, "prompt": prompt, "completion": text}
-                append_line(self.directory / "samples.jsonl", json_text(row))
+                total = self.run.step_offset + step
+                row = {"step": total, "prompt": prompt, "completion": text}
+                append_line(self.run.directory / SAMPLES, json_text(row))
 
     def _join_logger(self) -> None:
         """Join SB3's logger, which is a new object at every `learn`."""
         assert self.agent is not None
         logger = self.agent.logger
-        if self.directory is not None and self._writer not in logger.output_formats:
-            self._writer = JSONLines(self.directory / "metrics.jsonl")
+        if self.run is not None and self._writer not in logger.output_formats:
+            self._writer = JSONLines(self.run.directory / METRICS)
+            self._writer.step_offset = self.run.step_offset
             self._writer.is_waiting = isinstance(self.agent, OffPolicyAlgorithm)
             logger.output_formats.append(self._writer)
         if getattr(logger, "recorder", None) is self:

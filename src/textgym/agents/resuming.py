@@ -6,14 +6,19 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from textgym.agents.run_directory import is_plain, plain, read_config
+from textgym.agents.run_directory import changes_since
+from textgym.agents.run_settings import CONFIG, is_plain, plain, read_config
 from textgym.errors import InputError
+from textgym.paths import expand
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # What is not a setting of the run itself, or may be another one each time.
-_EVERY_TIME = frozenset({"out", "resume", "verb", "progress_bar", "report", "callback", "device"})
+_EVERY_TIME = frozenset(
+    {"out", "resume", "force_resume", "verb", "not_saved", "progress_bar", "report", "callback"}
+    | {"device"}
+)
 
 
 def resumable(*, may_change: Collection[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -34,12 +39,15 @@ def resumable(*, may_change: Collection[str]) -> Callable[[Callable[P, R]], Call
             for parameter in signature.parameters.values():
                 if parameter.kind is parameter.VAR_KEYWORD:
                     given |= given.pop(parameter.name, {})
-            if not given.get("resume"):
+            if not (given.get("resume") or given.get("force_resume")):
                 return function(*args, **keywords)
             known = _known_names(signature)
             settings: dict[str, Any] = resumed_settings(
                 given["out"], given, verb=function.__name__, may_change=may_change
             )
+            settings["resume"] = True
+            if not given.get("force_resume"):
+                check_unchanged(given["out"])
             settings = {k: v for k, v in settings.items() if known is None or k in known}
             return function(**settings)  # type: ignore[call-arg]
 
@@ -57,7 +65,7 @@ def resumed_settings(
     :param verb: what made the run must be what goes on with it.
     :raises InputError: if there is no run, or a setting differs, naming it.
     """
-    if not (Path(out) / "config.yaml").is_file():
+    if not (expand(out) / CONFIG).is_file():
         raise InputError(f"{out}: holds no run to resume; start it without --resume")
     saved = read_config(out)
     made_by = saved.get("verb", verb)
@@ -72,8 +80,27 @@ def resumed_settings(
                 f"{out}: the run has {was}, but {name}={plain(value)!r} was given: leave it out to "
                 "go on as before, or choose another out"
             )
+    for name in saved.get("not_saved") or ():
+        if name not in given:
+            raise InputError(
+                f"{out}: the run was made with an object as {name!r}, which its record does not "
+                f"hold: pass {name}=... again, in Python"
+            )
     kept = {k: v for k, v in saved.items() if k not in _EVERY_TIME}
     return {**kept, **given}
+
+
+def check_unchanged(out: str | Path) -> None:
+    """Refuses to go on with a run whose inputs, settings or versions are not as they were.
+
+    :raises InputError: with each difference.
+    """
+    changes = changes_since(out)
+    if changes:
+        raise InputError(
+            f"{out}: not as the run was: {'; '.join(changes)}; put it back, or go on all the same "
+            "with --force-resume"
+        )
 
 
 def _known_names(signature: inspect.Signature) -> set[str] | None:

@@ -8,13 +8,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from textgym.agents.json_lines import append_line
 from textgym.agents.language_modelling import pick_device
 from textgym.agents.resuming import resumable
-from textgym.agents.run_directory import append_line, open_run
+from textgym.agents.run_directory import METRICS, open_run
 from textgym.checks import check_numbers
 from textgym.envs.corpus import read_ratings
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
+from textgym.paths import absolute
 from textgym.policies.checkpoint import (
     open_policy,
     read_trainer_state,
@@ -47,6 +49,7 @@ def fit_reward(
     pad_token: str | None = None,
     checkpoint_seconds: float = 60.0,
     resume: bool = False,
+    force_resume: bool = False,
     progress_bar: bool = True,
     report: Callable[[str], None] = print,
 ) -> FitReport:
@@ -64,6 +67,7 @@ def fit_reward(
     :param checkpoint_seconds: time between two saves of the training's state, from which `resume`
         goes on; when it is saved changes nothing of what is learned.
     :param resume: go on with the run in `out`; what is not given is as it was.
+    :param force_resume: resume although inputs, settings or versions are not as they were.
     :raises InputError: for bad data, naming file and line, or where nothing can be learned.
     :raises DivergenceError: if the loss is no longer finite; what was saved stays.
     :raises StorageError: if `out` cannot be written or is in use.
@@ -89,11 +93,12 @@ def fit_reward(
     if not rows:
         raise InputError(f"{ratings}: expected at least one judgement, found none")
     trunk = open_policy(policy, pad_token=pad_token).to(pick_device(device))
-    name = Path(out).name
+    name = absolute(out).name
     model = BradleyTerryRewardModel(trunk, dropout=dropout, seed=seed, name=name)
-    with open_run(out, settings, resume=resume) as directory:
-        last = directory / "checkpoints" / "last"
-        state = _read_state(last) if resume else None
+    inputs = {"ratings": ratings, "policy": policy}
+    with open_run(out, settings, inputs=inputs, resume=resume) as run:
+        last = run.last
+        state = _read_state(last) if resume and last.is_dir() else None
         with fitting_bar(progress_bar, "fitting") as show, deferred_interrupt() as is_interrupted:
             result = fit_bradley_terry(
                 model,
@@ -110,8 +115,8 @@ def fit_reward(
                 save=_Saver(last, checkpoint_seconds, is_interrupted),
                 state=state,
             )
-        model.save_pretrained(directory / "checkpoints" / "best")
-        append_line(directory / "metrics.jsonl", json_text(dict(vars(result))))
+        model.save_pretrained(run.directory / "checkpoints" / "best")
+        append_line(run.directory / METRICS, json_text(dict(vars(result))))
     for label, value in result.rows():
         report(f"{label:<32} {value}")
     for note in result.notes():

@@ -21,6 +21,7 @@ from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
 from textgym.optimization import Optimizers, build_optimizer, cosine_with_warmup
+from textgym.paths import absolute
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.checkpoint import load_trainer_state, save_pretrained
 from textgym.policies.documents import Batch, Document, batches, collate
@@ -94,6 +95,7 @@ def train_language_model(
     autocast: bool = False,
     seed: int = 0,
     checkpoints: str | Path | None = None,
+    checkpoint_seconds: float = 300.0,
     resume: bool = False,
     progress_bar: bool = True,
     record: Callable[[dict[str, float]], None] | None = None,
@@ -109,6 +111,8 @@ def train_language_model(
     :param autocast: matrix products in bfloat16 (fast where the processor has such instructions).
     :param checkpoints: directory for `best` and `last`; `last` can be resumed, bit by bit, on the
         same machine and thread count when the budget is in steps.
+    :param checkpoint_seconds: time after which `last` is saved between two evaluations; when it is
+        saved changes nothing else.
     :param record: called with each evaluation's figures.
     :raises InputError: for an empty corpus or a budget that is missing.
     """
@@ -125,7 +129,7 @@ def train_language_model(
             muon_learning_rate=muon_learning_rate,
             weight_decay=weight_decay,
         ),
-        checkpoints=Path(checkpoints) if checkpoints is not None else None,
+        checkpoints=absolute(checkpoints) if checkpoints is not None else None,
         record=record or (lambda figures: None),
     )
     if resume:
@@ -146,6 +150,7 @@ def train_language_model(
                     budget.show(bar)
                     if loop.report.steps % interval == 0 and not loop.evaluate(patience):
                         break
+                    loop.save_after(checkpoint_seconds)
         except KeyboardInterrupt:
             loop.report.interrupted = True
         loop.report.interrupted |= is_interrupted()
@@ -164,6 +169,7 @@ class _Loop:
     record: Callable[[dict[str, float]], None]
     report: TrainingReport = field(default_factory=TrainingReport)
     best: dict[str, torch.Tensor] | None = None
+    saved_at: float = field(default_factory=time.monotonic)
     interval_loss: float = 0.0
     interval_tokens: int = 0
 
@@ -200,12 +206,19 @@ class _Loop:
             if is_best:
                 report.best_step = report.steps
                 self.best = {k: v.detach().clone() for k, v in self.lm.state_dict().items()}
-                self._save("best")
+        # `last` first: a run that is killed between the two can go on, and knows what is best.
         self._save("last", self.optimizer)
+        if self.heldout and is_best:
+            self._save("best")
         self.record(figures)
         since = sum(step > report.best_step for step, _ in report.heldout)
         report.stopped_early = patience is not None and since >= patience
         return not report.stopped_early
+
+    def save_after(self, seconds: float) -> None:
+        """Save what is needed to go on, if the last time is so long ago."""
+        if time.monotonic() - self.saved_at >= seconds:
+            self._save("last", self.optimizer)
 
     def finish(self, interval: int) -> None:
         if self.report.steps % interval or not self.report.losses:
@@ -225,7 +238,10 @@ class _Loop:
         self.report = TrainingReport(**state["report"])
         self.report.interrupted = self.report.stopped_early = False
         self.interval_loss, self.interval_tokens = state["interval"]
-        if (self.checkpoints / "best").is_dir() and self.report.heldout:
+        if self.report.heldout and self.report.best_step == self.report.steps:
+            self.best = {k: v.detach().clone() for k, v in self.lm.state_dict().items()}
+            self._save("best")  # it may not have come so far
+        elif self.report.heldout and (self.checkpoints / "best").is_dir():
             self.best = CausalLM.from_pretrained(self.checkpoints / "best").state_dict()
 
     def _save(self, name: str, optimizer: Optimizers | None = None) -> None:
@@ -239,6 +255,7 @@ class _Loop:
                 "interval": [self.interval_loss, self.interval_tokens],
             }
         save_pretrained(self.lm, self.checkpoints / name, trainer_state=state)
+        self.saved_at = time.monotonic()
 
 
 class _Budget:

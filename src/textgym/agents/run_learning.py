@@ -1,0 +1,70 @@
+"""`learn` of an agent that has a run directory: it holds the directory, and saves there.
+
+Stable-Baselines3's classes stay as they are. Every `learn` turns its callbacks into one with
+`_init_callback`; the agents of `build_agent` have one of their own, which adds ours.
+"""
+
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from textgym.agents.callbacks import SaveCheckpoint
+from textgym.agents.loading import save_agent
+from textgym.agents.recording import recorder_of
+from textgym.agents.run_directory import Run
+
+
+class LearnInRun:
+    """What `agent.learn` does first: take the run directory, and see to its checkpoints.
+
+    :param seconds: wall-clock time between two checkpoints; there is one at the start and one at
+        the end besides.
+    """
+
+    def __init__(self, agent: BaseAlgorithm, run: Run, *, seconds: float) -> None:
+        self.agent, self.run, self.seconds = agent, run, seconds
+
+    def attach(self) -> None:
+        """Put this in the place of SB3's, and out of what SB3's `save` pickles."""
+        excluded = [*self.agent._excluded_save_params(), "_init_callback", "_excluded_save_params"]
+        vars(self.agent).update(_init_callback=self, _excluded_save_params=lambda: list(excluded))
+
+    def __call__(self, callback: MaybeCallback = None, progress_bar: bool = False) -> BaseCallback:
+        """SB3's `_init_callback`, with ours before the user's.
+
+        :raises InputError: if another agent goes on with the run.
+        """
+        self.run.hold()
+        if self.agent.num_timesteps == 0:  # a record goes on where SB3 counts anew
+            self.run.step_offset = self.run.last_step()
+        self.agent.text_settings["step_offset"] = self.run.step_offset  # type: ignore[attr-defined]
+        ours = SaveCheckpoint(self.save, seconds=self.seconds)
+        callbacks = [ours, _TellRecorder(), *_as_list(callback)]
+        bound: Any = type(self.agent)._init_callback
+        return bound(self.agent, callbacks, progress_bar)  # type: ignore[no-any-return]
+
+    def save(self) -> None:
+        """Write the checkpoint to go on from."""
+        save_agent(self.agent, self.run.last)
+
+
+class _TellRecorder(BaseCallback):
+    """The last continuations are written where a callback ends `learn` before its budget, too."""
+
+    def _on_training_end(self) -> None:
+        recorder = recorder_of(self.model)
+        if recorder is not None:
+            recorder.learning_ended()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def _as_list(callback: MaybeCallback) -> list[BaseCallback]:
+    if callback is None:
+        return []
+    if isinstance(callback, list):
+        return callback
+    return [callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)]

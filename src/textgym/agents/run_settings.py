@@ -1,0 +1,57 @@
+"""The settings of a run: which values a file can hold, and reading them back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from textgym.constraints import Constraint
+from textgym.errors import InputError
+from textgym.paths import expand
+
+CONFIG = "config.yaml"
+
+
+def is_plain(value: Any) -> bool:
+    """Whether JSON and YAML hold a value as it is."""
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def plain(value: Any) -> Any:
+    """A path as text, a tuple as a list, a number of NumPy's as a plain one, and so on inside.
+
+    Everything else stays as it is.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Constraint):
+        return dict(vars(value))
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def read_config(directory: str | Path) -> dict[str, Any]:
+    """The configuration of a run.
+
+    :raises InputError: if there is none that can be read.
+    """
+    path = expand(directory) / CONFIG
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a table of settings")
+    return content
