@@ -113,5 +113,6 @@ def evaluation_rows(report: EvaluationReport) -> list[tuple[str, str]]:
         ("made-up words", share(report.made_up)),
         ("length, tokens", interval(report.length)),
         *((f"ended by {reason}", share(part)) for reason, part in report.finish.items()),
+        ("prompts cut at their start", share(report.prompts_cut or None)),
     ]
     return [(label, value) for label, value in rows if value is not None]

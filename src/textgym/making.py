@@ -38,6 +38,8 @@ __all__ = [
     "resolve_reward",
 ]
 
+NOT_OF_A_TASK = ("max_episode_steps", "render_mode")  # what `make_vec` takes beside its fields
+
 BUILTIN_TASKS = {
     "textgym/MovieReview-v0": "small_tasks:movie_review",
     "textgym/Length-v0": "small_tasks:length",
@@ -195,9 +197,7 @@ def make_vec(
     from textgym.agents.vec_env import TextVecEnv
 
     name = id.rpartition(":")[2]
-    task_fields = {
-        k: v for k, v in overrides.items() if k not in ("max_episode_steps", "render_mode")
-    }
+    task_fields = {k: v for k, v in overrides.items() if k not in NOT_OF_A_TASK}
     task = get_task(id, **_checked_overrides(task_fields))
     limit = overrides.get("max_episode_steps", gymnasium.spec(name).max_episode_steps)
     vector_env = TextVectorEnv(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from textgym import registry
 from textgym.checks import check_memory, check_numbers
 from textgym.errors import InputError
-from textgym.making import make_vec
+from textgym.making import NOT_OF_A_TASK, get_task, make_vec
 from textgym.paths import is_directory
 from textgym.reward_names import resolve_reward
 from textgym.rewards import Reward, reward_name
@@ -243,8 +243,9 @@ def evaluate(
     :param reward: a reward model or its name; without it, the environment's own.
     :param gold: independent judges, by name or object.
     :param reference: the frozen starting model, for perplexity and KL.
-    :param prompts: a list or a file, each played once; without it, `n_episodes` are drawn from the
-        environment's own.
+    :param prompts: a list or a file, each played once, cut or refused as the environment's own are
+        (`max_prompt_tokens`, `truncate_prompt`); a function, which is drawn from; without it,
+        `n_episodes` are drawn from the environment's own.
     :param n_episodes: texts to write where no prompts are given.
     :param n_envs: rows that play at a time.
     :param temperature, top_k, top_p: how the policy draws; temperature 0 takes the likeliest token.
@@ -257,7 +258,6 @@ def evaluate(
     """
     check_numbers(locals())
     from textgym.agents.evaluation import InOrder, evaluate_texts, masks_of, play
-    from textgym.envs.prompts import PromptSource
     from textgym.policies.checkpoint import open_policy
     from textgym.policies.sampling import Sampling
 
@@ -270,10 +270,16 @@ def evaluate(
     if reward is not None:
         overrides["reward"] = resolve_reward(reward)
     if prompts is not None:
-        source = PromptSource(prompts, lm.tokenizer)
-        rows = [{"prompt": row.text, **row.columns} for row in source.all()]
-        overrides |= {"prompts": InOrder(rows), "max_prompt_tokens": source.max_tokens}
-        n_episodes = len(rows)
+        overrides["prompts"] = prompts
+        fields = {k: v for k, v in overrides.items() if k not in NOT_OF_A_TASK}
+        source = get_task(env, **fields).prompt_source()  # with the task's limits
+        source.warn_of_cuts(env)
+        if len(source):  # else a function, which is drawn from as in training
+            overrides |= {
+                "prompts": InOrder(source.all()),
+                "max_prompt_tokens": source.max_tokens,
+            }
+            n_episodes = len(source)
     check_memory(1000 * n_envs, f"n_envs={n_envs}", "take fewer")
     check_memory(1000 * n_episodes, f"n_episodes={n_episodes}", "write fewer texts")
     vec_env = make_vec(env, min(n_envs, n_episodes), seed=seed, **overrides)
@@ -332,13 +338,16 @@ def generate(
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
     :return: the continuations without their prompts.
-    :raises InputError: for an empty prompt, or one that does not fit the context.
+    :raises InputError: for an empty prompt, one that the tokenizer cannot write, or one that does
+        not fit the context.
     """
     check_numbers(locals())
+    from textgym.envs.prompts import PromptSource
     from textgym.policies.checkpoint import open_policy
 
     lm = open_policy(policy, pad_token=pad_token)
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    PromptSource(prompts, lm.tokenizer)  # refuses what an environment would
     return lm.generate(
         prompts,
         max_new_tokens=max_new_tokens,

@@ -265,7 +265,10 @@ def test_a_pair_against_the_environments_constraint_is_named_before_anything_is_
 
 def test_prompts_are_cut_or_refused_as_the_environment_does_it():
     pairs = [Preference("abcdabcd", "a", "b")]
-    agent = dpo_agent(pairs, env=group_env(max_prompt_tokens=3, truncate_prompt=True))
+    with pytest.warns(UserWarning, match="prompts are longer than 3 tokens and are cut"):
+        env = group_env(prompts=["a", "bcd", "cdabb"], max_prompt_tokens=3, truncate_prompt=True)
+    with pytest.warns(UserWarning, match="the prompts of 1 of 1 pairs are longer than the env"):
+        agent = dpo_agent(pairs, env=env)
     assert [episode.prompt for episode in agent._pairs[0]] == ["bcd", "bcd"]
     assert agent._pairs[0][0].tokens.tolist() == letter_tokenizer().encode("bcda")
     with pytest.raises(InputError, match="pair 1: expected at most 3 tokens"):

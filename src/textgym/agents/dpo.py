@@ -6,6 +6,7 @@ reward model says which is better (Guo et al. 2024, "Direct Language Model Align
 Feedback").
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -90,8 +91,10 @@ class DPO(GroupAlgorithm):
             return
         lm, where = self.policy.lm, _where(self.preferences)
         context = lm.config.max_position_embeddings
+        cut = 0
         for number, pair in enumerate(read_preferences(self.preferences), start=1):
             prompt = self._prompt(pair.prompt, f"{where}, pair {number}")
+            cut += prompt.cut > 0
             chosen, rejected = (
                 _episode(prompt, text, lm.tokenizer, context, f"{where}, pair {number}")
                 for text in (pair.chosen, pair.rejected)
@@ -99,6 +102,12 @@ class DPO(GroupAlgorithm):
             for episode in (chosen, rejected):
                 self._check_written(episode, f"{where}, pair {number}")
             self._pairs.append((chosen, rejected))
+        if cut:
+            warnings.warn(
+                f"{where}: the prompts of {cut} of {len(self._pairs)} pairs are longer than the "
+                "environment takes, and are cut at their start (truncate_prompt)",
+                stacklevel=2,
+            )
 
     def _prompt(self, text: str, where: str) -> Prompt:
         """Encoded, and cut or refused, as the environment does it."""

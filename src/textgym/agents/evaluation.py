@@ -10,6 +10,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.agents.kl import kl_estimate
+from textgym.envs.prompts import Prompt
 from textgym.policies.cached_decoder import CachedDecoder
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.generation import never_sampled
@@ -47,18 +48,17 @@ class Episode:
 class InOrder:
     """A source of prompts that gives each once, in order, and then the last one again and again.
 
-    :param prompts: texts, or mappings with the key `prompt` and columns.
+    :param prompts: texts, mappings with the key `prompt` and columns, or those of a `PromptSource`.
     """
 
-    def __init__(self, prompts: Sequence[str | Mapping[str, Any]]) -> None:
+    def __init__(self, prompts: Sequence[str | Mapping[str, Any] | Prompt]) -> None:
         self.prompts, self.next = list(prompts), 0
 
-    def __call__(self, np_random: np.random.Generator) -> dict[str, Any]:
+    def __call__(self, np_random: np.random.Generator) -> str | Mapping[str, Any] | Prompt:
         """The next prompt, with its columns."""
         index = self.next
         self.next += 1
-        prompt = self.prompts[min(index, len(self.prompts) - 1)]
-        return {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
+        return self.prompts[min(index, len(self.prompts) - 1)]
 
 
 @torch.no_grad()
@@ -195,6 +195,7 @@ class EvaluationReport:
     :param length: tokens per completion, the stop token counted.
     :param bigram_share: occurrences per text of the commonest bigram with a content word.
     :param made_up: share of words that the given vocabulary does not hold (None without one).
+    :param prompts_cut: share of texts whose prompt was cut at its start (`truncate_prompt`).
     """
 
     episodes: list[Episode] = field(repr=False)
@@ -209,6 +210,7 @@ class EvaluationReport:
     bigram_share: float
     made_up: float | None
     finish: dict[str, float]
+    prompts_cut: float = 0.0
 
     def figures(self) -> dict[str, Any]:
         """Everything but the texts, as JSON values."""
@@ -229,6 +231,7 @@ class EvaluationReport:
             "bigram_share": self.bigram_share,
             "made_up": self.made_up,
             "finish": self.finish,
+            "prompts_cut": self.prompts_cut,
         }
 
 
@@ -300,4 +303,5 @@ def evaluate_texts(
         bigram_share=commonest_bigram_share(texts),
         made_up=None if vocabulary is None else made_up_words(texts, vocabulary),
         finish={reason: reasons.count(reason) / len(reasons) for reason in sorted(set(reasons))},
+        prompts_cut=sum("prompt_cut" in e.info for e in episodes) / len(episodes),
     )

@@ -417,6 +417,7 @@ def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
             "text/distinct_2": distinct_n(texts, 2),
             "text/repetition": float(np.mean([repetition(text) for text in texts])),
             "text/duplicates": duplicate_share(texts),
+            "text/prompts_cut": sum("prompt_cut" in info for info in episodes) / len(episodes),
         }
         if len(rewards) == len(lengths) and lengths.std() > 0 and rewards.std() > 0:
             figures["reward/length_correlation"] = float(np.corrcoef(lengths, rewards)[0, 1])

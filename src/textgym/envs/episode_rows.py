@@ -70,6 +70,7 @@ class EpisodeRows:
     ) -> None:
         self.task = task
         self.source = task.prompt_source()
+        self.source.warn_of_cuts(task.id)
         self._wants_ids = TOKEN_IDS in signature_of(task.reward).names
         if len(self.source):  # a function's columns are known only when it is called
             check_arguments(task.reward, self.source.all()[0].columns)
@@ -240,6 +241,8 @@ class EpisodeRows:
                 "completion_length": int(self._used[row]) + 1,
                 "reward_components": {},
             }
+            if prompt.cut:
+                result.endings[row]["prompt_cut"] = prompt.cut
             if self.groups.size > 1:
                 result.endings[row]["group"] = int(self._group_of[row])
             if prompt.columns:

@@ -7,6 +7,7 @@ the environment is made, so that a bad line is an error at the start and not in 
 
 import copy
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from textgym.errors import InputError, TextGymError
 from textgym.rewards import fresh
 from textgym.tokenizer import Tokenizer
 
-PromptFunction = Callable[[np.random.Generator], str | Mapping[str, Any]]
+PromptFunction = Callable[[np.random.Generator], "str | Mapping[str, Any] | Prompt"]
 Prompts = Sequence[str] | Sequence[Mapping[str, Any]] | str | Path | PromptFunction
 
 # Names of the reward contract, and keys beside the columns in an info of Gymnasium's.
@@ -31,11 +32,13 @@ class Prompt(NamedTuple):
     :param text: what the player sees and the reward model gets.
     :param ids: int64 [p], with the tokenizer's start token where it has one.
     :param columns: the further columns.
+    :param cut: tokens that were cut off its start.
     """
 
     text: str
     ids: np.ndarray
     columns: dict[str, Any]
+    cut: int = 0
 
 
 class PromptSource:
@@ -43,10 +46,12 @@ class PromptSource:
 
     :param prompts: list of texts or of mappings with "prompt"; a path (.txt: a prompt a line;
         .jsonl: an object a line; .csv: with a header; each also .gz; blank lines are skipped); or
-        a function of a NumPy generator that gives a text or a mapping.
+        a function of a NumPy generator that gives a text or a mapping (or a `Prompt` of another
+        source, which stays as it is).
     :param max_prompt_tokens: the longest prompt allowed; a function needs it.
     :param truncate_prompt: cut a longer prompt at its start instead of refusing it, and count it in
-        `truncated_count`. The player and the reward model then see the rest.
+        `truncated_count`. The player and the reward model then see the rest. The first such prompt
+        of a function warns; `warn_of_cuts` speaks of a list or file.
     :raises InputError: naming file and line or index: no prompts, an empty or over-long one, one
         that cannot be encoded, columns that differ.
     """
@@ -105,8 +110,27 @@ class PromptSource:
                 f"the {where} raised {type(error).__name__}: {message:.300}; it must return a text "
                 "or a mapping with 'prompt'"
             ) from error
+        if isinstance(row, Prompt):
+            return row
         text, columns = _split_row(row, where)
-        return self._encode([(where, text, columns)])[0]
+        prompt = self._encode([(where, text, columns)])[0]
+        if prompt.cut and self.truncated_count == 1:
+            warnings.warn(
+                f"{where}: a prompt of more than {self._limit} tokens lost {prompt.cut} at its "
+                "start (truncate_prompt); later ones are cut too and counted as text/prompts_cut",
+                stacklevel=2,
+            )
+        return prompt
+
+    def warn_of_cuts(self, task: str) -> None:
+        """Say how many prompts of a list or file were cut, if any."""
+        if self._prompts and self.truncated_count:
+            warnings.warn(
+                f"{task}: {self.truncated_count} of {len(self._prompts)} prompts are longer than "
+                f"{self._limit} tokens and are cut at their start (truncate_prompt): the player "
+                "and the reward model see the rest",
+                stacklevel=3,
+            )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PromptSource":
         """A copy that shares the prompts, which never change."""
@@ -131,7 +155,8 @@ class PromptSource:
                 f"{where}: the tokenizer lacks characters of {text[:60]!r}: remove them "
                 "or use the byte tokenizer"
             )
-        if self._limit is not None and len(ids) > self._limit:
+        cut = 0 if self._limit is None else max(0, len(ids) - self._limit)
+        if self._limit is not None and cut:
             if not self._truncate:
                 raise InputError(
                     f"{where}: expected at most {self._limit} tokens, the prompt {text[:40]!r} has "
@@ -140,7 +165,7 @@ class PromptSource:
             self.truncated_count += 1
             ids = _keep_end(ids, self._limit, self._tokenizer.bos_token_id)
             text = self._tokenizer.decode(ids)
-        return Prompt(text, np.array(ids, dtype=np.int64), columns)
+        return Prompt(text, np.array(ids, dtype=np.int64), columns, cut)
 
 
 def fresh_columns(prompt: Prompt) -> dict[str, Any]:

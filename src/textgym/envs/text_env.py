@@ -30,8 +30,9 @@ class TextEnv(gymnasium.Env[Any, Any]):
 
     At an episode's end the info holds `finish_reason` ("stop", "length", "context"), `prompt`,
     `prompt_length`, `completion`, `completion_length` (tokens of the player, the stop token
-    counted), `reward_components`, the prompt's `columns` if it has any, and `token_rewards` (a list
-    of floats, one for each token of the player) if the reward model gave spans.
+    counted), `reward_components`, the prompt's `columns` if it has any, `prompt_cut` (tokens) if it
+    was cut at its start, and `token_rewards` (a list of floats, one for each token of the player)
+    if the reward model gave spans.
 
     :param task: what is played.
     :param render_mode: "ansi": `render` returns the text so far. "human": `reset` and `step` print
