@@ -23,6 +23,7 @@ LEAVES = {
     "tokenizer_context",
     "tokenizer_files",
     "optimization",
+    "starting",
     "storage",
     "interrupts",
     "lazy_names",

@@ -4,12 +4,15 @@ Importing this registers the built-in environment ids with Gymnasium. The names 
 when they are first used, so that `import textgym` is fast and imports no torch.
 """
 
-from typing import TYPE_CHECKING
+from textgym.starting import guard_start as _guard_start
 
-from textgym.lazy_names import lazy_names
-from textgym.making import register_builtin_tasks as _register_builtin_tasks
+_guard_start()
 
+TYPE_CHECKING = False  # what type checkers read as True; `typing` takes a while to import
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from textgym.agents.language_modelling import pretrain, sft
     from textgym.agents.reward_fitting import fit_reward
     from textgym.making import get_task, make_vec, register, register_reward
@@ -58,7 +61,12 @@ _MODULES = {
 }
 
 
-__getattr__, __dir__ = lazy_names(__name__, _MODULES)
+def _start() -> "tuple[Callable[[str], Any], Callable[[], list[str]]]":
+    from textgym.lazy_names import lazy_names
+    from textgym.making import register_builtin_tasks
+
+    register_builtin_tasks()
+    return lazy_names(__name__, _MODULES)
 
 
-_register_builtin_tasks()
+__getattr__, __dir__ = _start()

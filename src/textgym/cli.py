@@ -34,6 +34,7 @@ from textgym.cli_verbs import VERBS, chosen_agent, verb_flags
 from textgym.config_file import read_config_file
 from textgym.errors import InputError, TextGymError
 from textgym.paths import expand
+from textgym.starting import INTERRUPTED, end_guard, guard_end
 
 Call = Callable[[], int | None]
 
@@ -45,7 +46,7 @@ LISTINGS = {
     "doctor": ("check this installation", "textgym.doctor:examine"),
 }
 PLUGIN_GROUP = "textgym.plugins"
-INTERNAL, INTERRUPTED, CANNOT_WRITE = 1, 130, 3
+INTERNAL, CANNOT_WRITE = 1, 3
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
@@ -54,7 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: without the program's name; None takes the process's own.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    code = _exit_code(list(sys.argv[1:] if argv is None else argv))
+    guard_end(code)
+    return code
+
+
+def _exit_code(arguments: list[str]) -> int:
     with _signals(), _short_warnings():
         if os.environ.get("TEXTGYM_TRACEBACK") == "1":
             return _run(arguments)
@@ -80,6 +86,7 @@ def _run(arguments: list[str]) -> int:
     calls: list[Call] = []
     app = _app(verb, arguments, calls.append)
     code = app(arguments or ["--help"], standalone_mode=False, prog_name="textgym")
+    end_guard()
     for call in calls:
         code = call()
     return int(code or 0)
