@@ -225,7 +225,7 @@ def test_sides_of_a_group_by_hand():
 
 
 def test_ties_are_dropped_and_a_rollout_of_ties_changes_nothing():
-    env = group_env(reward=lambda prompts, texts: [1.0] * len(texts))
+    env = group_env(reward=lambda prompts, completions: [1.0] * len(completions))
     agent = dpo_agent(env=env)
     before = tiny_lm(spread=6.0)
     play(agent)

@@ -57,7 +57,7 @@ def _open(model: ModelLike, actions: int, width: int) -> CausalLM:
         return CausalLM.from_pretrained(model)
     if isinstance(model, tuple):
         config, tokenizer = model
-        seed = int(torch.randint(2**62, ()))
+        seed = int(torch.randint(2**32, ()))
         return CausalLM.new(tokenizer, seed=seed, **vars(config))
     tokenizer = Tokenizer.byte()
     if actions != tokenizer.vocab_size:
@@ -67,7 +67,7 @@ def _open(model: ModelLike, actions: int, width: int) -> CausalLM:
         )
     context = max(256, width)
     return CausalLM.new(
-        tokenizer, seed=int(torch.randint(2**62, ())), max_position_embeddings=context
+        tokenizer, seed=int(torch.randint(2**32, ())), max_position_embeddings=context
     )
 
 
