@@ -1,6 +1,6 @@
 """Which rows are held out: a share of the rows, near-copies and one prompt's texts on one side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ Mask = npt.NDArray[np.bool_]
 
 # Letters from which a completion is compared by itself: "Yes." under two prompts is two texts.
 OWN_TEXT = 24
+DRAWS = 20  # of held-out rows, until some are usable
 
 ALIKE = (
     "note: near-copies chain most of these texts: only equal ones (case, spaces and punctuation "
@@ -59,6 +60,7 @@ def split_rows(
     blocks: Integers | None = None,
     by_prompt: bool = False,
     least: int = 1,
+    is_usable: Callable[[Split], bool] | None = None,
 ) -> Split:
     """Hold out `share` of the rows, so that no near-copy of a training text is among them.
 
@@ -73,6 +75,7 @@ def split_rows(
     :param blocks: int64 [n], rows of one number always go to one side.
     :param by_prompt: rows of one prompt go to one side.
     :param least: fewest rows on either side.
+    :param is_usable: whether held-out rows measure anything; if not, others are drawn, a few times.
     :raises InputError: if the rows cannot be divided, or a share outside 0 to 1.
     """
     if not 0 < share < 1:
@@ -87,11 +90,19 @@ def split_rows(
     equal = _joined_rows(fixed, row_of, equal_texts)
     near = _joined_rows(equal, row_of[is_own], near_texts)
     choices = [merged(near, equal_text_groups(prompts))] if by_prompt else []
+    found: Split | None = None
     for groups in (*choices, near, equal):
-        is_held = _filled(groups, target, rng)
-        if max(least, target / 2) <= is_held.sum() <= min(most, n - least):
-            is_weak = groups is equal and len(np.unique(near)) < len(np.unique(equal))
-            return Split(~is_held, is_held, ALIKE if is_weak else "")
+        is_weak = groups is equal and len(np.unique(near)) < len(np.unique(equal))
+        for _ in range(DRAWS):
+            is_held = _filled(groups, target, rng)
+            if not max(least, target / 2) <= is_held.sum() <= min(most, n - least):
+                break
+            split = Split(~is_held, is_held, ALIKE if is_weak else "")
+            if is_usable is None or is_usable(split):
+                return split
+            found = found or split
+    if found is not None:
+        return found
     return _without_copies(row_of, equal_texts, _filled(fixed, target, rng), least)
 
 

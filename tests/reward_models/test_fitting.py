@@ -219,6 +219,19 @@ def test_hold_out_keeps_blocks_and_prompts_together() -> None:
         hold_out(choices[:3], rng)
 
 
+def test_held_out_rows_are_some_that_people_decided_between() -> None:
+    rng = np.random.default_rng(0)
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    texts = ["".join(rng.choice(letters, 30)) for _ in range(80)]
+    ties = [Choice("", a, b, is_tie=True) for a, b in zip(texts[:36], texts[36:72], strict=True)]
+    rows = [*ties, *[Choice("", texts[72 + k], texts[76 + k]) for k in range(4)]]
+    for seed in range(6):
+        training, held = hold_out(rows, np.random.default_rng(seed)).divide(rows)
+        assert (len(training), len(held)) == (36, 4)
+        assert any(not row.is_tie for row in held)
+    assert len(hold_out(rows[-5:], rng).divide(rows[-5:])[1]) == 1  # a tenth of five, rounded up
+
+
 def test_judgements_of_one_text_on_several_rows_are_no_baseline_of_one() -> None:
     """Each text thrice, its noise thrice: whoever sees a copy in training knows the answer."""
     rng = np.random.default_rng(0)

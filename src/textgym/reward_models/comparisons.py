@@ -168,6 +168,8 @@ def comparisons(rows: Sequence[Row]) -> Comparisons:
 def hold_out(rows: Sequence[Row], rng: np.random.Generator, share: float = 0.1) -> Split:
     """Which rows are held out; blocks, prompts of preferences and near-copies stay together.
 
+    Rows that hold no decided pair would measure nothing: they are drawn anew, a few times.
+
     :raises InputError: if the rows cannot be divided so; see `textgym.splits.split_rows`.
     """
     if len(rows) < 4:
@@ -175,23 +177,25 @@ def hold_out(rows: Sequence[Row], rng: np.random.Generator, share: float = 0.1) 
             f"no usable pairs: holding some out needs at least four rows, got {len(rows)}: add "
             "rows, or pass validation rows"
         )
+    comparisons(rows)  # checks
     is_preference = hasattr(rows[0], "chosen")
-    completions = [
-        (row.chosen, row.rejected) if is_preference else (row.text,)  # type: ignore[union-attr]
-        for row in rows
-    ]
     names: dict[Hashable, int] = {}
     blocks = [getattr(row, "block", None) for row in rows]
     numbers = [
         names.setdefault(place if block is None else (block,), place)
         for place, block in enumerate(blocks)
     ]
+
+    def is_usable(split: Split) -> bool:
+        return bool(comparisons(split.divide(rows)[1]).pairs(rng).is_decided.any())
+
     return split_rows(
         [getattr(row, "prompt", "") for row in rows],
-        completions,
+        [(row.chosen, row.rejected) if is_preference else (row.text,) for row in rows],  # type: ignore[union-attr]
         share,
         rng,
         blocks=np.array(numbers, np.int64),
         by_prompt=is_preference,
-        least=2,
+        least=1 if is_preference else 2,
+        is_usable=is_usable,
     )
