@@ -160,7 +160,19 @@ def test_on_a_real_language_model_fitted_saved_and_opened_again(tmp_path: Path) 
     trunk = CausalLM.from_pretrained(tmp_path / "rm" / "trunk")
     loaded = BradleyTerryRewardModel.from_pretrained(tmp_path / "rm", trunk)
     texts = ["aaaa", "", "bbbb bbbb", "x" * 50]
-    scores = loaded([""] * 4, texts)
-    assert scores == pytest.approx(model([""] * 4, texts), abs=1e-5)
+    with pytest.warns(UserWarning, match="1 of 4 texts are longer than its context of 32 tokens"):
+        scores = loaded([""] * 4, texts)
+        assert scores == pytest.approx(model([""] * 4, texts), abs=1e-5)
     alone = [loaded([""], [text])[0] for text in texts]
     assert alone == pytest.approx(scores, abs=1e-4)
+
+
+def test_texts_beyond_the_context_are_counted_and_said_once() -> None:
+    model = build()
+    context = model.context
+    texts = ["a" * (context - 2), "b" * context, "c" * (2 * context)]
+    assert model.count_cut(texts) == 2 and model.cut_count == 0
+    with pytest.warns(UserWarning, match=f"2 of 3 texts are longer than its context of {context}"):
+        scores = model([""] * 3, texts)
+    assert model([""] * 3, texts) == scores  # and no second warning
+    assert model.cut_count == 4

@@ -9,6 +9,7 @@ short texts. The trunk is a constructor argument: any module with
 Legend: `b` texts, `t` tokens of the longest one, `d` hidden size.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
@@ -56,7 +57,8 @@ def bradley_terry_loss(score_a: Tensor, score_b: Tensor, label: Tensor) -> Tenso
 class BradleyTerryRewardModel(nn.Module):
     """Scores prompt + completion as one text, in standard deviations once `standardise`d.
 
-    A text longer than the trunk's context is scored by its end; an empty one as a lone stop token.
+    A text longer than the trunk's context is scored by its end, counted in `cut_count`, and warned
+    of when the model is first asked about one; an empty one is scored as a lone stop token.
     Scoring never changes the model, whatever `train()` says: dropout acts only in `forward` with a
     generator.
 
@@ -99,16 +101,20 @@ class BradleyTerryRewardModel(nn.Module):
         self.head_bias = nn.Parameter(torch.zeros((), device=device))
         self.dropout, self.batch_size, self.include_prompt = dropout, batch_size, include_prompt
         self.mean, self.std, self.name = float(mean), float(std), name
+        self.cut_count, self.has_warned = 0, False
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids as the trunk saw texts (bos first, where it has one), cut to its context."""
         rows = self.tokenizer.encode_batch(list(texts), add_special_tokens=True)
+        self.cut_count += sum(len(row) > self.context for row in rows)
         return [row[-self.context :] or [self.tokenizer.eos_token_id] for row in rows]
 
     def count_cut(self, texts: Sequence[str]) -> int:
         """How many of the texts are longer than the trunk's context, and lose their beginnings."""
-        rows = self.tokenizer.encode_batch(list(texts), add_special_tokens=True)
-        return sum(len(row) > self.context for row in rows)
+        before = self.cut_count
+        self.encode(texts)
+        cut, self.cut_count = self.cut_count - before, before
+        return cut
 
     def forward(
         self, tokens: Tensor, lengths: Tensor, generator: torch.Generator | None = None
@@ -177,7 +183,16 @@ class BradleyTerryRewardModel(nn.Module):
     ) -> list[float]:
         """:returns: one standardised score per completion."""
         pairs = zip(prompts, completions, strict=True)
+        before = self.cut_count
         scores = self.score([p + c if self.include_prompt else c for p, c in pairs])
+        if self.cut_count > before and not self.has_warned:
+            self.has_warned = True
+            warnings.warn(
+                f"reward model {self.name!r}: {self.cut_count - before} of {len(scores)} texts are "
+                f"longer than its context of {self.context} tokens and are scored by their ends; "
+                "later ones too",
+                stacklevel=2,
+            )
         return [float(score) for score in scores]
 
     def save_pretrained(self, directory: str | Path) -> None:
