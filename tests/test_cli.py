@@ -280,4 +280,4 @@ def test_the_module_is_the_program_too(tmp_path):
     command = [sys.executable, "-m", "textgym", "generate", str(tmp_path / "lm"), "--prompt"]
     result = subprocess.run([*command, ""], capture_output=True, text=True, check=False)
     assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr.startswith("textgym: error: an empty prompt")
+    assert result.stderr.startswith("textgym: error: prompts[0]: empty prompt")
