@@ -156,3 +156,18 @@ def test_scaled_adam_restores_the_rates_when_a_step_fails():
     with pytest.raises(RuntimeError, match="boom"):
         optimizer.step(closure)
     assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize("counts_updates, expected", [(True, [0, 0, 0, -1]), (False, [0, -1, -2])])
+def test_updates_that_are_counted_say_how_long_to_wait_and_not_steps(counts_updates, expected):
+    parameter = nn.Parameter(torch.zeros(1))
+    group = {"params": [parameter], "start_step": 1, "start_update": 2}
+    optimizer = ScaledAdam([group], lr=1.0, eps=0.0)
+    moved = []
+    for step in range(len(expected)):
+        if counts_updates and step in (0, 2, 3):  # the first update has two steps
+            optimizer.begin_update()
+        parameter.grad = torch.tensor([3.0])
+        optimizer.step()
+        moved.append(float(parameter.detach()))
+    assert moved == pytest.approx(expected)

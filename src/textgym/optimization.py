@@ -149,8 +149,9 @@ class ScaledAdam(torch.optim.Adam):
 
     Stable-Baselines3 sets one learning rate on all groups before every update; a group's is
     multiplied by `lr_scale` (a value head that learns faster than its trunk), and is zero for the
-    first `start_step` steps and the first `start_update` updates (a trunk that waits for its value
-    head; its moments warm up). Whoever updates calls `begin_update`, however many steps follow.
+    first `start_update` updates, or, where these are not given or nobody counts them, for the first
+    `start_step` steps (a trunk that waits for its value head; its moments warm up). Whoever updates
+    calls `begin_update`, however many steps follow.
     """
 
     def __init__(self, params: Any, lr: float = 3e-4, **keywords: Any) -> None:
@@ -171,8 +172,10 @@ class ScaledAdam(torch.optim.Adam):
         """One update; the groups' learning rates are as SB3 set them before and after."""
         plain = [group["lr"] for group in self.param_groups]
         for group in self.param_groups:
+            begun, start = group.get("updates_begun", 0), group.get("start_update", 0)
             is_waiting = group["steps_done"] < group["start_step"]
-            is_waiting |= 0 < group.get("updates_begun", 0) <= group.get("start_update", 0)
+            if begun and start:
+                is_waiting = begun <= start
             group["lr"] = 0.0 if is_waiting else group["lr"] * group["lr_scale"]
             group["steps_done"] += 1
         try:

@@ -112,6 +112,7 @@ def build_agent(
         policy_kwargs = {
             "value_lr_scale": 10.0,
             "trunk_start_update": warmup,
+            "trunk_start_step": warmup * _optimizer_steps(settings, env.num_envs),
             "optimizer_class": ScaledAdam,
             **policy_kwargs,
         }
@@ -213,6 +214,18 @@ def record_agent(
     config = {key: value for key, value in config.items() if key not in lost}
     config.pop("not_saved", None)
     run.record(config | ({"not_saved": sorted(lost)} if lost else {}), inputs or {}, start)
+
+
+def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
+    """Optimizer steps of one rollout that goes as planned."""
+    if "gradient_steps" in settings:
+        steps, frequency = int(settings["gradient_steps"]), settings["train_freq"]
+        per_row = frequency if isinstance(frequency, int) else int(frequency[0])
+        return steps if steps >= 0 else per_row * n_envs  # SB3's -1: one for each token
+    total = int(settings["n_steps"]) * n_envs
+    batch_size = settings.get("batch_size", total)
+    minibatches: int = max(1, round(total / batch_size))
+    return int(settings.get("n_epochs", 1)) * minibatches
 
 
 def _still_lost(config: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ reference model of the KL term in `reference/`. No pickle is written or read.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,30 +40,25 @@ _GROUP_SETTINGS = {
     "learning_rate": ("lr",),
     "final_learning_rate": ("lr",),
     "value_lr_scale": ("lr_scale",),
-    "value_warmup_rollouts": ("start_step",),
+    "value_warmup_rollouts": ("start_step", "start_update"),
 }
 # Where a policy's state holds the language model, which a checkpoint holds once.
 _LANGUAGE_MODEL = ("lm.", "q_net.lm.", "quantile_net.lm.")
 
 
 def environment_record(
-    env_id: str,
-    *,
-    reward: object = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    lost: Iterable[str] = (),
+    env_id: str, *, reward: object = None, env_kwargs: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What a checkpoint keeps of an environment: names and JSON values, and what it cannot keep.
 
     :param reward: the name of a reward model, the reward itself (which is then asked for again), or
         None: the environment's own.
     :param env_kwargs: fields of the task that were replaced.
-    :param lost: further names of objects that are asked for again.
     """
     fields = {key: plain(value) for key, value in (env_kwargs or {}).items() if key != "tokenizer"}
     kept = {key: value for key, value in fields.items() if is_plain(value)}
     is_named = isinstance(reward, str | Path)
-    lost = {*lost, *(fields.keys() - kept.keys())}
+    lost = fields.keys() - kept.keys()
     if reward is not None and not is_named:
         lost |= {"reward"}
     return {
@@ -197,7 +192,7 @@ def _restore_optimizer(
     for group, fresh in zip(optimizer.param_groups, made, strict=True):
         names = {name for keyword in given for name in _GROUP_SETTINGS.get(keyword, ())}
         if "policy_kwargs" in given:
-            names |= fresh.keys() - {"steps_done"}
+            names |= fresh.keys() - {"steps_done", "updates_begun"}
         group.update({name: fresh[name] for name in names & fresh.keys()})
 
 

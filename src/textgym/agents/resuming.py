@@ -8,7 +8,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from textgym.agents.run_directory import changes_since
 from textgym.agents.run_settings import CONFIG, is_plain, plain, read_config
-from textgym.envs.corpus import are_files
 from textgym.errors import InputError
 from textgym.paths import expand
 
@@ -20,6 +19,7 @@ _EVERY_TIME = frozenset(
     {"out", "resume", "force_resume", "verb", "not_saved", "progress_bar", "report", "callback"}
     | {"device"}
 )
+_IN_THE_CHECKPOINT = frozenset({"policy", "reference"})
 
 
 def resumable(*, may_change: Collection[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -75,8 +75,6 @@ def resumed_settings(
     for name, value in given.items():
         if name in _EVERY_TIME or name in may_change or not is_plain(plain(value)):
             continue
-        if isinstance(value, list | tuple) and not are_files(value):
-            continue  # rows given in Python, which no file holds
         if name not in saved or plain(value) != saved[name]:
             was = f"{name}={saved[name]!r}" if name in saved else f"no {name}"
             raise InputError(
@@ -84,7 +82,7 @@ def resumed_settings(
                 "go on as before, or choose another out"
             )
     for name in saved.get("not_saved") or ():
-        if name not in given:
+        if name not in given and name not in _IN_THE_CHECKPOINT:
             raise InputError(
                 f"{out}: the run was made with an object as {name!r}, which its record does not "
                 f"hold: pass {name}=... again, in Python"
