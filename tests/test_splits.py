@@ -21,8 +21,7 @@ def texts(count: int, seed: int = 0) -> list[str]:
 
 
 def sides(split: Split) -> tuple[int, int]:
-    assert not (split.is_training & split.is_heldout).any()
-    return int(split.is_training.sum()), int(split.is_heldout.sum())
+    return int((~split.is_heldout).sum()), int(split.is_heldout.sum())
 
 
 def alone(rows: list[str], share: float, seed: int = 0) -> Split:
@@ -54,9 +53,8 @@ def test_no_near_copy_crosses_and_the_share_is_near(seed: int, base: int, share:
             rows.append(f"{text[:place]}?{text[place + 1 :]}".upper())
     split = alone(rows, share, seed)
     groups = near_copy_groups(rows)
-    assert not set(groups[split.is_training]) & set(groups[split.is_heldout])
+    assert not set(groups[~split.is_heldout]) & set(groups[split.is_heldout])
     assert abs(split.is_heldout.sum() - share * len(rows)) <= 2
-    assert (split.is_training | split.is_heldout).all()
 
 
 def test_large_groups_do_not_make_the_share_larger() -> None:
@@ -65,7 +63,7 @@ def test_large_groups_do_not_make_the_share_larger() -> None:
     rows = [(text,) for text in texts(100)]
     split = split_rows([""] * 100, rows, 0.1, rng(), blocks=blocks)
     assert sides(split) == (90, 10)
-    assert split.is_training[:90].all()
+    assert not split.is_heldout[:90].any()
 
 
 def test_blocks_that_share_a_text_are_one_group() -> None:
@@ -78,15 +76,26 @@ def test_blocks_that_share_a_text_are_one_group() -> None:
         assert split.is_heldout[7] == split.is_heldout[33]
 
 
-def test_a_text_in_every_block_is_left_out_of_the_held_out_rows() -> None:
+def test_blocks_that_all_share_a_text_are_divided_and_it_is_said() -> None:
     rows = texts(60)
     for block in range(10):
         rows[6 * block] = "the same opening text for all the raters"
     split = split_rows([""] * 60, [(row,) for row in rows], 0.1, rng(), blocks=np.arange(60) // 6)
-    assert sides(split) == (54, 5)
-    assert split.note == "note: 1 rows are on neither side: their texts are also training rows'"
+    assert sides(split) == (54, 6)
+    assert split.note == "note: blocks share texts: their rows are on both sides, but no text is"
+    assert not split.is_heldout[::6].any()
     training, held = split.divide(range(60))
-    assert len(training) == 54 and len(set(held)) == 5 and not {k for k in held if k % 6 == 0}
+    assert sorted([*training, *held]) == list(range(60)) and len(held) == 6
+
+
+def test_one_text_in_all_preferences_does_not_stop_the_others_from_being_held_out() -> None:
+    bad = "a rather long bad answer that is the worse one of every pair"
+    rows = [(text, bad) for text in texts(40)]
+    rows += rows[:10]
+    split = split_rows([f"{k % 40}?" for k in range(50)], rows, 0.1, rng(), by_prompt=True)
+    assert sides(split) == (45, 5)
+    assert split.note.startswith("note: the same texts stand in most rows: only equal rows are")
+    assert (split.is_heldout[:10] == split.is_heldout[40:]).all()
 
 
 def test_one_prompts_rows_stay_together_where_there_are_enough_prompts() -> None:
@@ -97,6 +106,7 @@ def test_one_prompts_rows_stay_together_where_there_are_enough_prompts() -> None
     assert len({prompts[k] for k in np.flatnonzero(split.is_heldout)}) == 1
     single = split_rows(["Review: "] * 50, rows, 0.1, rng(), by_prompt=True)
     assert sides(single) == (45, 5)
+    assert single.note.startswith("note: too few prompts to hold whole ones out")
 
 
 def test_a_long_completion_is_a_copy_under_any_prompt_and_a_short_one_is_not() -> None:
@@ -119,7 +129,7 @@ def test_a_template_in_all_texts_is_said_and_keeps_equal_texts_together() -> Non
 
 
 def test_rows_that_cannot_be_divided_are_refused() -> None:
-    with pytest.raises(InputError, match="the 6 rows fall into too few groups"):
+    with pytest.raises(InputError, match="the 6 rows hold too few different texts"):
         alone(["The same text."] * 6, 0.1)
     with pytest.raises(InputError, match="above 0 and below 1, got 1"):
         alone(texts(4), 1.0)

@@ -1,6 +1,6 @@
 """Which rows are held out: a share of the rows, near-copies and one prompt's texts on one side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,9 +24,16 @@ Mask = npt.NDArray[np.bool_]
 OWN_TEXT = 24
 DRAWS = 20  # of held-out rows, until some are usable
 
-ALIKE = (
+# What a reader of the held-out figures must know where not everything could be kept apart.
+DIVIDED_PROMPTS = "note: too few prompts to hold whole ones out: texts of one are on both sides"
+DIVIDED_BLOCKS = "note: blocks share texts: their rows are on both sides, but no text is"
+DIVIDED_COPIES = (
     "note: near-copies chain most of these texts: only equal ones (case, spaces and punctuation "
     "aside) are kept on one side, so held-out figures may flatter"
+)
+DIVIDED_TEXTS = (
+    "note: the same texts stand in most rows: only equal rows are kept on one side, so held-out "
+    "figures flatter"
 )
 
 
@@ -34,20 +41,18 @@ ALIKE = (
 class Split:
     """The sides of n rows.
 
-    :param is_training: bool [n].
-    :param is_heldout: bool [n]; a row on neither side is left out: its text is on the other one.
+    :param is_heldout: bool [n].
     :param note: what a reader of the held-out figures must know; "" for nothing.
     """
 
-    is_training: Mask
     is_heldout: Mask
     note: str = ""
 
     def divide(self, rows: Sequence[T]) -> tuple[list[T], list[T]]:
         """The training and the held-out ones of n rows."""
         return (
-            [row for row, is_here in zip(rows, self.is_training, strict=True) if is_here],
-            [row for row, is_here in zip(rows, self.is_heldout, strict=True) if is_here],
+            [row for row, is_held in zip(rows, self.is_heldout, strict=True) if not is_held],
+            [row for row, is_held in zip(rows, self.is_heldout, strict=True) if is_held],
         )
 
 
@@ -64,46 +69,61 @@ def split_rows(
 ) -> Split:
     """Hold out `share` of the rows, so that no near-copy of a training text is among them.
 
-    Where one prompt or a chain of near-copies holds so many rows that the share cannot be met, the
-    prompts come apart first, then near-copies that are not equal. Where even equal texts chain all
-    rows, held-out rows whose text is also a training row's are left out. Both are in the note.
+    Where groups are so large that the share cannot be met, they come apart, and the note says so:
+    first prompts, then blocks, then near-copies that are not equal, at last texts that stand in
+    most rows. Equal rows never do.
 
     :param prompts: n prompts, "" for texts that stand alone.
     :param completions: n rows of one or several texts.
     :param share: of the rows, from 0 to 1, rounded to whole rows and then to whole groups.
     :param rng: draws the groups.
-    :param blocks: int64 [n], rows of one number always go to one side.
+    :param blocks: int64 [n], rows of one number go to one side.
     :param by_prompt: rows of one prompt go to one side.
     :param least: fewest rows on either side.
     :param is_usable: whether held-out rows measure anything; if not, others are drawn, a few times.
-    :raises InputError: if the rows cannot be divided, or a share outside 0 to 1.
+    :raises InputError: if all rows are equal, or for a share outside 0 to 1.
     """
     if not 0 < share < 1:
         raise InputError(f"the share held out must be above 0 and below 1, got {share}")
-    n = len(prompts)
-    fixed = np.arange(n) if blocks is None else merged(np.arange(n), blocks)
+    n, single = len(prompts), np.arange(len(prompts))
+    fixed = single if blocks is None else merged(single, blocks)
     target = max(least, round(share * n))
-    most = max(2 * target, int(_filled(fixed, target, rng).sum()))
-    row_of, texts, is_own = _compared_texts(prompts, completions)
-    equal_texts = equal_text_groups(texts)
-    near_texts = near_copy_groups([texts[k] for k in np.flatnonzero(is_own).tolist()])
-    equal = _joined_rows(fixed, row_of, equal_texts)
-    near = _joined_rows(equal, row_of[is_own], near_texts)
-    choices = [merged(near, equal_text_groups(prompts))] if by_prompt else []
+    most = min(n - least, max(2 * target, int(_filled(fixed, target, rng).sum())))
     found: Split | None = None
-    for groups in (*choices, near, equal):
-        is_weak = groups is equal and len(np.unique(near)) < len(np.unique(equal))
+    for groups, note in _levels(prompts, completions, fixed, by_prompt):
         for _ in range(DRAWS):
             is_held = _filled(groups, target, rng)
-            if not max(least, target / 2) <= is_held.sum() <= min(most, n - least):
+            if not max(least, target / 2) <= is_held.sum() <= most:
                 break
-            split = Split(~is_held, is_held, ALIKE if is_weak else "")
+            split = Split(is_held, note)
             if is_usable is None or is_usable(split):
                 return split
             found = found or split
-    if found is not None:
-        return found
-    return _without_copies(row_of, equal_texts, _filled(fixed, target, rng), least)
+    if found is None:
+        raise InputError(
+            f"nothing can be held out: the {n} rows hold too few different texts: add others, or "
+            "give held-out rows yourself"
+        )
+    return found
+
+
+def _levels(
+    prompts: Sequence[str], completions: Sequence[Sequence[str]], fixed: Integers, by_prompt: bool
+) -> Iterator[tuple[Integers, str]]:
+    """Groups of rows that stay together, int64 [n], ever smaller ones, each with its note."""
+    row_of, texts, is_own = _compared_texts(prompts, completions)
+    single = np.arange(len(prompts))
+    equal = _joined_rows(single, row_of, equal_text_groups(texts))
+    near_texts = near_copy_groups([texts[k] for k in np.flatnonzero(is_own).tolist()])
+    near = _joined_rows(equal, row_of[is_own], near_texts)
+    in_blocks = merged(near, fixed)
+    if by_prompt:
+        yield merged(in_blocks, equal_text_groups(prompts)), ""
+    yield in_blocks, DIVIDED_PROMPTS if by_prompt else ""
+    yield near, DIVIDED_BLOCKS
+    yield equal, DIVIDED_COPIES
+    whole = ["\n".join([prompt, *row]) for prompt, row in zip(prompts, completions, strict=True)]
+    yield equal_text_groups(whole), DIVIDED_TEXTS
 
 
 def _compared_texts(
@@ -125,25 +145,6 @@ def _compared_texts(
 def _joined_rows(rows: Integers, row_of: Integers, groups: Integers) -> Integers:
     """int64 [n], `rows` joined where their texts are in one group (named by its first text)."""
     return joined(rows, list(zip(row_of.tolist(), row_of[groups].tolist(), strict=True)))
-
-
-def _without_copies(row_of: Integers, equal: Integers, is_held: Mask, least: int) -> Split:
-    """The held-out rows without those that hold a training row's text.
-
-    :raises InputError: if too few are left on a side.
-    """
-    is_copy = np.zeros(len(is_held), bool)
-    is_copy[row_of[np.isin(equal, equal[~is_held[row_of]])]] = True
-    kept = is_held & ~is_copy
-    if kept.sum() < least or (~is_held).sum() < least:
-        raise InputError(
-            f"no rows can be held out: the {len(is_held)} rows fall into too few groups (blocks, "
-            "copies of one text) to divide: add rows with other texts, or pass validation rows"
-        )
-    note = (
-        f"note: {int(is_held.sum() - kept.sum())} rows are on neither side: their texts are also "
-    )
-    return Split(~is_held, kept, f"{note}training rows'")
 
 
 def _filled(groups: Integers, target: int, rng: np.random.Generator) -> Mask:
