@@ -14,6 +14,7 @@ ROOMS = ("envs", "policies", "reward_models", "agents")
 LEAVES = {
     "constraints",
     "checks",
+    "divergence",
     "errors",
     "registry",
     "reward_arguments",

@@ -14,7 +14,7 @@ from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import open_run
 from textgym.agents.run_settings import is_plain, plain
 from textgym.checks import check_numbers
-from textgym.errors import InputError
+from textgym.errors import DivergenceError, InputError, StorageError
 from textgym.interrupts import deferred_interrupt
 from textgym.making import import_environment
 from textgym.verbs import DEFAULT_N_ENVS, load_agent, make_agent
@@ -152,12 +152,18 @@ def _learn(
                 reset_num_timesteps=reset_num_timesteps,
                 **keywords,
             )
-        except InputError:  # of the reward model or a prompt: what was learned is good
-            save()
-            raise
+        except DivergenceError as error:
+            raise DivergenceError(f"{error}; {checkpoint} is as it was saved before") from error
         except KeyboardInterrupt:
             if not is_interrupted():  # else it is the second one, which does not wait
                 save()
+            raise
+        except StorageError:
+            raise
+        except BaseException as error:  # of a reward model, a prompt, a callback: what was
+            save()  # learned before is good
+            if isinstance(error, InputError):
+                error.args = (f"{error}; the agent is saved in {checkpoint}", *error.args[1:])
             raise
         if is_interrupted():
             raise KeyboardInterrupt

@@ -90,7 +90,7 @@ def load_class(target: str) -> Any:
 def divisor_near(total: int, wanted: float) -> int:
     """The divisor of `total` whose count of parts is nearest to `wanted`, at least two elements."""
     small = [n for n in range(1, math.isqrt(total) + 1) if total % n == 0]
-    counts = sorted(n for n in {*small, *(total // n for n in small)} if n <= total // 2)
+    counts = sorted(n for n in {*small, *(total // n for n in small)} if n <= max(total // 2, 1))
     return total // min(counts, key=lambda n: abs(math.log(n / wanted)))
 
 

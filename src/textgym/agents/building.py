@@ -90,6 +90,7 @@ def build_agent(
     check_numbers({**keywords, **given, **ours, "seed": seed})
     check_estimator(kl_estimator)
     settings = _settings(algorithm, keywords, task.max_new_tokens, env.num_envs)
+    _check_normalised(name, algorithm, settings, env.num_envs)
     check_rollout_memory(settings, env, lm.config, is_off_policy=algorithm.is_off_policy)
     default_kl_coef = settings.pop("kl_coef", 0.0)
     kl_coef = default_kl_coef if kl_coef is None else kl_coef
@@ -230,6 +231,26 @@ def _optimizer_steps(settings: dict[str, Any], n_envs: int) -> int:
 
 def _still_lost(config: dict[str, Any]) -> list[str]:
     return [name for name in config.get("not_saved", ()) if config.get(name) is None]
+
+
+def _check_normalised(
+    name: str, algorithm: Algorithm, settings: dict[str, Any], n_envs: int
+) -> None:
+    """Raises where advantages would be divided by the deviation of a single one.
+
+    :raises InputError: naming the keywords to raise.
+    """
+    if algorithm.is_off_policy or "n_steps" not in settings:
+        return
+    if not settings.get("normalize_advantage", True):
+        return
+    tokens = int(settings["n_steps"]) * n_envs
+    if tokens < 2 or settings.get("batch_size", tokens) == 1:
+        raise InputError(
+            f"agent {name!r} normalizes advantages, which takes two tokens at least: raise n_steps "
+            f"({settings['n_steps']}), n_envs ({n_envs}) or batch_size "
+            f"({settings.get('batch_size', tokens)}), or give normalize_advantage=False"
+        )
 
 
 def _settings(

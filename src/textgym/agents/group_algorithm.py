@@ -28,6 +28,7 @@ from textgym.agents.finished_episodes import (
 from textgym.agents.kl import KLPenalty, kl_estimate
 from textgym.agents.recording import KLFigures, Recorder, RolloutFigures
 from textgym.checks import check_numbers
+from textgym.divergence import check_arrays
 from textgym.errors import InputError
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.packing import PackedSegments
@@ -184,6 +185,7 @@ class GroupAlgorithm(OnPolicyAlgorithm):
     def _score(self) -> None:
         """KL terms and advantages of the rollout at hand, and its figures."""
         rewards = np.array([episode.reward for episode in self.episodes])
+        check_arrays({"rewards": rewards})
         totals, figures = rewards, None
         self.reference_log_probs = None
         if self.kl is not None and self.kl.coefficient > 0:
@@ -202,6 +204,7 @@ class GroupAlgorithm(OnPolicyAlgorithm):
                 totals = rewards - weighted
         groups = totals.reshape(-1, self.num_generations)
         self.advantages = self.compute_advantages(groups).reshape(-1)
+        check_arrays({"advantages": self.advantages})
         if self.recorder is not None:
             log_probs = np.concatenate([episode.log_probs for episode in self.episodes])
             drawn = RolloutFigures(

@@ -15,8 +15,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from textgym.agents.kl import KLPenalty
 from textgym.agents.run_settings import is_plain, plain
+from textgym.divergence import LARGEST_WEIGHT, check_weights
 from textgym.envs.task import Task
-from textgym.errors import InputError
+from textgym.errors import DivergenceError, InputError
 from textgym.paths import expand
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.causal_lm import CausalLM
@@ -96,9 +97,11 @@ def save_agent(
     :param environment: what `load_agent` needs to make the environment again, as
         `environment_record` gives it; None: what the agent itself knows.
     :raises InputError: for an agent of another policy, or another record.
+    :raises DivergenceError: for weights that are not finite; what was saved before stays.
     :raises StorageError: if the directory cannot be written.
     """
     policy = _text_policy(agent)
+    check_policy(policy)
     if environment is None:
         environment = agent.text_environment  # type: ignore[attr-defined]
     if environment.keys() != {"id", "reward", "env_kwargs", "not_saved"}:
@@ -133,6 +136,22 @@ def save_agent(
             write_model(kl.reference(policy.lm.device), temporary / REFERENCE)
 
 
+@torch.no_grad()
+def check_policy(policy: TextActorCriticPolicy | SoftQPolicy) -> None:
+    """Raises unless a policy's weights are finite, and probabilities come out of them.
+
+    :raises DivergenceError: saying what is not finite.
+    """
+    check_weights(policy.state_dict().items())
+    check_weights(policy.lm.state_dict().items(), LARGEST_WEIGHT)
+    stop = torch.tensor([[policy.lm.tokenizer.eos_token_id]], device=policy.lm.device)
+    if not bool(torch.isfinite(policy.lm(stop)).all()):  # finite weights may be too large to use
+        raise DivergenceError(
+            "the training diverged: the probabilities of the next token are not finite, so the "
+            "weights are not saved: lower learning_rate, or the scale of the rewards"
+        )
+
+
 def read_agent(directory: str | Path) -> tuple[CausalLM, CausalLM | None, dict[str, Any]]:
     """The language model, the reference (None without a KL term) and the state of a checkpoint.
 
@@ -145,8 +164,15 @@ def read_agent(directory: str | Path) -> tuple[CausalLM, CausalLM | None, dict[s
         raise InputError(f"{directory}: a language model's checkpoint, not one of an RL agent")
     reference = None
     if (directory / REFERENCE / "config.json").is_file():
-        reference = CausalLM.from_pretrained(directory / REFERENCE).requires_grad_(False)
-    return CausalLM.from_pretrained(directory), reference, state
+        reference = _in_its_dtype(directory / REFERENCE).requires_grad_(False)
+    return _in_its_dtype(directory), reference, state
+
+
+def _in_its_dtype(directory: Path) -> CausalLM:
+    """The language model of a checkpoint in the precision that it was trained in."""
+    lm = CausalLM.from_pretrained(directory)
+    is_half = read_json(directory / "config.json").get("dtype") == "bfloat16"
+    return lm.to(torch.bfloat16) if is_half else lm
 
 
 def restore_agent(

@@ -27,6 +27,7 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
 )
 
+from textgym.agents.flat_rewards import FlatRewards
 from textgym.agents.json_lines import append_line
 from textgym.agents.markdown import markdown_table
 from textgym.agents.run_directory import METRICS, SAMPLES, Run, start_run
@@ -141,6 +142,7 @@ class Recorder:
         self.episodes: list[dict[str, Any]] = []
         self.rollouts = self.updates = 0
         self._writer: JSONLines | None = None
+        self._flat_rewards = FlatRewards()
         self._env: RecordingVecEnv | None = None
         self._tokens_learned = 0
         self._sampled_at: tuple[int, int] | None = None  # step, updates
@@ -193,6 +195,7 @@ class Recorder:
             logger.record("policy/entropy", -rollout.mean_log_prob)
         for key, value in episode_figures(self.episodes).items():
             logger.record(key, value)
+        self._flat_rewards.add([info["episode"]["r"] for info in self.episodes])
         if rollout.kl is not None:
             for name, figure in vars(rollout.kl).items():
                 if figure is not None and (self.episodes or name in ("coefficient", "per_token")):

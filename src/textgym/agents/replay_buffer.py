@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from textgym.agents.recording import RolloutFigures
 from textgym.agents.rollout_buffer import pad_token_of
 from textgym.agents.split_rewards import with_split
+from textgym.divergence import check_arrays
 from textgym.envs.dense_rewards import fit_split
 from textgym.errors import InputError
 from textgym.policies.packing import PackedSegments, pack_segments
@@ -195,6 +196,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
             kept = min(count, len(split))
             rewards[-kept:] = split[-kept:]
             rewards[-kept] += split[:-kept].sum()  # of tokens that were written before we looked
+        check_arrays({"rewards": rewards})
         tokens = row[: int(self._lengths(row[None])[0])].astype(np.int32)
         seen, actions = self._seen[env, :count].copy(), self._actions[env, :count].copy()
         self.episodes.append(Episode(tokens, seen, actions, rewards, is_truncated))

@@ -17,6 +17,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from textgym.agents.recording import KLFigures, RolloutFigures
+from textgym.divergence import check_arrays
 from textgym.envs.dense_rewards import fit_split
 from textgym.errors import InputError
 from textgym.policies.packing import PackedSegments, pack_segments
@@ -171,12 +172,17 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         self._open_from[env] = end
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
-        """SB3's generalised advantages, after the KL term has joined the rewards."""
+        """SB3's generalised advantages, after the KL term has joined the rewards.
+
+        :raises DivergenceError: if one is not finite; nothing has been learned from it then.
+        """
         if self.is_penalised:
             assert self.kl is not None
             self._add_kl(self.kl)
             self.episode_kl = self.episode_totals(self.kl_raw, self._carried_kl, dones)
+        check_arrays({name: getattr(self, name) for name in ("rewards", "values", "log_probs")})
         super().compute_returns_and_advantage(last_values, dones)
+        check_arrays({"advantages": self.advantages, "returns": self.returns})
         if self.recorder is not None:
             mean_log_prob = float(self.log_probs.mean())
             figures = self._kl_figures(dones)

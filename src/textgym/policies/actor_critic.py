@@ -18,7 +18,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from textgym.errors import InputError
+from textgym.divergence import ADVICE, refuse_bad_gradients
+from textgym.errors import DivergenceError, InputError
 from textgym.optimization import ScaledAdam
 from textgym.policies.cached_decoder import CachedDecoder, uncached
 from textgym.policies.causal_lm import Decoder
@@ -136,6 +137,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             {"params": heads, "lr_scale": self.value_lr_scale},
         ]
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        refuse_bad_gradients(self.optimizer)
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Choose a token for every row.
@@ -156,7 +158,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             hidden = value_decoder(obs)
             value_decoder.expect(actions)
         decoder.expect(actions)
-        return actions, self.value_net(hidden), chosen
+        return actions, self._values(hidden), chosen
 
     def evaluate_actions(  # type: ignore[override]
         self, obs: Tensor | PackedSegments, actions: Tensor
@@ -172,12 +174,15 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         chosen, entropy = log_prob_and_entropy(self._logits(hidden, packed, actions), actions)
         if self.value_decoder is not None:
             hidden = self._hidden(self.value_decoder, packed)
-        return self.value_net(hidden), chosen, entropy
+        return self._values(hidden), chosen, entropy
 
     def get_distribution(  # type: ignore[override]
         self, obs: Tensor | PackedSegments
     ) -> TokenDistribution:
-        """The distribution over the next token at each row or acted position."""
+        """The distribution over the next token at each row or acted position.
+
+        :raises DivergenceError: if its probabilities are not numbers.
+        """
         packed = self._pack(obs)
         # TRPO differentiates this twice, which of the attention kernels only the plain one allows.
         plain = sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext()
@@ -186,7 +191,13 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         # Finite, with a probability of zero all the same: the gradient of a KL divergence between
         # two distributions (TRPO's) would be NaN where both are at -inf.
         logits = logits.clamp_min(torch.finfo(logits.dtype).min)
-        return TokenDistribution(logits, [w for w in self.lm.parameters() if w.requires_grad])
+        weights = [weight for weight in self.lm.parameters() if weight.requires_grad]
+        try:
+            return TokenDistribution(logits, weights)
+        except ValueError:  # torch's word for logits that are not numbers
+            raise DivergenceError(
+                f"the training diverged: the probabilities of tokens are not finite; {ADVICE}"
+            ) from None
 
     def predict_values(self, obs: Tensor | PackedSegments) -> Tensor:  # type: ignore[override]
         """Values `[n, 1]` of rows `[n, L]`, or `[A, 1]` of acted positions."""
@@ -195,7 +206,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             check_rows(obs)
         module = self.lm.model if self.value_decoder is None else self.value_decoder
         if isinstance(obs, PackedSegments) or torch.is_grad_enabled():
-            return self.value_net(self._hidden(module, self._pack(obs)))  # type: ignore[no-any-return]
+            return self._values(self._hidden(module, self._pack(obs)))
         decoder = self._decoder("rollout" if shared else "rollout value", module)
         if len(obs) == len(decoder.rows):
             hidden: Tensor | None = decoder(obs)
@@ -203,7 +214,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             hidden = decoder.peek(obs) if len(obs) == 1 else None
         if hidden is None:
             hidden = uncached(module, obs, row_lengths(obs, decoder.pad_token_id))
-        return self.value_net(hidden)  # type: ignore[no-any-return]
+        return self._values(hidden)
 
     def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:  # type: ignore[override]
         """Tokens `[n]` for rows `[n, L]`, with a cache and draws of their own.
@@ -259,6 +270,10 @@ class TextActorCriticPolicy(ActorCriticPolicy):
 
     def _hidden(self, module: Decoder, packed: PackedSegments) -> Tensor:
         return module.packed(packed.tokens, packed.lengths, packed.acted_index)
+
+    def _values(self, hidden: Tensor) -> Tensor:
+        """Values `[A, 1]` float32 from hidden states `[A, d]`, whose dtype is the trunk's."""
+        return self.value_net(hidden.float())  # type: ignore[no-any-return]
 
     def _logits(
         self,

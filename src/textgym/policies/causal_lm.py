@@ -207,6 +207,16 @@ class Decoder(nn.Module):
         self.register_buffer("inv_freq", inverse_frequencies(config), persistent=False)
         self.drop = 0.0  # set while fine-tuning; active in training mode only
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "Decoder":
+        """torch's, behind `to`; the rotary frequencies stay in float32 whatever the weights are in.
+
+        In bfloat16 the angles of far positions would be wrong by whole turns.
+        """
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.inv_freq.dtype != torch.float32:
+            self.inv_freq = inverse_frequencies(self.config).to(self.inv_freq.device)
+        return self
+
     def forward(
         self, tokens: Tensor, positions: Tensor, attention: Attention, kept: Tensor | None = None
     ) -> Tensor:
@@ -303,6 +313,11 @@ class CausalLM(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: float32, or bfloat16 after `to(torch.bfloat16)`."""
+        return self.model.embed_tokens.weight.dtype
 
     def hidden_states(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Hidden states of right-padded rows, zero at the padding.

@@ -146,6 +146,12 @@ def from_pretrained(
         lm = CausalLM(config, tokenizer)
     expected = {name: tuple(tensor.shape) for name, tensor in lm.state_dict().items()}
     _check_shapes(expected, tensors, directory)
+    for name in expected:
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise InputError(
+                f"{directory}: the weights {name!r} are not finite, its training diverged: take an "
+                "earlier checkpoint"
+            )
     lm.load_state_dict({name: tensors[name] for name in expected}, assign=True)
     lm.finish_loading()
     return lm.requires_grad_(True).eval()

@@ -25,11 +25,16 @@ def open_model(
         `(config, tokenizer)` for fresh weights, seeded from torch's global generator. None: a small
         fresh model that takes the environment's rows, bytes only.
     :param observation_space, action_space: as `check_spaces` lets them pass.
-    :raises InputError: if the vocabulary or the context does not fit the spaces.
+    :raises InputError: if the vocabulary or the context does not fit the spaces, or for float16.
     """
     assert isinstance(action_space, spaces.Discrete)
     assert isinstance(observation_space, spaces.Box)
     lm = _open(model, int(action_space.n), observation_space.shape[0])
+    if lm.dtype == torch.float16:
+        raise InputError(
+            "a model in float16 cannot be trained, its numbers end at 65,504: pass "
+            "lm.to(torch.bfloat16), or lm.float()"
+        )
     if lm.tokenizer.vocab_size != action_space.n:
         raise InputError(
             f"the model's tokenizer has {lm.tokenizer.vocab_size} tokens, but the environment has "

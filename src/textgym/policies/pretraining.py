@@ -18,7 +18,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from textgym.checks import check_numbers
-from textgym.errors import InputError
+from textgym.divergence import LARGEST_WEIGHT, check_weights
+from textgym.errors import DivergenceError, InputError
 from textgym.interrupts import deferred_interrupt
 from textgym.optimization import Optimizers, build_optimizer, cosine_with_warmup
 from textgym.paths import absolute
@@ -115,6 +116,8 @@ def train_language_model(
         saved changes nothing else.
     :param record: called with each evaluation's figures.
     :raises InputError: for an empty corpus or a budget that is missing.
+    :raises DivergenceError: where gradients, held-out loss or weights are no longer finite; what
+        was saved before stays.
     """
     check_numbers({k: v for k, v in locals().items() if k != "heldout"})
     if steps is None and seconds is None:
@@ -187,10 +190,19 @@ class _Loop:
             (loss / learned).backward()  # type: ignore[no-untyped-call]
             self.interval_loss += float(loss.detach())
             self.report.tokens += len(batch.tokens)
-        torch.nn.utils.clip_grad_norm_(self.lm.parameters(), max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.lm.parameters(), max_grad_norm)
+        if not math.isfinite(float(norm)):
+            raise self.diverged(f"the norm of the gradients is {float(norm)}")
         self.optimizer.step()
         self.interval_tokens += learned
         self.report.steps += 1
+
+    def diverged(self, what: str) -> DivergenceError:
+        kept = "" if self.checkpoints is None else f"; {self.checkpoints} is as it was saved before"
+        return DivergenceError(
+            f"the training diverged at step {self.report.steps}: {what}: lower learning_rate, "
+            f"muon_learning_rate or max_grad_norm{kept}"
+        )
 
     def evaluate(self, patience: int | None) -> bool:
         """Close an interval; False if the training should stop early."""
@@ -200,6 +212,8 @@ class _Loop:
         self.interval_loss, self.interval_tokens = 0.0, 0
         if self.heldout:
             loss = heldout_loss(self.lm, self.heldout)
+            if not math.isfinite(loss):
+                raise self.diverged(f"the loss on held-out documents is {loss}")
             figures["heldout_loss"], figures["heldout_perplexity"] = loss, _perplexity(loss)
             is_best = all(loss < earlier for _, earlier in report.heldout)
             report.heldout.append((report.steps, loss))
@@ -247,6 +261,7 @@ class _Loop:
     def _save(self, name: str, optimizer: Optimizers | None = None) -> None:
         if self.checkpoints is None:
             return
+        check_weights(self.lm.state_dict().items(), LARGEST_WEIGHT)
         state = None
         if optimizer is not None:
             state = {

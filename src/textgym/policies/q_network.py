@@ -109,7 +109,7 @@ class TextQNetwork(nn.Module):
             expected = self._logits(prior, _hidden(prior, packed), is_legal).log_softmax(-1)
         # The values' errors move their head alone: in the trunk their gradient would be 1/α times
         # the policy's, and next to nothing would be learned.
-        values = self.value_net(hidden.detach())
+        values = self.value_net(hidden.detach().float())
         gains = self.q_temperature * (log_probs - expected)
         gains = gains.index_fill(-1, self.never, 0.0)
         return values, log_probs, gains if is_legal is None else gains.masked_fill(~is_legal, 0.0)

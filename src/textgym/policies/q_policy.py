@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
+from textgym.divergence import refuse_bad_gradients
 from textgym.errors import InputError
 from textgym.optimization import ScaledAdam
 from textgym.policies.cached_decoder import CachedDecoder
@@ -150,6 +151,7 @@ class SoftQPolicy(BasePolicy):
             {"params": heads, "lr_scale": self.value_lr_scale},
         ]
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        refuse_bad_gradients(self.optimizer)
 
     def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:  # type: ignore[override]
         """Tokens `[n]` for rows `[n, L]`: drawn from the language model, or its likeliest.

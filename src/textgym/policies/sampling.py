@@ -4,13 +4,14 @@ The distribution that is drawn from is the one whose log-probabilities are repor
 rows, `v` vocabulary.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from textgym.checks import check_numbers
-from textgym.errors import InputError
+from textgym.errors import DivergenceError, InputError
 
 MIN_TEMPERATURE = 1e-6
 
@@ -77,9 +78,15 @@ def draw(log_probs: Tensor, generator: torch.Generator) -> Tensor:
     :param log_probs: `[n, v]` float32, normalised; -inf is never drawn.
     :param generator: the caller's own, on the same device.
     :return: `[n]` int64.
+    :raises DivergenceError: for log-probabilities that are not numbers.
     """
     cumulative = log_probs.exp().cumsum(-1)  # [n, v]
     total = cumulative[:, -1:]
+    if not math.isfinite(float(total.detach().sum())):
+        raise DivergenceError(
+            "the probabilities of the next token are not finite, so the weights of the language "
+            "model have diverged: go on from an earlier checkpoint, with a lower learning_rate"
+        )
     uniform = torch.rand(total.shape, generator=generator, device=total.device, dtype=total.dtype)
     # Rounding must not carry u to the total, past the last token that has any probability.
     point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))

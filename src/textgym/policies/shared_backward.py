@@ -57,7 +57,8 @@ class TokenCategorical(Categorical):
     """`Categorical` over finite logits `[A, v]` that knows which weights they come from."""
 
     def __init__(self, logits: Tensor, weights: Sequence[Tensor]) -> None:
-        super().__init__(logits=logits)
+        # TRPO tries steps without a gradient and takes back one whose KL is not a number.
+        super().__init__(logits=logits, validate_args=torch.is_grad_enabled())
         self.weights = weights
 
 

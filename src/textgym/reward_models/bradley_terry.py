@@ -125,7 +125,7 @@ class BradleyTerryRewardModel(nn.Module):
         :param lengths: int64 [b], tokens of each row, at least 1.
         :param generator: draws the dropout; None for none.
         """
-        hidden = self.trunk.hidden_states(tokens, lengths)
+        hidden = self.trunk.hidden_states(tokens, lengths).float()
         is_token = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         summed = (hidden * is_token[:, :, None]).sum(dim=1)
         pooled = summed / lengths[:, None].to(hidden.dtype)  # [b, d]
