@@ -29,7 +29,7 @@ def test_it_trains_saves_and_comes_back(name, keywords, tmp_path):
     weights = list(agent.policy.lm.parameters())
     assert {weight.dtype for weight in weights} == {torch.bfloat16}
     assert any(not torch.equal(a, b) for a, b in zip(weights, before, strict=True))
-    save_agent(agent, tmp_path / "saved", environment=agent.text_environment)
+    save_agent(agent, tmp_path / "saved")
     again = textgym.load_agent(tmp_path / "saved")
     saved, loaded = agent.policy.state_dict(), again.policy.state_dict()
     assert all(torch.equal(saved[key], loaded[key]) for key in saved)

@@ -15,14 +15,11 @@ from textgym.agents.flat_rewards import FlatRewards
 from textgym.agents.loading import save_agent
 from textgym.agents.maskable_rollout_buffer import MaskableEpisodeRolloutBuffer
 from textgym.divergence import check_arrays, check_weights, refuse_bad_gradients
-from textgym.envs.corpus import Preference
 from textgym.errors import DivergenceError, InputError, RewardError
 from textgym.policies.documents import text_documents
 from textgym.policies.pretraining import train_language_model
 from textgym.policies.sampling import draw
 from textgym.registry import agents
-from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
-from textgym.reward_models.fitting import fit_bradley_terry
 
 ALL = sorted(agents.names())
 
@@ -87,7 +84,7 @@ def test_past_the_contract_no_agent_learns_it_into_its_weights(name, reward, mon
 @pytest.mark.parametrize("name", ALL)
 def test_a_rate_that_diverges_is_one_line_and_never_saved(name, tmp_path):
     agent = agent_that_is_paid(name, 1.0, -1.0, 0.0, learning_rate=lambda progress: 1e30)
-    save_agent(agent, tmp_path / "last", environment={})
+    save_agent(agent, tmp_path / "last")
     good = (tmp_path / "last" / "model.safetensors").read_bytes()
     with pytest.raises(
         DivergenceError, match=r"diverged: the (norm of the gradients is (nan|inf)|prob)"
@@ -97,7 +94,7 @@ def test_a_rate_that_diverges_is_one_line_and_never_saved(name, tmp_path):
     with torch.no_grad():
         agent.policy.lm.model.embed_tokens.weight.mul_(1e30)  # as a last update may leave it
     with pytest.raises(DivergenceError, match=r"weights '.*embed_.*are up to .*not saved"):
-        save_agent(agent, tmp_path / "last", environment={})
+        save_agent(agent, tmp_path / "last")
     assert (tmp_path / "last" / "model.safetensors").read_bytes() == good
 
 
@@ -245,15 +242,6 @@ def test_pretraining_that_diverges_keeps_what_it_saved(tmp_path, has_heldout):
             lm.model.embed_tokens.weight.mul_(1e30)
         train_language_model(lm, documents, steps=20, **keywords)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
-
-
-def test_a_fit_that_diverges_is_an_error():
-    model = BradleyTerryRewardModel(byte_lm())
-    with torch.no_grad():
-        model.trunk.model.layers[0].mlp.up_proj.weight.fill_(math.nan)
-    rows = [Preference(f"p{i}", "good", "bad") for i in range(12)]
-    with pytest.raises(DivergenceError, match="the fit of the reward model diverged at step 0"):
-        fit_bradley_terry(model, rows[:8], rows[8:], evaluations=0)
 
 
 def test_a_checkpoint_that_is_not_finite_is_not_opened(tmp_path):
