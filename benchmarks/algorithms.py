@@ -55,14 +55,14 @@ def train(name: str, seed: int, timesteps: int, directory: Path | None = None) -
 
     import textgym
     from textgym.agents.judges import crowd
-    from textgym.demonstration import start_model_directory, training_reward
+    from textgym.demonstration import training_reward
     from textgym.policies.causal_lm import CausalLM
 
     torch.set_num_threads(1)
     agent = textgym.make_agent(
         name,
         ENVIRONMENT,
-        policy=CausalLM.from_pretrained(start_model_directory()).float(),
+        policy=CausalLM.from_pretrained("start").float(),
         reward=training_reward(crowd()),
         n_envs=32,
         seed=seed,
@@ -87,12 +87,12 @@ def run(name: str, seed: int, timesteps: int, out: Path) -> None:
     """One run: train, play the held-out prompts, write `out`."""
     import textgym
     from textgym.agents.judges import critic, crowd
-    from textgym.demonstration import start_model_directory, training_reward
+    from textgym.demonstration import training_reward
     from textgym.envs.movie_reviews import test_prompts
     from textgym.policies.causal_lm import CausalLM
 
     torch.set_num_threads(1)
-    start = CausalLM.from_pretrained(start_model_directory()).float()
+    start = CausalLM.from_pretrained("start").float()
     reward = training_reward(crowd())
     out.parent.mkdir(parents=True, exist_ok=True)
     policy: Any = start

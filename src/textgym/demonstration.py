@@ -9,7 +9,6 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from textgym.checks import check_numbers
 from textgym.demo_report import figures_table, print_next_steps, texts_table, write_texts
 from textgym.envs import movie_reviews
 from textgym.making import make_vec
+from textgym.paths import START
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.documents import pair_documents, text_documents
 from textgym.policies.pretraining import train_language_model
@@ -169,11 +169,6 @@ def run_demo(
     return figures
 
 
-def start_model_directory() -> Path:
-    """The start model that comes with the package."""
-    return Path(str(resources.files("textgym.policies") / "start"))
-
-
 def _start_model(
     directory: Path,
     settings: Settings,
@@ -203,7 +198,7 @@ def _start_model(
         )
     else:
         console.print("[bold]1. The start model[/bold] that comes along (trained on plain English)")
-        lm = CausalLM.from_pretrained(start_model_directory())
+        lm = CausalLM.from_pretrained(START)
     console.print("[bold]2. Fine-tuning[/bold] on first words → rest of a movie review")
     texts = movie_reviews.review_texts("reward_model") + movie_reviews.review_texts("judge")
     pairs = [_pair(text) for text in texts]

@@ -1,9 +1,32 @@
 """Paths as users write them: "~" is their home, and a place once named stays that place."""
 
 import os
+import warnings
 from pathlib import Path
 
 from textgym.errors import InputError
+
+START = "start"  # the bundled language model, wherever a policy or a tokenizer is named
+
+
+def model_directory(name: str | os.PathLike[str]) -> Path:
+    """The directory of a language model that a name means: `START` is the bundled one's.
+
+    A directory that is called so itself is "./start", or a `Path`.
+    """
+    if name != START:
+        return expand(name)
+    if os.path.isdir(START):
+        warnings.warn(
+            "'start' is the model that comes with textgym: for the directory here write './start'",
+            stacklevel=2,
+        )
+    return start_model_directory()
+
+
+def start_model_directory() -> Path:
+    """Where the bundled language model is (3.4 million parameters; its README is the card)."""
+    return Path(__file__).parent / "policies" / "start"
 
 
 def expand(path: str | os.PathLike[str]) -> Path:

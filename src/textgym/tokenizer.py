@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as _Tokenizer
 
 from textgym.errors import InputError
-from textgym.paths import expand
+from textgym.paths import expand, model_directory
 from textgym.tokenizer_backends import (
     BOS,
     EOS,
@@ -313,7 +313,7 @@ class Tokenizer:
         :param bos_token: overrides the directory's own.
         :raises InputError: naming the file, if it is missing, damaged or lacks a special token.
         """
-        directory = expand(directory)
+        directory = model_directory(directory)
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise InputError(f"{path}: no such file; a checkpoint directory with one is expected")

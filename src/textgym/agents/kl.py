@@ -24,8 +24,9 @@ from torch import Tensor
 
 from textgym.checks import check_numbers
 from textgym.errors import InputError
-from textgym.paths import absolute
+from textgym.paths import absolute, model_directory
 from textgym.policies.causal_lm import CausalLM
+from textgym.policies.checkpoint import open_policy
 from textgym.policies.generation import never_sampled
 from textgym.policies.packing import PackedSegments
 from textgym.policies.sampling import Sampling
@@ -57,7 +58,8 @@ def check_estimator(name: str) -> None:
 class KLPenalty:
     """KL to a frozen reference model, computed once per rollout over whole sequences.
 
-    :param reference: a checkpoint directory (opened at first use) or a `CausalLM` (copied).
+    :param reference: a checkpoint directory (opened at first use), "start", or a `CausalLM` or an
+        agent (copied).
     :param kl_coef: β, reward per nat. With 0 there is no reference pass at all, and no KL figure.
     :param kl_estimator: `"k1"`, `"k2"` or `"k3"`.
     :param kl_target: nats per episode to steer towards; None keeps β fixed.
@@ -69,7 +71,7 @@ class KLPenalty:
 
     def __init__(
         self,
-        reference: CausalLM | str | Path,
+        reference: CausalLM | str | Path | object,
         kl_coef: float = 0.05,
         *,
         kl_estimator: str = "k1",
@@ -89,9 +91,12 @@ class KLPenalty:
         check_estimator(kl_estimator)
         if temperature == 0:
             raise InputError("temperature must be positive, as the policy's")
-        self.path = None if isinstance(reference, CausalLM) else str(absolute(reference))
-        # A copy: the reference must stay as it is while its owner trains on.
-        self.model = copy.deepcopy(reference) if isinstance(reference, CausalLM) else None
+        self.path: str | None = None
+        self.model: CausalLM | None = None
+        if isinstance(reference, str | Path):
+            self.path = str(absolute(model_directory(reference)))
+        else:  # a copy: the reference must stay as it is while its owner trains on
+            self.model = copy.deepcopy(open_policy(reference, label="reference"))
         self.coefficient, self.estimator = float(kl_coef), kl_estimator
         self.target, self.horizon = kl_target, kl_horizon
         self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)

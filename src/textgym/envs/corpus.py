@@ -15,7 +15,10 @@ import numpy as np
 
 from textgym.envs.records import (
     MAX_LINE_BYTES,
+    SUFFIXES,
     Record,
+    given_record,
+    given_rows,
     read_lines,
     read_records,
     text_column,
@@ -27,6 +30,7 @@ from textgym.paths import expand
 from textgym.splits import split_rows
 
 T = TypeVar("T")
+Rows = str | Path | Iterable[Any]  # a file, or rows given in Python
 
 IN_MEMORY = 20_000  # texts of a corpus that is divided exactly
 
@@ -84,16 +88,46 @@ class TextFiles:
             raise InputError(f"{names}: expected at least one text, found none")
 
 
+class GivenTexts:
+    """Texts that were given in Python, blank ones skipped, read anew on each iteration.
+
+    :param rows: texts, or mappings with the text in `column`.
+    """
+
+    def __init__(self, rows: Rows, column: str) -> None:
+        checked = given_rows(rows, "corpus")
+        self._rows = list(checked) if isinstance(rows, Iterator) else rows
+        self._column = column
+
+    def __iter__(self) -> Iterator[str]:
+        """:raises InputError: for a bad row, or where there is no text."""
+        is_empty = True
+        for index, row in enumerate(given_rows(self._rows, "corpus")):
+            values = {self._column: row} if isinstance(row, str) else row
+            record = given_record(values, index, self._rows)
+            text = text_column(record, self._column, self._rows)
+            if text.strip():
+                is_empty = False
+                yield text
+        if is_empty:
+            raise InputError("corpus: expected at least one text, found none in the rows given")
+
+
 def read_texts(
-    paths: str | Path | Sequence[str | Path], *, column: str = "text", paragraphs: bool = False
-) -> TextFiles:
+    paths: Rows, *, column: str = "text", paragraphs: bool = False
+) -> TextFiles | GivenTexts:
     """The texts of a corpus, one in memory at a time; blank ones are skipped.
 
-    :param column: the column of .jsonl and .csv files that holds the text.
+    :param paths: files; or rows given in Python: a list of texts, or a list or dataset of mappings.
+        Strings are files where one of them ends as a file of a corpus does, exists, or where none
+        has a space.
+    :param column: the column of .jsonl and .csv files, and of mappings, that holds the text.
     :param paragraphs: in .txt files, a text ends at a blank line rather than at each line's end.
     :raises InputError: no path, no such file, or an unknown suffix; the contents are checked as
         they are read.
     """
+    if not are_files(paths):
+        return GivenTexts(paths, column)
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     files = [expand(path) for path in given]
     if not files:
@@ -101,6 +135,24 @@ def read_texts(
     for path in files:
         text_format(path)
     return TextFiles(files, column, paragraphs)
+
+
+def are_files(source: Rows) -> bool:
+    """Whether a corpus was given as files, and not as rows."""
+    if isinstance(source, str | Path):
+        return True
+    if not isinstance(source, list | tuple) or not all(isinstance(s, str | Path) for s in source):
+        return False
+    if any(isinstance(name, Path) or _is_file_name(name) for name in source):
+        return True
+    return not any(" " in text for text in source)
+
+
+def _is_file_name(text: str) -> bool:
+    """Whether a string ends as the name of a corpus does, or is a file's."""
+    if len(text) > 255 or "\n" in text or "\0" in text:
+        return False
+    return text.lower().removesuffix(".gz").endswith(SUFFIXES) or Path(text).is_file()
 
 
 def split_heldout(
@@ -181,27 +233,37 @@ def shuffled(
 
 
 def read_pairs(
-    path: str | Path, *, prompt_column: str = "prompt", completion_column: str = "completion"
+    path: Rows, *, prompt_column: str = "prompt", completion_column: str = "completion"
 ) -> Iterator[Pair]:
-    """Prompt-completion pairs of a .jsonl or .csv file, streamed.
+    """Prompt-completion pairs of a .jsonl or .csv file, streamed, or of rows.
 
+    :param path: the file, or a list or dataset of mappings or of `Pair`.
     :raises InputError: with file and line; an empty prompt or completion; no row at all.
     """
     for record in _table(path, "pairs"):
+        if isinstance(record, Pair):
+            yield record
+            continue
         prompt = _filled(record, prompt_column, path)
         yield Pair(prompt, _filled(record, completion_column, path))
 
 
-def read_ratings(path: str | Path) -> Iterator[RatedCompletion | Preference]:
-    """Human judgements of a .jsonl or .csv file, streamed; all rows are of the first row's kind.
+def read_ratings(path: Rows) -> Iterator[RatedCompletion | Preference]:
+    """Human judgements of a .jsonl or .csv file, streamed, or of rows given in Python.
+
+    All rows are of the first row's kind.
 
     Rated rows: `text`, `ratings` (a list of numbers; in .csv written as JSON), optionally `prompt`
     and `block`. Preference rows: `prompt`, `chosen`, `rejected`, optionally `tie`.
 
+    :param path: the file, or a list or dataset of mappings, of `RatedCompletion` or `Preference`.
     :raises InputError: with file and line; no row at all.
     """
-    parse: Callable[[Record, str | Path], RatedCompletion | Preference] | None = None
+    parse: Callable[[Record, object], RatedCompletion | Preference] | None = None
     for record in _table(path, "ratings"):
+        if isinstance(record, RatedCompletion | Preference):
+            yield record
+            continue
         if parse is None:
             parse = _rated if "ratings" in record.values else _preference
         yield parse(record, path)
@@ -264,32 +326,46 @@ def _shuffle(items: Iterable[T], generator: np.random.Generator, buffer_size: in
         yield buffer[place]
 
 
-def _table(path: str | Path, what: str) -> Iterator[Record]:
+def _table(path: Rows, what: str) -> Iterator[Any]:
+    """Records of a file; of rows given in Python also our own objects, as they are."""
+    is_empty = True
+    for row in _file_table(path, what) if isinstance(path, str | Path) else _rows(path, what):
+        is_empty = False
+        yield row
+    if is_empty:
+        name = path if isinstance(path, str | Path) else f"the {type(path).__name__} given"
+        raise InputError(f"{name}: expected {what}, found no row")
+
+
+def _file_table(path: str | Path, what: str) -> Iterator[Record]:
     if text_format(path) == ".txt":
         raise InputError(f"{path}: expected {what} as .jsonl or .csv, got a .txt file")
-    is_empty = True
-    for record in read_records(path):
-        is_empty = False
-        yield record
-    if is_empty:
-        raise InputError(f"{path}: expected {what}, found no row")
+    return read_records(path)
 
 
-def _filled(record: Record, column: str, path: str | Path) -> str:
+def _rows(source: object, what: str) -> Iterator[Any]:
+    ours = (Pair, RatedCompletion, Preference)
+    for index, row in enumerate(given_rows(source, what)):
+        yield row if isinstance(row, ours) else given_record(row, index, source)
+
+
+def _filled(record: Record, column: str, path: object) -> str:
     text = text_column(record, column, path)
     if not text.strip():
-        raise InputError(f"{path}, line {record.line}: expected a text in {column!r}, found none")
+        raise InputError(f"{record.place(path)}: expected a text in {column!r}, found none")
     return text
 
 
-def _rated(record: Record, path: str | Path) -> RatedCompletion:
-    where = f"{path}, line {record.line}"
+def _rated(record: Record, path: object) -> RatedCompletion:
+    where = record.place(path)
     values = record.values.get("ratings")
     if isinstance(values, str):  # a .csv field
         try:
             values = json.loads(values)
         except (ValueError, RecursionError):
             values = None
+    if isinstance(values, tuple):
+        values = list(values)
     if not isinstance(values, list) or not values or not all(map(_is_number, values)):
         raise InputError(f"{where}: expected finite numbers in 'ratings', like [1, -2, 3]")
     block = record.values.get("block")
@@ -308,8 +384,8 @@ def _is_number(value: Any) -> bool:
     return abs(value) < 1e9 and math.isfinite(value)
 
 
-def _preference(record: Record, path: str | Path) -> Preference:
-    where = f"{path}, line {record.line}"
+def _preference(record: Record, path: object) -> Preference:
+    where = record.place(path)
     prompt, chosen, rejected = (
         _filled(record, column, path) for column in ("prompt", "chosen", "rejected")
     )

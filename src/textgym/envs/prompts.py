@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from textgym.envs.records import read_records, text_format
+from textgym.envs.records import given_rows, read_records, text_format
 from textgym.errors import InputError, TextGymError
 from textgym.rewards import fresh
 from textgym.tokenizer import Tokenizer
@@ -44,7 +44,8 @@ class Prompt(NamedTuple):
 class PromptSource:
     """Draws prompts, each already encoded.
 
-    :param prompts: list of texts or of mappings with "prompt"; a path (.txt: a prompt a line;
+    :param prompts: list of texts or of mappings with "prompt"; a dataset of the library `datasets`
+        with the column "prompt"; a path (.txt: a prompt a line;
         .jsonl: an object a line; .csv: with a header; each also .gz; blank lines are skipped); or
         a function of a NumPy generator that gives a text or a mapping (or a `Prompt` of another
         source, which stays as it is).
@@ -181,9 +182,17 @@ def check_source(prompts: object) -> None:
     if isinstance(prompts, str | Path):
         text_format(prompts)
     elif not callable(prompts) and not isinstance(prompts, list | tuple):
-        raise InputError(
-            f"prompts must be a list of texts, a path or a function, got {type(prompts).__name__}"
-        )
+        if not hasattr(prompts, "column_names") or isinstance(prompts, Mapping):
+            raise InputError(
+                "prompts must be a list of texts, a path, a dataset or a function, got "
+                f"{type(prompts).__name__}{_way_out(prompts)}"
+            )
+
+
+def _way_out(prompts: object) -> str:
+    if isinstance(prompts, Mapping):
+        return ": pass one of its splits (dataset['train'])"
+    return ": pass table.to_dict('records')" if hasattr(prompts, "iloc") else ""
 
 
 def _rows(prompts: object) -> Iterator[tuple[str, object]]:
@@ -194,8 +203,9 @@ def _rows(prompts: object) -> Iterator[tuple[str, object]]:
         for record in read_records(prompts):
             values = record.values
             yield f"{prompts}, line {record.line}", values["text"] if is_plain else values
-    elif isinstance(prompts, list | tuple):
-        yield from ((f"prompts[{i}]", row) for i, row in enumerate(prompts))
+    else:
+        rows = given_rows(prompts, "prompts")
+        yield from ((f"prompts[{i}]", row) for i, row in enumerate(rows))
 
 
 def _split_row(row: object, where: str) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ One row is in memory at a time. A file that is missing, not UTF-8 or malformed r
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,10 +21,19 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Record(NamedTuple):
-    """One row: `line` counts from 1 (for a quoted .csv row: where it ends)."""
+    """One row: `line` counts from 1 (for a quoted .csv row: where it ends).
+
+    Of rows that were given in Python, `line` is the index, from 0.
+    """
 
     line: int
     values: dict[str, Any]
+
+    def place(self, source: object) -> str:
+        """Where the row stands in its source, for errors."""
+        if isinstance(source, str | Path):
+            return f"{source}, line {self.line}"
+        return f"row {self.line} of the {type(source).__name__} given"
 
 
 def text_format(path: str | Path) -> str:
@@ -88,12 +97,45 @@ def read_records(path: str | Path) -> Iterator[Record]:
             yield Record(line, values)
 
 
-def text_column(record: Record, column: str, path: str | Path) -> str:
+def given_rows(source: object, what: str) -> Iterable[Any]:
+    """The rows of a list or of a dataset (of the library `datasets`, say) that was given in Python.
+
+    :param what: what they are, for errors ("ratings").
+    :raises InputError: for what is no list of rows.
+    """
+    name = type(source).__name__
+    if isinstance(source, Mapping):
+        keys = ", ".join(repr(key)[:40] for key in list(source)[:4])
+        raise InputError(
+            f"{what}: expected rows, got a {name} with {keys}: pass one of its splits "
+            "(dataset['train']), or a list of mappings"
+        )
+    if hasattr(source, "iloc"):
+        raise InputError(f"{what}: got a {name}: pass table.to_dict('records')")
+    if isinstance(source, bytes) or not isinstance(source, Iterable):
+        raise InputError(f"{what}: expected a file, a list of rows or a dataset, got {name}")
+    return source
+
+
+def given_record(row: object, index: int, source: object) -> Record:
+    """A row that was given in Python.
+
+    :raises InputError: unless it is a mapping.
+    """
+    if not isinstance(row, Mapping):
+        raise InputError(
+            f"{Record(index, {}).place(source)}: expected a mapping of columns, got "
+            f"{type(row).__name__}"
+        )
+    return Record(index, dict(row))
+
+
+def text_column(record: Record, column: str, path: object) -> str:
     """The string in `column` of a row.
 
     :raises InputError: no such column, not a string, or not valid Unicode (a lone surrogate).
     """
-    where = f"{path}, line {record.line}"
+    where = record.place(path)
     if column not in record.values:
         found = ", ".join(repr(name)[:40] for name in list(record.values)[:8]) or "none"
         raise InputError(f"{where}: expected the column {column!r}, found {found}")

@@ -4,6 +4,7 @@
 state as `trainer.safetensors` with `trainer.json`.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.optimization import join_state, split_state
-from textgym.paths import expand
+from textgym.paths import expand, model_directory
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
 from textgym.storage import atomic_directory, json_text, read_json, recover, verify_directory
 from textgym.tokenizer import Tokenizer
@@ -112,7 +113,7 @@ def checkpoint_directory(path: str | Path) -> Path:
 
     :raises InputError: if there is none.
     """
-    path = expand(path)
+    path = model_directory(path)
     for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
         recover(candidate)
         if (candidate / "config.json").is_file():
@@ -157,20 +158,41 @@ def from_pretrained(
     return lm.requires_grad_(True).eval()
 
 
-def open_policy(policy: str | Path | CausalLM, *, pad_token: str | None = None) -> CausalLM:
-    """The language model that is meant by a directory, or by itself.
+def open_policy(policy: object, *, pad_token: str | None = None, label: str = "policy") -> CausalLM:
+    """The language model that is meant by a directory, by "start", by an agent or by itself.
 
+    :param policy: an agent or a text policy gives a copy of its own; a `CausalLM` is not copied.
     :param pad_token: see `from_pretrained`.
-    :raises InputError: as `from_pretrained`, or for a pad token beside a model, which has its own.
+    :param label: what it is called where it was given, for errors.
+    :raises InputError: as `from_pretrained`; for a pad token beside a model, which has its own; or
+        for an object of another kind.
     """
     if isinstance(policy, str | Path):
         return from_pretrained(policy, pad_token=pad_token)
+    lm = policy if isinstance(policy, CausalLM) else _model_inside(policy, label)
     if pad_token is not None:
         raise InputError(
             f"pad_token={pad_token!r} goes with a checkpoint directory as the policy: leave it "
             "out, or open the model with CausalLM.from_pretrained(directory, pad_token=...)"
         )
-    return policy
+    return lm
+
+
+def _model_inside(owner: object, label: str) -> CausalLM:
+    """A copy of the language model of an agent or of a text policy."""
+    lm = getattr(getattr(owner, "policy", owner), "lm", None)
+    if isinstance(lm, CausalLM):
+        return copy.deepcopy(lm).requires_grad_(True).eval()
+    name = type(owner).__name__
+    if hasattr(owner, "save_pretrained"):
+        raise InputError(
+            f"{label} is a {name} without its tokenizer: write both into one directory, "
+            f"model.save_pretrained(d) and tokenizer.save_pretrained(d), and pass {label}=d"
+        )
+    raise InputError(
+        f"{label} must be a checkpoint directory, 'start', a CausalLM or an agent that writes "
+        f"text, got {name}"
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

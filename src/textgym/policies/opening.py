@@ -11,9 +11,11 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
+from textgym.policies.checkpoint import open_policy
 from textgym.tokenizer import Tokenizer
 
-ModelLike = CausalLM | str | Path | tuple[CausalLMConfig, Tokenizer] | None
+# An agent, too: `open_policy` says what counts as one.
+ModelLike = CausalLM | str | Path | tuple[CausalLMConfig, Tokenizer] | object | None
 
 
 def open_model(
@@ -22,8 +24,8 @@ def open_model(
     """A model that is the policy's own, with all its weights free to learn.
 
     :param model: a `CausalLM` (copied, never changed under its owner), a checkpoint directory, or
-        `(config, tokenizer)` for fresh weights, seeded from torch's global generator. None: a small
-        fresh model that takes the environment's rows, bytes only.
+        "start", an agent, or `(config, tokenizer)` for fresh weights, seeded from torch's global
+        generator. None: a small fresh model that takes the environment's rows, bytes only.
     :param observation_space, action_space: as `check_spaces` lets them pass.
     :raises InputError: if the vocabulary or the context does not fit the spaces, or for float16.
     """
@@ -56,14 +58,13 @@ def open_model(
 
 
 def _open(model: ModelLike, actions: int, width: int) -> CausalLM:
-    if isinstance(model, CausalLM):
-        return copy.deepcopy(model).requires_grad_(True)
-    if isinstance(model, str | Path):
-        return CausalLM.from_pretrained(model)
     if isinstance(model, tuple):
         config, tokenizer = model
         seed = int(torch.randint(2**32, ()))
         return CausalLM.new(tokenizer, seed=seed, **vars(config))
+    if model is not None:
+        lm = open_policy(model, label="model")
+        return copy.deepcopy(lm).requires_grad_(True) if lm is model else lm
     tokenizer = Tokenizer.byte()
     if actions != tokenizer.vocab_size:
         raise InputError(
