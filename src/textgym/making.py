@@ -127,6 +127,11 @@ def import_environment(id: str) -> str:
 
     :raises InputError: if there is no such module.
     """
+    if not isinstance(id, str):
+        raise InputError(
+            f"expected an environment's id, 'namespace/Name-v0' or 'module:id', got a "
+            f"{type(id).__name__} (make_agent takes environments too)"
+        )
     module, separator, name = id.rpartition(":")
     if separator:
         try:
@@ -196,7 +201,7 @@ def make_vec(
 
     from textgym.agents.vec_env import TextVecEnv
 
-    name = id.rpartition(":")[2]
+    name = import_environment(id)
     task_fields = {k: v for k, v in overrides.items() if k not in NOT_OF_A_TASK}
     task = get_task(id, **_checked_overrides(task_fields))
     limit = overrides.get("max_episode_steps", gymnasium.spec(name).max_episode_steps)

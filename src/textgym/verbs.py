@@ -18,7 +18,10 @@ from textgym.reward_names import resolve_reward
 from textgym.rewards import Reward, reward_name
 
 if TYPE_CHECKING:
+    import gymnasium
+    from gymnasium.vector import VectorEnv
     from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
 
     from textgym.agents.evaluation import EvaluationReport
     from textgym.agents.run_directory import Run
@@ -30,14 +33,14 @@ DEFAULT_N_ENVS = 32
 
 def make_agent(
     agent: str,
-    env: str,
+    env: "str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv",
     *,
-    policy: "str | Path | CausalLM | None" = None,
+    policy: "str | Path | CausalLM | BaseAlgorithm | None" = None,
     reward: Reward | str | Path | None = None,
     n_envs: int = DEFAULT_N_ENVS,
     seed: int | None = None,
     out: "str | Path | Run | None" = None,
-    reference: "str | Path | CausalLM | None" = None,
+    reference: "str | Path | CausalLM | BaseAlgorithm | None" = None,
     env_kwargs: dict[str, Any] | None = None,
     pad_token: str | None = None,
     checkpoint_seconds: float = 300.0,
@@ -46,9 +49,11 @@ def make_agent(
     """An unmodified Stable-Baselines3 agent on a registered environment, defaults filled in.
 
     :param agent: a registered name; `textgym agents` lists them.
-    :param env: an environment's id, or "module:id".
-    :param policy: the language model to start from; None: a small fresh one on the environment's
-        own tokenizer.
+    :param env: an environment's id, or "module:id"; or an environment of a task: what `make_vec`,
+        `gymnasium.make` or `gymnasium.make_vec` gave, or Stable-Baselines3's own `VecEnv` of them.
+        Then `reward`, `env_kwargs` and `n_envs` are its own.
+    :param policy: the language model to start from: a directory, "start" for the bundled model, a
+        `CausalLM` or an agent; None: a small fresh one on the environment's own tokenizer.
     :param reward: a reward model or its name; None: the environment's own.
     :param out: run directory for settings, metrics, samples, TensorBoard and checkpoints, which is
         this agent's as long as there is one; where it holds a run, the next free name (`out-2`).
@@ -66,8 +71,9 @@ def make_agent(
     from textgym.agents.algorithms import Algorithm
     from textgym.agents.building import build_agent, record_agent
     from textgym.agents.fingerprints import inputs_of_agent
-    from textgym.agents.loading import environment_record
+    from textgym.agents.loading import environment_of, environment_record
     from textgym.agents.run_directory import open_to_write
+    from textgym.agents.vec_env import as_vec_env, is_text_vec_env, row_seed
     from textgym.policies.causal_lm import CausalLM
     from textgym.policies.checkpoint import open_policy
 
@@ -79,18 +85,39 @@ def make_agent(
     if reward is not None:
         overrides["reward"] = resolve_reward(reward)
     lm = None if policy is None else open_policy(policy, pad_token=pad_token)
-    if isinstance(reference, str | Path) and pad_token is not None:
-        reference = open_policy(reference, pad_token=pad_token)
+    if reference is not None and not (isinstance(reference, str | Path) and pad_token is None):
+        named = isinstance(reference, str | Path)
+        reference = open_policy(
+            reference, pad_token=pad_token if named else None, label="reference"
+        )
     if lm is None and pad_token is not None:
         raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
-    if lm is not None:
-        overrides["tokenizer"] = lm.tokenizer
-    generations = algorithm.num_generations(n_envs, keywords)
-    vec_env = make_vec(env, n_envs, seed=seed, num_generations=generations, **overrides)
+    if isinstance(env, str):
+        if lm is not None:
+            overrides["tokenizer"] = lm.tokenizer
+        generations = algorithm.num_generations(n_envs, keywords)
+        vec_env: VecEnv = make_vec(env, n_envs, seed=seed, num_generations=generations, **overrides)
+    else:
+        _check_unused(env, reward=reward, env_kwargs=env_kwargs)
+        vec_env = as_vec_env(env)
+        if n_envs not in (DEFAULT_N_ENVS, vec_env.num_envs):
+            raise InputError(
+                f"the environment given has {vec_env.num_envs} rows, not n_envs={n_envs}: leave "
+                "n_envs out"
+            )
     task = vec_env.get_attr("task")[0]
+    if lm is not None and lm.tokenizer != task.tokenizer:
+        raise InputError(
+            "the environment given has another tokenizer than the policy: make it with "
+            "tokenizer=lm.tokenizer, or pass its id"
+        )
     if lm is None:
         width = vec_env.observation_space.shape[0]  # type: ignore[index]
         lm = CausalLM.new(task.tokenizer, seed=seed or 0, max_position_embeddings=max(256, width))
+    if isinstance(env, str):
+        environment = environment_record(env, reward=reward, env_kwargs=env_kwargs)
+    else:  # another environment than `make_vec`'s may be more than its task
+        environment = environment_of(task, lost=() if is_text_vec_env(vec_env) else ("env",))
     with open_to_write(out) as run:
         built = build_agent(
             agent,
@@ -100,11 +127,14 @@ def make_agent(
             reference=reference,
             directory=run,
             sample_prompts=sample_prompts(task),
-            environment=environment_record(env, reward=reward, env_kwargs=env_kwargs),
+            environment=environment,
             checkpoint_seconds=checkpoint_seconds,
             seed=seed,
             **keywords,
         )
+        if seed is not None and not isinstance(env, str):
+            assert built.env is not None
+            built.env.seed(row_seed(vec_env, seed))  # SB3 has seeded it with the run's own seed
         if run is not None:
             record_agent(
                 run,
@@ -115,21 +145,35 @@ def make_agent(
                     "checkpoint_seconds": checkpoint_seconds,
                 },
                 inputs=inputs_of_agent(
-                    env, reward, {**(env_kwargs or {}), **keywords}, task.prompts
+                    environment["id"], reward, {**(env_kwargs or {}), **keywords}, task.prompts
                 ),
                 start={"policy": policy, "reference": reference},
             )
     return built
 
 
+def _check_unused(env: object, **given: object) -> None:
+    """Raises if something was given that an environment has already.
+
+    :raises InputError: naming it.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{name} goes with an environment's id, but a {type(env).__name__} was given, "
+                f"which has its own: leave {name} out, or pass the id"
+            )
+
+
 def load_agent(
     directory: str | Path,
     *,
+    env: "gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv | str | None" = None,
     reward: Reward | str | Path | None = None,
     n_envs: int | None = None,
     seed: int | None = None,
     out: "str | Path | Run | None" = None,
-    reference: "str | Path | CausalLM | None" = None,
+    reference: "str | Path | CausalLM | BaseAlgorithm | None" = None,
     env_kwargs: dict[str, Any] | None = None,
     checkpoint_seconds: float = 300.0,
     **keywords: Any,
@@ -139,6 +183,7 @@ def load_agent(
     Whatever is given wins over what was saved: in the algorithm, the optimizer, the generators and
     the KL term.
 
+    :param env: needed where the agent was trained on an environment rather than an id.
     :param reward: needed where the agent was trained on an object rather than a name.
     :param seed: draw anew from this seed instead of going on with the saved generators.
     :param out: the run that the checkpoint belongs to goes on there in the same record; another
@@ -153,7 +198,7 @@ def load_agent(
     from textgym.agents.run_directory import goes_on_with, open_to_write
     from textgym.agents.run_settings import plain
 
-    for name in ("agent", "env", "policy"):
+    for name in ("agent", "policy"):
         if name in keywords:
             raise InputError(
                 f"load_agent brings {name} back from {directory}: leave {name}=... out, or make "
@@ -161,7 +206,7 @@ def load_agent(
             )
     lm, saved_reference, state = read_agent(directory)
     settings, environment = state["settings"], state["environment"]
-    named = {"reward": reward, "n_envs": n_envs, "seed": seed, "reference": reference}
+    named = {"env": env, "reward": reward, "n_envs": n_envs, "seed": seed, "reference": reference}
     named = {name: value for name, value in named.items() if value is not None}
     given = {*keywords, *(env_kwargs or {}), *named}
     for name in (*environment.get("not_saved", ()), *settings.get("not_saved", ())):
@@ -179,14 +224,14 @@ def load_agent(
             run.config.update({name: plain(value) for name, value in {**keywords, **named}.items()})
         agent = make_agent(
             settings["agent"],
-            environment["id"],
+            environment["id"] if env is None else env,
             policy=lm,
             reward=reward if reward is not None else environment["reward"],
             n_envs=settings["n_envs"] if n_envs is None else n_envs,
             seed=settings["seed"] if seed is None else seed,
             out=run,
             reference=saved_reference if reference is None else reference,
-            env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})},
+            env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})} or None,
             checkpoint_seconds=checkpoint_seconds,
             **{**saved, **keywords},
         )
@@ -221,10 +266,10 @@ def _check_names_no_code(
 def evaluate(
     env: str,
     *,
-    policy: "str | Path | CausalLM",
+    policy: "str | Path | CausalLM | BaseAlgorithm",
     reward: Reward | str | Path | None = None,
     gold: Sequence[Reward | str] | Reward | str = (),
-    reference: "str | Path | CausalLM | None" = None,
+    reference: "str | Path | CausalLM | BaseAlgorithm | None" = None,
     prompts: str | Path | Sequence[Any] | None = None,
     n_episodes: int = 500,
     n_envs: int = 64,
@@ -239,7 +284,8 @@ def evaluate(
     """Let a policy play and report on its texts.
 
     :param env: an environment's id, or "module:id".
-    :param policy: the checkpoint or run directory to judge.
+    :param policy: the checkpoint or run directory to judge, "start" for the bundled model, a model
+        or an agent.
     :param reward: a reward model or its name; without it, the environment's own.
     :param gold: independent judges, by name or object.
     :param reference: the frozen starting model, for perplexity and KL.
@@ -262,8 +308,11 @@ def evaluate(
     from textgym.policies.sampling import Sampling
 
     lm = open_policy(policy, pad_token=pad_token)
-    if isinstance(reference, str | Path):
-        reference = open_policy(reference, pad_token=pad_token)
+    if reference is not None:
+        given = isinstance(reference, str | Path)
+        reference = open_policy(
+            reference, pad_token=pad_token if given else None, label="reference"
+        )
     named = [gold] if isinstance(gold, str) or callable(gold) else list(gold)
     judges = _judges_by_name(named)
     overrides: dict[str, Any] = {**(env_kwargs or {}), "tokenizer": lm.tokenizer}
@@ -316,7 +365,7 @@ def _judges_by_name(given: Sequence[Reward | str]) -> dict[str, Reward]:
 
 
 def generate(
-    policy: "str | Path | CausalLM",
+    policy: "str | Path | CausalLM | BaseAlgorithm",
     *,
     prompt: str | Sequence[str],
     max_new_tokens: int = 40,
@@ -328,7 +377,8 @@ def generate(
 ) -> list[str]:
     """Continue one prompt or several.
 
-    :param policy: a checkpoint or run directory.
+    :param policy: a checkpoint or run directory, "start" for the bundled model, a model or an
+        agent.
     :param prompt: what to continue; may be given several times.
     :param max_new_tokens: tokens that are written at most.
     :param temperature: below 1 plays safe, above 1 dares; 0 takes the likeliest token.

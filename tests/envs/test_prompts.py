@@ -104,7 +104,7 @@ def test_a_bad_file_is_refused_with_its_line(tmp_path, name):
         ([{"prompt": "a", "prompts": 1}], "'prompts' cannot be the name of a column"),
         ([{"prompt": "a", 3: 1}], "3 cannot be the name of a column"),
         ([{"prompt": "a", "x": 1}, "b"], r"prompts\[1\]: expected the columns of the first"),
-        ({"prompt": "a"}, "must be a list of texts, a path or a function, got dict"),
+        ({"prompt": "a"}, "must be a list of texts, a path, a dataset or a function, got dict"),
         ("nowhere.txt", "nowhere.txt: expected a text file, there is none"),
         ("One prompt", "One prompt: expected a file ending in"),
         (lambda generator: "a", "need max_prompt_tokens"),

@@ -7,7 +7,7 @@ Feedback").
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ from textgym.agents.group_algorithm import GroupAlgorithm
 from textgym.agents.policy_losses import preference_loss
 from textgym.agents.recording import RolloutFigures
 from textgym.checks import check_numbers
-from textgym.envs.corpus import Preference, read_ratings
+from textgym.envs.corpus import Preference, Rows, read_ratings
 from textgym.envs.prompts import Prompt, PromptSource
 from textgym.envs.task import Task
 from textgym.errors import InputError
@@ -41,9 +41,9 @@ from textgym.tokenizer import Tokenizer
 class DPO(GroupAlgorithm):
     """Direct preference optimisation, offline or online.
 
-    :param preferences: a .jsonl or .csv file with the columns `prompt`, `chosen` and `rejected`, or
-        a list of `Preference`; None: pairs are drawn from the policy, the best and the worst of
-        each group.
+    :param preferences: a .jsonl or .csv file, or rows given in Python (a list or dataset of
+        mappings, or of `Preference`), with `prompt`, `chosen` and `rejected`; None: pairs are drawn
+        from the policy, the best and the worst of each group.
     :param n_groups: pairs of a rollout.
     :param kl: its coefficient is DPO's β, its reference the model that the policy stays near.
     :param loss_type: "sigmoid", or "ipo", which does not run off where all pairs agree.
@@ -63,7 +63,7 @@ class DPO(GroupAlgorithm):
         env: Any,
         learning_rate: Any = 1e-4,
         *,
-        preferences: str | Path | Sequence[Preference] | None = None,
+        preferences: Rows | None = None,
         loss_type: str = "sigmoid",
         label_smoothing: float = 0.0,
         num_generations: int = 2,
@@ -250,18 +250,13 @@ class DPO(GroupAlgorithm):
         return [*super()._excluded_save_params(), "_pairs"]  # read again from `preferences`
 
 
-def read_preferences(source: str | Path | Sequence[Preference]) -> list[Preference]:
-    """The pairs of a file or list, none of them a tie.
+def read_preferences(source: Rows) -> list[Preference]:
+    """The pairs of a file, or of rows given in Python, none of them a tie.
 
     :raises InputError: for ratings instead of pairs, a tie, or equal texts, naming file and pair.
     """
     where = _where(source)
-    if not isinstance(source, str | Path | Sequence):
-        raise InputError(
-            "preferences must be a .jsonl or .csv file or a list of Preference, got "
-            f"{type(source).__name__}"
-        )
-    rows = list(read_ratings(source)) if isinstance(source, str | Path) else list(source)
+    rows = list(read_ratings(source))
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Preference):
             raise InputError(
@@ -273,8 +268,6 @@ def read_preferences(source: str | Path | Sequence[Preference]) -> list[Preferen
                 f"{where}, pair {number}: a tie (prompt {shorten(row.prompt)!r}), but DPO needs a "
                 "better and a worse text: remove it"
             )
-    if not rows:
-        raise InputError(f"{where}: expected at least one pair, found none")
     return rows  # type: ignore[return-value]
 
 

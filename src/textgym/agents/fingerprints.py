@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from textgym.paths import expand
+from textgym.paths import model_directory
 from textgym.registry import tasks
 from textgym.storage import MANIFEST
 
@@ -49,7 +49,7 @@ def fingerprint(path: str | Path) -> str:
     A checkpoint directory is known by its manifest, a run directory by its checkpoint. What is no
     regular file (a FIFO can be read only once) is not looked into.
     """
-    path = expand(path)
+    path = model_directory(path)
     if path.is_dir():
         return _of_directory(path)
     return _sha256(path) if path.is_file() else _MISSING

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from torch.utils.tensorboard import SummaryWriter
 
 from textgym.agents.json_lines import append_line
 from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import METRICS, Run, open_run
-from textgym.agents.run_settings import plain
+from textgym.agents.run_settings import is_plain, plain
 from textgym.checks import check_device, check_numbers
-from textgym.envs.corpus import read_pairs, read_texts, split_heldout
+from textgym.envs.corpus import Rows, are_files, files_of, read_pairs, read_texts, split_heldout
 from textgym.envs.prepare import Cleaner, default_rules
 from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
-from textgym.policies.checkpoint import open_policy
+from textgym.policies.checkpoint import own_policy
 from textgym.policies.documents import Document, pair_documents, text_documents
 from textgym.policies.pretraining import TrainingReport, train_language_model
 from textgym.splits import split_rows
@@ -60,10 +61,10 @@ class TextDocuments:
 
 @resumable(may_change=BUDGET)
 def pretrain(
-    corpus: str | Path | Sequence[str | Path],
+    corpus: str | Path | Sequence[str | Path] | Iterable[Any],
     *,
     out: str | Path,
-    policy: str | Path | None = None,
+    policy: "str | Path | CausalLM | BaseAlgorithm | None" = None,
     steps: int | None = None,
     seconds: float | None = None,
     heldout: float = 0.05,
@@ -96,9 +97,11 @@ def pretrain(
 ) -> TrainingReport:
     """Train a tokenizer and a language model on a corpus, or go on with a model's training.
 
-    :param corpus: .txt, .jsonl or .csv (also .gz), streamed.
+    :param corpus: .txt, .jsonl or .csv (also .gz), streamed; in Python also a list of texts, or a
+        list or dataset of mappings.
     :param out: run directory; `CausalLM.from_pretrained(out)` opens its best checkpoint.
-    :param policy: a checkpoint to start from (with its tokenizer) instead of fresh weights.
+    :param policy: a checkpoint to start from (with its tokenizer) instead of fresh weights, "start"
+        for the bundled model, a model or an agent (copied).
     :param steps: optimizer steps at most (2,000 where `seconds` is not given either).
     :param seconds: wall-clock time at most.
     :param heldout: share of the texts held out, with near-copies on one side; of a corpus of over
@@ -146,14 +149,14 @@ def pretrain(
     if steps is None and seconds is None:
         steps = 2000
     with open_run(
-        out, settings, inputs={"corpus": corpus}, start={"policy": policy}, resume=resume
+        out, settings, inputs={"corpus": files_of(corpus)}, start={"policy": policy}, resume=resume
     ) as run:
         held_texts = list(held)  # one pass over the corpus, which also counts for the report
         report(str(texts.report))
         is_begun = resume and run.last.is_dir()  # else it was killed before the first of these
         start = run.last if is_begun else policy
         if start is not None:
-            lm = open_policy(start, pad_token=None if resume else pad_token)
+            lm = own_policy(start, pad_token=None if resume else pad_token)
         else:
             lm = CausalLM.new(
                 _make_tokenizer(tokenizer, training, vocab_size),
@@ -183,9 +186,9 @@ def pretrain(
 
 @resumable(may_change=BUDGET)
 def sft(
-    data: str | Path,
+    data: Rows,
     *,
-    policy: str | Path,
+    policy: "str | Path | CausalLM | BaseAlgorithm",
     out: str | Path,
     steps: int | None = None,
     seconds: float | None = None,
@@ -211,8 +214,10 @@ def sft(
 ) -> TrainingReport:
     """Fine-tune on prompt-completion pairs; only the completions are learned.
 
-    :param data: .jsonl or .csv (also .gz) with the columns `prompt` and `completion`.
-    :param policy: the checkpoint or run directory to start from.
+    :param data: .jsonl or .csv (also .gz), or rows given in Python (a list or dataset), with the
+        columns `prompt` and `completion`.
+    :param policy: the checkpoint or run directory to start from, "start" for the bundled model, a
+        model or an agent (copied).
     :param steps: optimizer steps at most.
     :param seconds: wall-clock time at most.
     :param epochs: the budget where neither `steps` nor `seconds` is given.
@@ -224,15 +229,13 @@ def sft(
     settings = {"verb": "sft", **_recorded(locals())}
     check_numbers(settings)
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
-    if not pairs:
-        raise InputError(f"{data}: expected at least one prompt-completion pair, found none")
     chosen, kept, note = _divided(pairs, heldout, seed)
     with open_run(
-        out, settings, inputs={"data": data}, start={"policy": policy}, resume=resume
+        out, settings, inputs={"data": files_of(data)}, start={"policy": policy}, resume=resume
     ) as run:
         is_begun = resume and run.last.is_dir()  # else it was killed before the first of these
         start = run.last if is_begun else policy
-        lm = open_policy(start, pad_token=None if resume else pad_token)
+        lm = own_policy(start, pad_token=None if resume else pad_token)
         context = lm.config.max_position_embeddings
         documents = list(pair_documents(chosen, lm.tokenizer, context=context))
         report(f"{len(chosen)} pairs to learn from, {len(kept)} held out")
@@ -285,11 +288,12 @@ def _heldout_line(
 
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a verb as its `config.yaml` holds them."""
-    return {
-        k: plain(v)
-        for k, v in arguments.items()
-        if k not in ("report", "progress_bar", "force_resume")
-    }
+    left_out = {"report", "progress_bar", "force_resume"}
+    kept = {k: plain(v) for k, v in arguments.items() if k not in left_out}
+    lost = {k for k, v in kept.items() if not is_plain(v)}
+    lost |= {k for k in ("corpus", "data") if k in arguments and not are_files(arguments[k])}
+    kept = {k: v for k, v in kept.items() if k not in lost}
+    return kept | ({"not_saved": sorted(lost)} if lost else {})
 
 
 def _loop_settings(settings: dict[str, Any]) -> dict[str, Any]:

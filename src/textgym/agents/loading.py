@@ -6,7 +6,7 @@ reference model of the KL term in `reference/`. No pickle is written or read.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +48,23 @@ _LANGUAGE_MODEL = ("lm.", "q_net.lm.", "quantile_net.lm.")
 
 
 def environment_record(
-    env_id: str, *, reward: object = None, env_kwargs: Mapping[str, Any] | None = None
+    env_id: str,
+    *,
+    reward: object = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    lost: Iterable[str] = (),
 ) -> dict[str, Any]:
     """What a checkpoint keeps of an environment: names and JSON values, and what it cannot keep.
 
     :param reward: the name of a reward model, the reward itself (which is then asked for again), or
         None: the environment's own.
     :param env_kwargs: fields of the task that were replaced.
+    :param lost: further names of objects that are asked for again.
     """
     fields = {key: plain(value) for key, value in (env_kwargs or {}).items() if key != "tokenizer"}
     kept = {key: value for key, value in fields.items() if is_plain(value)}
     is_named = isinstance(reward, str | Path)
-    lost = fields.keys() - kept.keys()
+    lost = {*lost, *(fields.keys() - kept.keys())}
     if reward is not None and not is_named:
         lost |= {"reward"}
     return {
@@ -70,10 +75,12 @@ def environment_record(
     }
 
 
-def environment_of(task: Task) -> dict[str, Any]:
+def environment_of(task: Task, *, lost: Iterable[str] = ()) -> dict[str, Any]:
     """`environment_record` of an environment that was made by hand: its task says what it is.
 
     Fields that differ from those registered under its id are kept or, as objects, asked for again.
+
+    :param lost: as `environment_record`'s.
     """
     registered = tasks.resolve(task.id) if task.id in tasks else None
     given: Mapping[str, Any] = registered if isinstance(registered, Mapping) else {}
@@ -86,7 +93,8 @@ def environment_of(task: Task) -> dict[str, Any]:
         if not is_builtin and value != given.get(field.name, field.default):
             changed[field.name] = value
     is_own = task.reward is given.get("reward")
-    return environment_record(task.id, reward=None if is_own else task.reward, env_kwargs=changed)
+    reward = None if is_own else task.reward
+    return environment_record(task.id, reward=reward, env_kwargs=changed, lost=lost)
 
 
 def save_agent(

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from textgym.agents.run_directory import changes_since
 from textgym.agents.run_settings import CONFIG, is_plain, plain, read_config
+from textgym.envs.corpus import are_files
 from textgym.errors import InputError
 from textgym.paths import expand
 
@@ -75,6 +76,8 @@ def resumed_settings(
     for name, value in given.items():
         if name in _EVERY_TIME or name in may_change or not is_plain(plain(value)):
             continue
+        if isinstance(value, list | tuple) and not are_files(value):
+            continue  # rows given in Python, which no file holds
         if name not in saved or plain(value) != saved[name]:
             was = f"{name}={saved[name]!r}" if name in saved else f"no {name}"
             raise InputError(

@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
 from textgym.agents.json_lines import append_line
 from textgym.agents.language_modelling import pick_device
 from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import METRICS, open_run
+from textgym.agents.run_settings import plain
 from textgym.checks import check_numbers
-from textgym.envs.corpus import read_ratings
+from textgym.envs.corpus import Rows, files_of, read_ratings
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
 from textgym.paths import absolute
+from textgym.policies.causal_lm import CausalLM
 from textgym.policies.checkpoint import (
-    open_policy,
+    own_policy,
     read_trainer_state,
     write_trainer_state,
 )
@@ -32,9 +35,9 @@ BUDGET = ("steps", "epochs", "seconds", "checkpoint_seconds")
 
 @resumable(may_change=BUDGET)
 def fit_reward(
-    ratings: str | Path,
+    ratings: Rows,
     *,
-    policy: str | Path,
+    policy: "str | Path | CausalLM | BaseAlgorithm",
     out: str | Path,
     steps: int | None = None,
     epochs: float = 1.0,
@@ -57,9 +60,11 @@ def fit_reward(
 
     Near-copies of a text, a block, and a prompt's preferences are never on both sides.
 
-    :param ratings: .jsonl or .csv (also .gz) of rated texts (`text`, `ratings`, maybe `prompt` and
-        `block`) or of preferences (`prompt`, `chosen`, `rejected`, maybe `tie`).
-    :param policy: checkpoint or run directory of the language model whose trunk it stands on.
+    :param ratings: .jsonl or .csv (also .gz), or rows given in Python (a list or dataset), of rated
+        texts (`text`, `ratings`, maybe `prompt` and `block`) or of preferences (`prompt`, `chosen`,
+        `rejected`, maybe `tie`).
+    :param policy: checkpoint or run directory of the language model whose trunk it stands on,
+        "start" for the bundled one, a model or an agent (copied).
     :param out: run directory; as a reward model, it is named by this path.
     :param learning_rate: of AdamW, highest value.
     :param dropout: on the mean hidden state while fitting.
@@ -75,8 +80,8 @@ def fit_reward(
     check_numbers(locals())
     settings = {
         "verb": "fit_reward",
-        "ratings": str(ratings),
-        "policy": str(policy),
+        "ratings": plain(files_of(ratings)),
+        "policy": str(policy) if isinstance(policy, str | Path) else None,
         "steps": steps,
         "epochs": epochs,
         "seconds": seconds,
@@ -89,13 +94,13 @@ def fit_reward(
         "pad_token": pad_token,
         "checkpoint_seconds": checkpoint_seconds,
     }
+    lost = [name for name in ("policy", "ratings") if settings[name] is None]
+    settings |= {"not_saved": lost} if lost else {}
     rows = list(read_ratings(ratings))
-    if not rows:
-        raise InputError(f"{ratings}: expected at least one judgement, found none")
-    trunk = open_policy(policy, pad_token=pad_token).to(pick_device(device))
+    trunk = own_policy(policy, pad_token=pad_token).to(pick_device(device))
     name = absolute(out).name
     model = BradleyTerryRewardModel(trunk, dropout=dropout, seed=seed, name=name)
-    inputs = {"ratings": ratings, "policy": policy}
+    inputs = {"ratings": files_of(ratings), "policy": policy}
     with open_run(out, settings, inputs=inputs, resume=resume) as run:
         last = run.last
         state = _read_state(last) if resume and last.is_dir() else None

@@ -5,10 +5,15 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices
 
 from textgym.agents.split_rewards import SplitRewards
 from textgym.envs.rendering import check_render_mode
+from textgym.envs.task import Task
+from textgym.envs.token_row import TokenRow
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
 
@@ -32,6 +37,56 @@ def environment_seed(seed: int | None) -> int:
         raise InputError(f"seed must be a whole number from 0 to {_SEEDS - 1}, got {seed!r:.40}")
     state = np.random.SeedSequence(int(seed), spawn_key=(1,)).generate_state(1, np.uint64)
     return int(state[0] >> 1)
+
+
+def as_vec_env(env: object) -> VecEnv:
+    """What an agent plays on, of an environment of a task that was given as an object.
+
+    :param env: a `VecEnv` stays as it is; `gymnasium.make_vec`'s native environment is monitored; a
+        single environment becomes one row, monitored, as Stable-Baselines3 does it.
+    :raises InputError: for what plays no text by tokens, or cannot be stepped as it is.
+    """
+    name = type(env).__name__
+    if isinstance(env, TextVectorEnv):
+        return VecMonitor(TextVecEnv(env))
+    if isinstance(env, VectorEnv):
+        raise InputError(
+            f"env is a {name}, which an agent cannot play on: pass the environment's id, or what "
+            "textgym.make_vec or gymnasium.make_vec gave, without a wrapper around it"
+        )
+    if not isinstance(env, gymnasium.Env | VecEnv):
+        raise InputError(
+            "env must be an environment's id or an environment (textgym.make_vec, gymnasium.make), "
+            f"got {name}"
+        )
+    if not _has_task(env):
+        raise InputError(f"env is a {name} without a task of textgym: make it of a registered id")
+    if not isinstance(env.observation_space, TokenRow):
+        raise InputError(
+            f"env is a {name} whose observations are {env.observation_space!r:.60}, but agents "
+            'choose tokens: make it with action="token", without wrappers that change observations'
+        )
+    if isinstance(env, VecEnv):
+        return env
+    single = env
+    return DummyVecEnv([lambda: Monitor(single)])
+
+
+def _has_task(env: gymnasium.Env[Any, Any] | VecEnv) -> bool:
+    if isinstance(env, VecEnv):
+        return env.has_attr("task") and isinstance(env.get_attr("task")[0], Task)
+    return env.has_wrapper_attr("task") and isinstance(env.get_wrapper_attr("task"), Task)
+
+
+def is_text_vec_env(env: VecEnv) -> bool:
+    """Whether an environment is as `make_vec` makes it, without wrappers of somebody's own."""
+    inner = env.venv if type(env) is VecMonitor else env
+    return type(inner) is TextVecEnv
+
+
+def row_seed(env: VecEnv, seed: int) -> int:
+    """What to seed an environment with, so that runs of different seeds share no prompt stream."""
+    return seed if isinstance(env.unwrapped, TextVecEnv) else environment_seed(seed)
 
 
 class TextVecEnv(VecEnv):

@@ -148,6 +148,11 @@ def are_files(source: Rows) -> bool:
     return not any(" " in text for text in source)
 
 
+def files_of(source: Rows) -> Rows | None:
+    """A source that is files, as it is; None for rows given in Python."""
+    return source if are_files(source) else None
+
+
 def _is_file_name(text: str) -> bool:
     """Whether a string ends as the name of a corpus does, or is a file's."""
     if len(text) > 255 or "\n" in text or "\0" in text:

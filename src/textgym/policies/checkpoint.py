@@ -178,6 +178,12 @@ def open_policy(policy: object, *, pad_token: str | None = None, label: str = "p
     return lm
 
 
+def own_policy(policy: object, *, pad_token: str | None = None) -> CausalLM:
+    """As `open_policy`, and the caller's own: a given model is copied, and may be trained."""
+    lm = open_policy(policy, pad_token=pad_token)
+    return copy.deepcopy(lm) if lm is policy else lm
+
+
 def _model_inside(owner: object, label: str) -> CausalLM:
     """A copy of the language model of an agent or of a text policy."""
     lm = getattr(getattr(owner, "policy", owner), "lm", None)
