@@ -71,9 +71,9 @@ def make_agent(
     from textgym.agents.algorithms import Algorithm
     from textgym.agents.building import build_agent, record_agent
     from textgym.agents.fingerprints import inputs_of_agent
-    from textgym.agents.loading import environment_of, environment_record
+    from textgym.agents.loading import environment_record
     from textgym.agents.run_directory import open_to_write
-    from textgym.agents.vec_env import as_vec_env, is_text_vec_env, row_seed
+    from textgym.agents.vec_env import as_vec_env, row_seed
     from textgym.policies.causal_lm import CausalLM
     from textgym.policies.checkpoint import open_policy
 
@@ -114,10 +114,12 @@ def make_agent(
     if lm is None:
         width = vec_env.observation_space.shape[0]  # type: ignore[index]
         lm = CausalLM.new(task.tokenizer, seed=seed or 0, max_position_embeddings=max(256, width))
-    if isinstance(env, str):
-        environment = environment_record(env, reward=reward, env_kwargs=env_kwargs)
-    else:  # another environment than `make_vec`'s may be more than its task
-        environment = environment_of(task, lost=() if is_text_vec_env(vec_env) else ("env",))
+    environment = environment_record(
+        env if isinstance(env, str) else task.id,
+        reward=reward,
+        env_kwargs=env_kwargs,
+        lost=() if isinstance(env, str) else ("env",),
+    )
     with open_to_write(out) as run:
         built = build_agent(
             agent,

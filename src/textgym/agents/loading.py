@@ -75,12 +75,10 @@ def environment_record(
     }
 
 
-def environment_of(task: Task, *, lost: Iterable[str] = ()) -> dict[str, Any]:
+def environment_of(task: Task) -> dict[str, Any]:
     """`environment_record` of an environment that was made by hand: its task says what it is.
 
     Fields that differ from those registered under its id are kept or, as objects, asked for again.
-
-    :param lost: as `environment_record`'s.
     """
     registered = tasks.resolve(task.id) if task.id in tasks else None
     given: Mapping[str, Any] = registered if isinstance(registered, Mapping) else {}
@@ -93,8 +91,7 @@ def environment_of(task: Task, *, lost: Iterable[str] = ()) -> dict[str, Any]:
         if not is_builtin and value != given.get(field.name, field.default):
             changed[field.name] = value
     is_own = task.reward is given.get("reward")
-    reward = None if is_own else task.reward
-    return environment_record(task.id, reward=reward, env_kwargs=changed, lost=lost)
+    return environment_record(task.id, reward=None if is_own else task.reward, env_kwargs=changed)
 
 
 def save_agent(

@@ -78,12 +78,6 @@ def _has_task(env: gymnasium.Env[Any, Any] | VecEnv) -> bool:
     return env.has_wrapper_attr("task") and isinstance(env.get_wrapper_attr("task"), Task)
 
 
-def is_text_vec_env(env: VecEnv) -> bool:
-    """Whether an environment is as `make_vec` makes it, without wrappers of somebody's own."""
-    inner = env.venv if type(env) is VecMonitor else env
-    return type(inner) is TextVecEnv
-
-
 def row_seed(env: VecEnv, seed: int) -> int:
     """What to seed an environment with, so that runs of different seeds share no prompt stream."""
     return seed if isinstance(env.unwrapped, TextVecEnv) else environment_seed(seed)
