@@ -136,7 +136,7 @@ def test_a_seed_that_is_given_shuffles_anew(tmp_path):
     assert textgym.load_agent(tmp_path / "agent", seed=7).rng_state != agent.rng_state
 
 
-@pytest.mark.parametrize("name", ["agent", "env", "policy"])
+@pytest.mark.parametrize("name", ["agent", "policy"])
 def test_what_a_checkpoint_is_cannot_be_given(saved, name):
     with pytest.raises(InputError, match=f"load_agent brings {name} back from .*leave {name}="):
         textgym.load_agent(saved[1], **{name: "x"})
