@@ -1,23 +1,23 @@
 """What a reward model is called at the front door, and the object behind the name."""
 
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from textgym import registry
-from textgym.errors import InputError, unknown_name
+from textgym.errors import InputError, TextGymError, unknown_name
 from textgym.paths import is_directory
 from textgym.rewards import Reward, check_reward
+from textgym.typed_arguments import typed_arguments
 
 
 def resolve_reward(spec: object) -> Reward:
     """The reward model that a name stands for; an object passes as it is.
 
     :param spec: a reward; a checkpoint directory; a registered name ("length"); or
-        "module:attribute". Arguments follow after commas ("length,target=40"), as JSON values or
-        plain words; a value that holds a comma needs Python.
+        "module:attribute". Arguments follow after commas ("length,target=40"), of the types that
+        its signature names; a value that holds a comma needs Python.
     :raises InputError: if there is nothing of that name, or its arguments do not fit.
     """
     if not isinstance(spec, str | Path):
@@ -39,17 +39,14 @@ def resolve_reward(spec: object) -> Reward:
     return _instance(target, arguments, str(spec))
 
 
-def _argument(part: str, spec: str) -> tuple[str, Any]:
+def _argument(part: str, spec: str) -> tuple[str, str]:
     key, separator, value = part.partition("=")
     if not separator or not key.strip().isidentifier():
         raise InputError(f"reward {spec!r}: expected name=value after a comma, got {part!r}")
-    try:
-        return key.strip(), json.loads(value)
-    except ValueError:
-        return key.strip(), {"True": True, "False": False, "None": None}.get(value, value)
+    return key.strip(), value
 
 
-def _instance(target: object, arguments: dict[str, Any], spec: str) -> Reward:
+def _instance(target: object, arguments: dict[str, str], spec: str) -> Reward:
     """A reward as it is; a class or a maker of rewards, called with the arguments."""
     if not callable(target):
         raise InputError(f"reward {spec!r} is {target!r:.60}, which cannot be called")
@@ -58,7 +55,17 @@ def _instance(target: object, arguments: dict[str, Any], spec: str) -> Reward:
             raise InputError(f"reward {spec!r} takes no arguments: it is a reward itself")
         return check_reward(target)
     _check_arguments(target, arguments, spec)
-    return check_reward(target(**arguments))
+    values = typed_arguments(target, arguments, f"reward {spec!r}")
+    try:
+        made = target(**values)
+    except TextGymError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"reward {spec!r} cannot be made: {type(error).__name__}: {reason:.200}"
+        ) from error
+    return check_reward(made)
 
 
 def _is_reward(target: Callable[..., Any]) -> bool:
@@ -75,7 +82,7 @@ def _is_reward(target: Callable[..., Any]) -> bool:
     return len(required) >= 2 or any(p.name == "completions" for p in parameters)
 
 
-def _check_arguments(target: Callable[..., Any], arguments: dict[str, Any], spec: str) -> None:
+def _check_arguments(target: Callable[..., Any], arguments: dict[str, str], spec: str) -> None:
     parameters = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for name in arguments:
