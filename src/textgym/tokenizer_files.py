@@ -20,6 +20,13 @@ from textgym.tokenizer_context import describe, unknown_ids
 ROLES = ("pad_token", "eos_token", "bos_token")
 _CONFIG, _SPECIALS = "tokenizer_config.json", "special_tokens_map.json"
 _GENERATION = "generation_config.json"
+_OWN_SETTINGS = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "pad_token": None,
+    "eos_token": None,
+    "bos_token": None,
+    "clean_up_tokenization_spaces": False,
+}
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
 
 
@@ -69,11 +76,9 @@ class TokenizerFiles:
         :param tokens: token of each role, by `pad_token`, `eos_token` and `bos_token`.
         :param ids: the same as ids, by `pad_token_id` and so on.
         """
-        defaults: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **tokens}
-        defaults["clean_up_tokenization_spaces"] = False
-        settings = {**defaults, **_with_roles(self.settings, tokens)}
+        settings = _with_roles(self.settings or _OWN_SETTINGS, tokens)
         if settings.pop("auto_map", None) is not None:  # code of its own, which is not kept
-            settings["tokenizer_class"] = defaults["tokenizer_class"]
+            settings["tokenizer_class"] = _OWN_SETTINGS["tokenizer_class"]
         _write_json(directory / _CONFIG, settings)
         if self.specials is not None:
             _write_json(directory / _SPECIALS, _with_roles(self.specials, tokens))
