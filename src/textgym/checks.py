@@ -85,7 +85,7 @@ RANGES: dict[str, Range] = {
     # Sizes of a model.
     "vocab_size": _whole(1, 10**9, "tokens"),
     "hidden_size": _whole(1, 10**9, "width"),
-    "intermediate_size": _whole(1, 10**9, "width inside a block"),
+    "intermediate_size": _whole(1, 10**10, "width inside a block"),
     "num_hidden_layers": _whole(1, 10_000, "depth"),
     "num_attention_heads": _whole(1, 10**9, "heads"),
     "num_key_value_heads": _whole(1, 10**9, "heads of keys and values"),

@@ -127,6 +127,10 @@ def build_agent(
             f"agent {name!r} has no KL term: leave kl_coef, kl_target and reference out, or take "
             "one that has it (ppo, grpo, ...)"
         )
+    if reference is not None and not wants_kl:
+        raise InputError(
+            "reference is the model of the KL term: give kl_coef too, or leave reference out"
+        )
     if wants_kl:
         kl = _kl_penalty(
             reference,
