@@ -219,7 +219,7 @@ def test_checkpoints_are_saved_between_updates(tmp_path, monkeypatch, seconds, e
     lm, saved = byte_lm(), []
     lm.save_pretrained(tmp_path / "lm")
 
-    def save(agent, directory):
+    def save(agent, directory, **keywords):
         saved.append(agent.num_timesteps)
 
     monkeypatch.setattr("textgym.agents.run_learning.save_agent", save)

@@ -34,6 +34,9 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
 
 def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
     """The commands that make sense after a verb."""
+    opens_in_transformers = (
+        f"transformers opens it too: AutoModelForCausalLM.from_pretrained({out!r})"
+    )
     out = shlex.quote(out)
     if verb in ("pretrain", "sft"):
         return [
@@ -41,6 +44,7 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
             f"  textgym tensorboard {out}",
             f'  textgym generate {out} --prompt "The film"',
             f"  textgym train textgym/MovieReview-v0 --policy {out} --out {_beside(out, 'ppo')}",
+            opens_in_transformers,
         ]
     if verb == "fit-reward":
         return [
@@ -55,6 +59,7 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
             f"  textgym tensorboard {out}",
             f"  textgym evaluate {env} --policy {out}",
             f'  textgym generate {out} --prompt "The film"',
+            opens_in_transformers,
         ]
     return []
 

@@ -1,61 +1,23 @@
-"""Writing that survives a crash: temporary name, fsync, rename; and one writer per directory."""
+"""Single files: strict JSON, writing that survives a crash, and one writer per run directory."""
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 import os
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from textgym.errors import InputError, StorageError
 
-MANIFEST = "manifest.json"
 LOCK = ".lock"
-_TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"
+MAX_BYTES = 2**28
 _LINE_ENDS = "\x7f\x85\u2028\u2029"  # what some readers split lines at, though JSON allows it
 _SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-@contextlib.contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Fill a temporary directory; it takes the name `path` only when all of it is on the disk.
-
-    A directory of that name is replaced as a whole; after a crash either the old or the new one
-    stands there. A manifest with the SHA-256 of every file is added.
-
-    :raises StorageError: if the disk is full or the place cannot be written.
-    """
-    path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        recover(path)
-        _remove_dead_temporaries(path)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{path.name}-", dir=path.parent))
-        yield temporary
-        os.chmod(temporary, 0o755)
-        write_manifest(temporary)
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                os.chmod(file, 0o644)  # the safetensors library writes for the owner alone
-            _fsync(file)
-        _fsync(temporary)
-        _replace(temporary, path)
-        _fsync(path.parent)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise _cannot_write(path, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text_atomically(path: str | Path, text: str) -> None:
@@ -64,7 +26,8 @@ def write_text_atomically(path: str | Path, text: str) -> None:
     :raises StorageError: if it cannot be written; the old file is then as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
+    path = path.resolve() if path.is_symlink() else path  # a link stays one
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "w", encoding="utf-8") as file:
@@ -72,9 +35,9 @@ def write_text_atomically(path: str | Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _fsync(path.parent)
+        sync(path.parent)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # an error on the way here must not be hidden
             temporary.unlink(missing_ok=True)
@@ -142,42 +105,28 @@ def read_json(path: str | Path) -> Any:
 
     :raises InputError: naming the file, if it is missing or damaged.
     """
-    path = require_regular_file(path)
+    text = read_small_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
 
 
-def write_manifest(directory: Path) -> None:
-    """Record the SHA-256 of every file of a directory in its `manifest.json`."""
-    files = sorted(f for f in directory.rglob("*") if f.is_file() and f.name != MANIFEST)
-    sums = {f.relative_to(directory).as_posix(): _sha256(f) for f in files}
-    (directory / MANIFEST).write_text(json_text({"sha256": sums}, indent=2) + "\n", "utf-8")
+def read_small_file(path: str | Path) -> str:
+    """The text of a file that is read as a whole (UTF-8, at most 256 MiB).
 
-
-def verify_directory(path: str | Path) -> None:
-    """Compare a directory with its manifest; one without (another project's) passes.
-
-    :raises InputError: naming the first file that is missing or damaged.
+    :raises InputError: naming the file, if it is missing, longer, or no text.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise InputError(f"{path}: no such checkpoint directory")
-    if not (path / MANIFEST).is_file():
-        return
-    content = read_json(path / MANIFEST)
-    sums = content.get("sha256") if isinstance(content, dict) else None
-    if not isinstance(sums, dict):
-        raise InputError(f"{path / MANIFEST}: damaged, expected a table of SHA-256 sums")
-    for name, expected in sums.items():
-        file = path / name
-        if not file.is_file():
-            raise InputError(f"{file}: missing from the checkpoint; take another checkpoint")
-        if _sha256(file) != expected:
-            raise InputError(f"{file}: damaged (SHA-256 differs); take another checkpoint")
+    path = require_regular_file(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: has {size:,} bytes, at most {MAX_BYTES:,} are read")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 @contextlib.contextmanager
@@ -205,7 +154,7 @@ def _locked(directory: Path) -> IO[str]:
             directory.mkdir(parents=True, exist_ok=True)
             file = open(directory / LOCK, "w", encoding="utf-8")
         except OSError as error:
-            raise _cannot_write(directory, error) from error
+            raise cannot_write(directory, error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -219,48 +168,8 @@ def _locked(directory: Path) -> IO[str]:
         file.close()  # whoever held it removed it just now: this is a lock on nothing
 
 
-def recover(path: str | Path) -> None:
-    """Put back the directory that a crash between two renames left aside, if there is one."""
-    path = Path(path)
-    if path.exists():
-        return
-    for aside in _temporaries(path, "old-"):
-        if (aside / path.name).exists():
-            os.rename(aside / path.name, path)
-            return
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Give `temporary` the name `path`; an old directory is moved aside first, then removed."""
-    if not path.exists():
-        os.rename(temporary, path)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}old-{path.name}-", dir=path.parent))
-    try:
-        os.rename(path, aside / path.name)
-        os.rename(temporary, path)
-    finally:
-        # Whatever came between (an error, Ctrl-C), the old one is removed only behind a new one.
-        if not path.exists():
-            os.rename(aside / path.name, path)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _remove_dead_temporaries(path: Path) -> None:
-    """Remove what a crash in the middle of writing `path` left behind."""
-    for temporary in [*_temporaries(path, ""), *_temporaries(path, "old-")]:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _temporaries(path: Path, kind: str) -> list[Path]:
-    """Directories that `mkdtemp` made for exactly this path."""
-    pattern = re.compile(re.escape(f"{_TEMPORARY}{kind}{path.name}-") + "[a-z0-9_]{8}")
-    if not path.parent.is_dir():
-        return []
-    return [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
-
-
-def _fsync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or directory is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -268,11 +177,7 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _cannot_write(path: Path, error: OSError) -> StorageError:
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    """The error for a place that cannot be written."""
     reason = error.strerror or str(error)
     return StorageError(f"{path}: cannot be written ({reason}); what stood there is untouched")

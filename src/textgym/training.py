@@ -9,9 +9,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from textgym.agents.callbacks import StopWhen
-from textgym.agents.loading import save_agent
 from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import open_run
+from textgym.agents.run_learning import save_in_run
 from textgym.agents.run_settings import is_plain, plain
 from textgym.checks import check_numbers
 from textgym.errors import DivergenceError, InputError, StorageError
@@ -103,7 +103,7 @@ def train(
         _learn(
             trained,
             timesteps,
-            run.last,
+            run.directory,
             callback=callback,
             tb_log_name=agent,
             # Every rollout: SB3's A2C would write every hundredth. Off-policy it counts episodes,
@@ -129,7 +129,7 @@ def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
 def _learn(
     trained: BaseAlgorithm,
     timesteps: int,
-    checkpoint: Path,
+    directory: Path,
     *,
     callback: BaseCallback | list[BaseCallback] | None,
     reset_num_timesteps: bool,
@@ -141,7 +141,7 @@ def _learn(
         return
 
     def save() -> None:
-        save_agent(trained, checkpoint)
+        save_in_run(trained, directory)
 
     users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())
     with deferred_interrupt() as is_interrupted:

@@ -10,6 +10,7 @@ from front_door import ENV, byte_lm, small_agent
 import textgym
 from textgym.agents.loading import load_reward, read_agent, save_agent
 from textgym.errors import InputError
+from textgym.manifest import write_manifest
 from textgym.policies.causal_lm import CausalLM
 
 
@@ -61,10 +62,10 @@ def test_other_directories_are_refused(tmp_path):
 
 def test_an_agent_of_another_algorithm_does_not_fit(checkpoint, tmp_path):
     copy = shutil.copytree(checkpoint, tmp_path / "copy")
-    (copy / "manifest.json").unlink()
     nest = json.loads((copy / "trainer.json").read_text())
     text = json.dumps(nest).replace('["str", "value_net.weight"', '["str", "value_net.wait"')
     (copy / "trainer.json").write_text(text)
+    write_manifest(copy)
     with pytest.raises(InputError, match="does not fit this agent"):
         textgym.load_agent(copy)
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import textgym
+from textgym.directories import atomic_directory
 from textgym.errors import InputError
 from textgym.policies import CausalLM
 from textgym.policies.checkpoint import (
@@ -13,7 +14,6 @@ from textgym.policies.checkpoint import (
     write_model,
     write_trainer_state,
 )
-from textgym.storage import atomic_directory
 
 
 def save(path, **environment):

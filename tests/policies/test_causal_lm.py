@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from textgym_testing import letter_tokenizer, tiny_lm
 
 from textgym.errors import InputError
+from textgym.manifest import MANIFEST
 from textgym.policies.cached_decoder import CachedDecoder
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
-from textgym.storage import MANIFEST
 from textgym.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -256,7 +256,7 @@ def test_damaged_and_missing_files_name_themselves(saved, tmp_path):
     with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file"):
         CausalLM.from_pretrained(directory)
     weights.unlink()
-    with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file"):
+    with pytest.raises(InputError, match=r"model\.safetensors: cannot be read \(No such file"):
         CausalLM.from_pretrained(directory)
     (directory / "config.json").write_text("{")
     weights.write_bytes(content)
@@ -277,7 +277,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path):
 def test_pickles_are_never_opened(saved):
     directory, _ = saved
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file"):
+    with pytest.raises(InputError, match=r"model\.safetensors: cannot be read \(No such file"):
         CausalLM.from_pretrained(directory)
 
 

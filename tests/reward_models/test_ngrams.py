@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from textgym.errors import InputError
+from textgym.manifest import write_manifest
 from textgym.reward_models.features import NgramHasher
 from textgym.reward_models.linear import fit_linear
 from textgym.reward_models.ngrams import (
@@ -101,16 +102,20 @@ def test_damaged_checkpoints_are_one_clear_error(tmp_path: Path) -> None:
     NgramRidge(torch.zeros(2**12), hasher=SMALL).save_pretrained(tmp_path / "rm")
     config = tmp_path / "rm" / "reward_model.json"
     fields = json.loads(config.read_text())
-    (tmp_path / "rm" / "manifest.json").unlink()
     for change, message in (
         ({"kind": "pickle"}, "expected one of the kinds"),
-        ({"std": 0.0}, "std positive"),
+        ({"std": 0.0}, "std must be a finite number above 0, got 0.0"),
         ({"hasher": {"bits": 11}}, "must be the integers"),
-        ({"mean": "x"}, "damaged n-gram reward model"),
+        ({"mean": "x"}, "mean must be a finite number, got 'x'"),
+        ({"mean": float("nan")}, "mean must be a finite number"),
     ):
         config.write_text(json.dumps({**fields, **change}))
+        write_manifest(tmp_path / "rm")
         with pytest.raises(InputError, match=message):
             NgramModel.from_pretrained(tmp_path / "rm")
+    (tmp_path / "rm" / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"manifest\.json: missing"):
+        NgramModel.from_pretrained(tmp_path / "rm")
     with pytest.raises(InputError, match="no such checkpoint"):
         NgramModel.from_pretrained(tmp_path / "nothing")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
+from textgym.manifest import MANIFEST
 from textgym.paths import model_directory
 from textgym.registry import tasks
-from textgym.storage import MANIFEST
 
 LIBRARIES = (
     "textgym",

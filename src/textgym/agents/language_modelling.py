@@ -17,14 +17,16 @@ from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import METRICS, Run, open_run
 from textgym.agents.run_settings import is_plain, plain
 from textgym.checks import check_device, check_numbers
+from textgym.directories import holds
 from textgym.envs.corpus import Rows, are_files, files_of, read_pairs, read_texts, split_heldout
 from textgym.envs.prepare import Cleaner, default_rules
 from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
-from textgym.policies.checkpoint import own_policy
+from textgym.policies.checkpoint import open_last, own_policy
 from textgym.policies.documents import Document, pair_documents, text_documents
 from textgym.policies.pretraining import TrainingReport, train_language_model
+from textgym.policies.published import publish
 from textgym.splits import split_rows
 from textgym.storage import json_text
 from textgym.tokenizer import Tokenizer
@@ -153,10 +155,12 @@ def pretrain(
     ) as run:
         held_texts = list(held)  # one pass over the corpus, which also counts for the report
         report(str(texts.report))
-        is_begun = resume and run.last.is_dir()  # else it was killed before the first of these
-        start = run.last if is_begun else policy
-        if start is not None:
-            lm = own_policy(start, pad_token=None if resume else pad_token)
+        # Else it was killed before the first of these.
+        is_begun = resume and holds(run.last, "trainer.json")
+        if is_begun:
+            lm = open_last(run.last)
+        elif policy is not None:
+            lm = own_policy(policy, pad_token=pad_token)
         else:
             lm = CausalLM.new(
                 _make_tokenizer(tokenizer, training, vocab_size),
@@ -233,9 +237,9 @@ def sft(
     with open_run(
         out, settings, inputs={"data": files_of(data)}, start={"policy": policy}, resume=resume
     ) as run:
-        is_begun = resume and run.last.is_dir()  # else it was killed before the first of these
-        start = run.last if is_begun else policy
-        lm = own_policy(start, pad_token=None if resume else pad_token)
+        # Else it was killed before the first of these.
+        is_begun = resume and holds(run.last, "trainer.json")
+        lm = open_last(run.last) if is_begun else own_policy(policy, pad_token=pad_token)
         context = lm.config.max_position_embeddings
         documents = list(pair_documents(chosen, lm.tokenizer, context=context))
         report(f"{len(chosen)} pairs to learn from, {len(kept)} held out")
@@ -331,8 +335,9 @@ def _train(
             for key, value in figures.items():
                 if key != "step":
                     writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))
+            publish(run.directory)
 
-        return train_language_model(
+        result = train_language_model(
             lm,
             documents,
             heldout=heldout,
@@ -340,6 +345,8 @@ def _train(
             record=record,
             **keywords,
         )
+    publish(run.directory)
+    return result
 
 
 def _make_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:

@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from textgym.agents.kl import KLPenalty
 from textgym.agents.run_settings import is_plain, plain
+from textgym.directories import atomic_directory
 from textgym.divergence import LARGEST_WEIGHT, check_weights
 from textgym.envs.task import Task
 from textgym.errors import DivergenceError, InputError
@@ -23,17 +24,19 @@ from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.checkpoint import (
     checkpoint_directory,
+    open_model,
     read_trainer_state,
     write_model,
     write_trainer_state,
 )
 from textgym.policies.q_policy import SoftQPolicy
+from textgym.policies.run_checkpoints import checkpoints_of, read_first_whole
 from textgym.registry import tasks
 from textgym.reward_models.bradley_terry import KIND as BRADLEY_TERRY
 from textgym.reward_models.bradley_terry import TRUNK_FOLDER, BradleyTerryRewardModel
 from textgym.reward_models.ngrams import NgramModel
 from textgym.rewards import Reward
-from textgym.storage import atomic_directory, read_json, recover, verify_directory
+from textgym.storage import read_json
 
 REFERENCE = "reference"
 # Keywords of an agent → what they set in the groups of its optimizer.
@@ -95,12 +98,17 @@ def environment_of(task: Task) -> dict[str, Any]:
 
 
 def save_agent(
-    agent: BaseAlgorithm, directory: str | Path, *, environment: dict[str, Any] | None = None
+    agent: BaseAlgorithm,
+    directory: str | Path,
+    *,
+    environment: dict[str, Any] | None = None,
+    keep_old_as: str | None = None,
 ) -> None:
     """Write an agent made by `make_agent`, atomically.
 
     :param environment: what `load_agent` needs to make the environment again, as
         `environment_record` gives it; None: what the agent itself knows.
+    :param keep_old_as: the name beside it under which the old directory is kept.
     :raises InputError: for an agent of another policy, or another record.
     :raises DivergenceError: for weights that are not finite; what was saved before stays.
     :raises StorageError: if the directory cannot be written.
@@ -133,7 +141,7 @@ def save_agent(
         "kl_coefficient": None if kl is None else kl.coefficient,
         "also": {name: getattr(agent, name) for name in getattr(agent, "also_saved", ())},
     }
-    with atomic_directory(expand(directory)) as temporary:
+    with atomic_directory(expand(directory), keep_old_as=keep_old_as) as temporary:
         write_model(policy.lm, temporary)
         write_trainer_state(state, temporary)
         if kl is not None:
@@ -160,10 +168,15 @@ def check_policy(policy: TextActorCriticPolicy | SoftQPolicy) -> None:
 def read_agent(directory: str | Path) -> tuple[CausalLM, CausalLM | None, dict[str, Any]]:
     """The language model, the reference (None without a KL term) and the state of a checkpoint.
 
+    Where the last checkpoint of a run is damaged, the one before is taken, with a warning.
+
     :raises InputError: if it is no checkpoint of an agent, or damaged.
     """
-    directory = checkpoint_directory(directory)
-    verify_directory(directory)
+    places = checkpoints_of(directory, "trainer.json") or [checkpoint_directory(directory)]
+    return read_first_whole(places, _read_agent, must_have_manifest=True)
+
+
+def _read_agent(directory: Path) -> tuple[CausalLM, CausalLM | None, dict[str, Any]]:
     state = read_trainer_state(directory)
     if not isinstance(state, dict) or "environment" not in state:
         raise InputError(f"{directory}: a language model's checkpoint, not one of an RL agent")
@@ -175,7 +188,7 @@ def read_agent(directory: str | Path) -> tuple[CausalLM, CausalLM | None, dict[s
 
 def _in_its_dtype(directory: Path) -> CausalLM:
     """The language model of a checkpoint in the precision that it was trained in."""
-    lm = CausalLM.from_pretrained(directory)
+    lm = open_model(directory)
     is_half = read_json(directory / "config.json").get("dtype") == "bfloat16"
     return lm.to(torch.bfloat16) if is_half else lm
 
@@ -240,26 +253,28 @@ def load_reward(directory: str | Path) -> Reward:
 
     :raises InputError: if the directory holds none.
     """
-    directory = reward_directory(directory)
-    verify_directory(directory)
+    return read_first_whole(reward_directories(directory), _read_reward, must_have_manifest=True)
+
+
+def _read_reward(directory: Path) -> Reward:
     fields = read_json(directory / "reward_model.json")
     if isinstance(fields, dict) and fields.get("kind") == BRADLEY_TERRY:
-        trunk = CausalLM.from_pretrained(directory / TRUNK_FOLDER)
+        trunk = open_model(directory / TRUNK_FOLDER)
         return BradleyTerryRewardModel.from_pretrained(directory, trunk)
     return NgramModel.from_pretrained(directory)
 
 
-def reward_directory(path: str | Path) -> Path:
-    """The reward model meant by a path: itself, or the one of a run directory.
+def reward_directories(path: str | Path) -> list[Path]:
+    """The reward models that a path may mean: itself, or those of a run directory.
 
     :raises InputError: if there is none.
     """
-    path = expand(path)
-    for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
-        recover(candidate)
-        if (candidate / "reward_model.json").is_file():
-            return candidate
-    raise InputError(f"{path}: holds no reward_model.json, so it is no reward model (fit-reward)")
+    places = checkpoints_of(path, "reward_model.json")
+    if not places:
+        raise InputError(
+            f"{path}: holds no reward_model.json, so it is no reward model (fit-reward)"
+        )
+    return places
 
 
 def _text_policy(agent: BaseAlgorithm) -> TextActorCriticPolicy | SoftQPolicy:

@@ -15,6 +15,7 @@ from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import METRICS, open_run
 from textgym.agents.run_settings import plain
 from textgym.checks import check_numbers
+from textgym.directories import atomic_directory, holds
 from textgym.envs.corpus import Rows, files_of, read_ratings
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
@@ -23,12 +24,14 @@ from textgym.policies.causal_lm import CausalLM
 from textgym.policies.checkpoint import (
     own_policy,
     read_trainer_state,
+    saved_states,
     write_trainer_state,
 )
+from textgym.policies.run_checkpoints import PREVIOUS, read_first_whole
 from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.fitting import FitReport, fit_bradley_terry
 from textgym.reward_models.fitting_loop import FitProgress
-from textgym.storage import atomic_directory, json_text, verify_directory
+from textgym.storage import json_text
 
 BUDGET = ("steps", "epochs", "seconds", "checkpoint_seconds")
 
@@ -103,7 +106,7 @@ def fit_reward(
     inputs = {"ratings": files_of(ratings), "policy": policy}
     with open_run(out, settings, inputs=inputs, resume=resume) as run:
         last = run.last
-        state = _read_state(last) if resume and last.is_dir() else None
+        state = _read_state(last) if resume and holds(last, "trainer.json") else None
         with fitting_bar(progress_bar, "fitting") as show, deferred_interrupt() as is_interrupted:
             result = fit_bradley_terry(
                 model,
@@ -138,7 +141,7 @@ class _Saver:
 
     def __call__(self, state: Callable[[], dict[str, Any]]) -> None:
         if time.monotonic() - self._last >= self.seconds or self.is_interrupted():
-            with atomic_directory(self.directory) as folder:
+            with atomic_directory(self.directory, keep_old_as=PREVIOUS) as folder:
                 write_trainer_state(state(), folder)
             self._last = time.monotonic()
         if self.is_interrupted():
@@ -146,12 +149,12 @@ class _Saver:
 
 
 def _read_state(directory: Path) -> dict[str, Any]:
-    """The state that was saved last.
+    """The state that was saved last; where that is damaged, the one before, with a warning.
 
     :raises InputError: if there is none, or it is damaged.
     """
-    verify_directory(directory)
-    state = read_trainer_state(directory)
+    places = saved_states(directory)
+    state = read_first_whole(places, read_trainer_state, must_have_manifest=True)
     if not isinstance(state, dict):
         raise InputError(f"{directory}: damaged state of a fit")
     return state

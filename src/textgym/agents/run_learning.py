@@ -4,6 +4,7 @@ Stable-Baselines3's classes stay as they are. Every `learn` turns its callbacks 
 `_init_callback`; the agents of `build_agent` have one of their own, which adds ours.
 """
 
+from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -14,6 +15,8 @@ from textgym.agents.callbacks import SaveCheckpoint
 from textgym.agents.loading import save_agent
 from textgym.agents.recording import recorder_of
 from textgym.agents.run_directory import Run
+from textgym.policies.published import publish
+from textgym.policies.run_checkpoints import CHECKPOINTS, LAST, PREVIOUS
 
 
 class LearnInRun:
@@ -47,7 +50,16 @@ class LearnInRun:
 
     def save(self) -> None:
         """Write the checkpoint to go on from."""
-        save_agent(self.agent, self.run.last)
+        save_in_run(self.agent, self.run.directory)
+
+
+def save_in_run(agent: BaseAlgorithm, directory: Path) -> None:
+    """Write the checkpoint of an agent in its run directory, which transformers opens too.
+
+    The one before is kept, in case that this one comes to harm.
+    """
+    save_agent(agent, directory / CHECKPOINTS / LAST, keep_old_as=PREVIOUS)
+    publish(directory)
 
 
 class _TellRecorder(BaseCallback):

@@ -57,6 +57,9 @@ class CausalLMConfig:
 
     def __post_init__(self) -> None:
         check_numbers(vars(self))
+        for name in ("tie_word_embeddings", "attention_bias", "qk_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be True or False, got {getattr(self, name)!r:.60}")
         if self.num_attention_heads % self.num_key_value_heads:
             raise InputError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "

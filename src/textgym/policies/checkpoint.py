@@ -5,19 +5,29 @@ state as `trainer.safetensors` with `trainer.json`.
 """
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from textgym.directories import atomic_directory, holds
 from textgym.errors import InputError
+from textgym.manifest import MANIFEST
 from textgym.optimization import join_state, split_state
 from textgym.paths import expand, model_directory
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
-from textgym.storage import atomic_directory, json_text, read_json, recover, verify_directory
+from textgym.policies.run_checkpoints import LAST, PREVIOUS, checkpoints_of, read_first_whole
+from textgym.saved_fields import SavedFields
+from textgym.storage import json_text, read_json
+from textgym.tensor_files import (
+    floating,
+    is_written_by_us,
+    read_tensors,
+    tensor_shapes,
+    write_tensors,
+)
 from textgym.tokenizer import Tokenizer
 
 _ARCHITECTURES = {
@@ -45,14 +55,16 @@ def save_pretrained(
     *,
     dtype: torch.dtype | None = None,
     trainer_state: dict[str, Any] | None = None,
+    keep_old_as: str | None = None,
 ) -> None:
     """Write a model atomically.
 
     :param dtype: of the weights on disk (default: as they are).
     :param trainer_state: nest of tensors and JSON values to resume from.
+    :param keep_old_as: the name beside it under which the old directory is kept.
     :raises StorageError: if the directory cannot be written.
     """
-    with atomic_directory(expand(directory)) as temporary:
+    with atomic_directory(expand(directory), keep_old_as=keep_old_as) as temporary:
         write_model(lm, temporary, dtype=dtype)
         if trainer_state is not None:
             write_trainer_state(trainer_state, temporary)
@@ -68,7 +80,7 @@ def write_model(lm: CausalLM, directory: Path, *, dtype: torch.dtype | None = No
     stored = dtype or lm.model.embed_tokens.weight.dtype
     text = json_text(_to_transformers(lm, stored), indent=2) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
-    _write_tensors(tensors, directory / "model.safetensors")
+    write_tensors(tensors, directory / "model.safetensors")
     lm.tokenizer.save(directory)
 
 
@@ -76,7 +88,7 @@ def write_trainer_state(state: dict[str, Any], directory: Path) -> None:
     """Write a nest of tensors and JSON values as `trainer.safetensors` and `trainer.json`."""
     tensors, nest = split_state(state)
     tensors = {name: tensor.cpu().clone() for name, tensor in tensors.items()}
-    _write_tensors(tensors, directory / "trainer.safetensors")
+    write_tensors(tensors, directory / "trainer.safetensors")
     (directory / "trainer.json").write_text(json_text(nest) + "\n", encoding="utf-8")
 
 
@@ -98,14 +110,32 @@ def read_trainer_state(directory: Path) -> Any:
 def load_trainer_state(directory: str | Path, lm: CausalLM) -> Any:
     """Load the weights of a checkpoint into `lm` and return its trainer state.
 
+    Where `last` is damaged, `previous` beside it is taken, with a warning.
+
     :raises InputError: if the checkpoint does not exist, is damaged or is of another shape.
     """
     directory = expand(directory)
-    saved = from_pretrained(directory)
+
+    def read(place: Path) -> tuple[CausalLM, Any]:
+        return open_model(place), read_trainer_state(place)
+
+    saved, state = read_first_whole(saved_states(directory), read, must_have_manifest=True)
     if saved.config != lm.config or saved.tokenizer != lm.tokenizer:
         raise InputError(f"{directory}: is a checkpoint of another model or tokenizer")
     lm.load_state_dict(saved.state_dict())
-    return read_trainer_state(directory)
+    return state
+
+
+def open_last(directory: Path) -> CausalLM:
+    """The model that a training goes on with; the one before where the last is damaged."""
+    return read_first_whole(saved_states(directory), open_model, must_have_manifest=True)
+
+
+def saved_states(directory: Path) -> list[Path]:
+    """Where a training may go on from: its last checkpoint, and the one before where it stands."""
+    previous = directory.with_name(PREVIOUS)
+    is_kept = directory.name == LAST and holds(previous, "trainer.json")
+    return [directory, previous] if is_kept else [directory]
 
 
 def checkpoint_directory(path: str | Path) -> Path:
@@ -113,11 +143,18 @@ def checkpoint_directory(path: str | Path) -> Path:
 
     :raises InputError: if there is none.
     """
+    return _model_directories(path)[0]
+
+
+def _model_directories(path: str | Path) -> list[Path]:
+    """The model directories that a path may mean, the best first.
+
+    :raises InputError: if there is none.
+    """
     path = model_directory(path)
-    for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
-        recover(candidate)
-        if (candidate / "config.json").is_file():
-            return candidate
+    places = checkpoints_of(path, "config.json")
+    if places:
+        return places
     if not path.exists():
         raise InputError(f"{path}: no such directory; expected a checkpoint or run directory")
     raise InputError(f"{path}: holds no config.json, so it is no checkpoint of a language model")
@@ -128,11 +165,30 @@ def from_pretrained(
 ) -> CausalLM:
     """Open a checkpoint or run directory; weights are converted to `dtype`.
 
+    Of a run directory the first checkpoint that is whole is taken: best, last, the one before.
+    A directory of another project has no manifest; one of ours that lacks it is warned of.
+
     :param pad_token: fills up rows instead of the token that the directory names.
     :raises InputError: naming the file and what is wrong with it.
     """
-    directory = checkpoint_directory(directory)
-    verify_directory(directory)
+
+    def read(place: Path) -> CausalLM:
+        lm = open_model(place, pad_token=pad_token, dtype=dtype)
+        if not (place / MANIFEST).is_file() and is_written_by_us(place / "model.safetensors"):
+            warnings.warn(
+                f"{place}: textgym saved it with a {MANIFEST}, which is gone: damage to the other "
+                "files cannot be noticed; save it again to have one",
+                stacklevel=5,
+            )
+        return lm
+
+    return read_first_whole(_model_directories(directory), read)
+
+
+def open_model(
+    directory: Path, *, pad_token: str | None = None, dtype: torch.dtype = torch.float32
+) -> CausalLM:
+    """Open the model of a directory that is known to be whole; see `from_pretrained`."""
     tokenizer = Tokenizer.load(directory, pad_token=pad_token)
     config = _from_transformers(read_json(directory / "config.json"), directory / "config.json")
     if tokenizer.vocab_size > config.vocab_size:
@@ -140,20 +196,28 @@ def from_pretrained(
             f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, but the model only "
             f"{config.vocab_size}: they do not belong together"
         )
-    tensors = {name: tensor.to(dtype) for name, tensor in _read_weights(directory).items()}
+    files = _weight_files(directory)
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    _check_size(config, files, directory)
     if config.tie_word_embeddings:
-        tensors["lm_head.weight"] = tensors.get("model.embed_tokens.weight", torch.empty(0))
+        shapes["lm_head.weight"] = shapes.get("model.embed_tokens.weight", (0,))
     with torch.device("meta"):
         lm = CausalLM(config, tokenizer)
     expected = {name: tuple(tensor.shape) for name, tensor in lm.state_dict().items()}
-    _check_shapes(expected, tensors, directory)
-    for name in expected:
-        if not bool(torch.isfinite(tensors[name]).all()):
+    _check_shapes(expected, shapes, directory)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        read = floating(read_tensors(file), file)
+        tensors |= {name: tensor.to(dtype) for name, tensor in read.items() if name in expected}
+    if config.tie_word_embeddings:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
             raise InputError(
                 f"{directory}: the weights {name!r} are not finite, its training diverged: take an "
                 "earlier checkpoint"
             )
-    lm.load_state_dict({name: tensors[name] for name in expected}, assign=True)
+    lm.load_state_dict(tensors, assign=True)
     lm.finish_loading()
     return lm.requires_grad_(True).eval()
 
@@ -201,54 +265,48 @@ def _model_inside(owner: object, label: str) -> CausalLM:
     )
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
-
-    :raises InputError: naming the file, if it is missing or damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
-
-
-def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # a full disk, for one
-        raise OSError(str(error)) from error
-
-
-def _read_weights(directory: Path) -> dict[str, Tensor]:
+def _weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model: one, or those that an index names."""
     index = directory / "model.safetensors.index.json"
     if not index.is_file():
-        return read_tensors(directory / "model.safetensors")
-    try:
-        shards = sorted(set(read_json(index)["weight_map"].values()))
-    except (KeyError, TypeError, AttributeError):
-        raise InputError(f"{index}: damaged, expected a weight_map") from None
-    if any(Path(shard).name != shard for shard in shards):
+        return [directory / "model.safetensors"]
+    content = read_json(index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise InputError(f"{index}: damaged, expected a weight_map")
+    shards = sorted(set(names.values()))
+    if any(Path(shard).name != shard or "\0" in shard for shard in shards):
         raise InputError(f"{index}: names files outside the checkpoint")
-    return {k: v for shard in shards for k, v in read_tensors(directory / shard).items()}
+    return [directory / shard for shard in shards]
+
+
+def _check_size(config: CausalLMConfig, files: list[Path], directory: Path) -> None:
+    """Refuse a model that its weights cannot fill, before anything of its size is made.
+
+    :raises InputError: saying what it would take.
+    """
+    stored = sum(file.stat().st_size for file in files)
+    parameters = config.parameter_count
+    if parameters > stored:  # a byte for each is the least
+        raise InputError(
+            f"{directory}: config.json calls for {parameters:,} weights ("
+            f"{4 * parameters / 1e6:,.1f} MB in memory), but their files have {stored:,} bytes"
+        )
 
 
 def _check_shapes(
-    expected: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], directory: Path
+    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], directory: Path
 ) -> None:
     for name, shape in expected.items():
-        if name not in tensors:
+        if name not in found:
             raise InputError(f"{directory}: the weights lack {name!r}, which config.json calls for")
-        if tuple(tensors[name].shape) != shape:
+        if found[name] != shape:
             raise InputError(
-                f"{directory}: {name!r} has shape {tuple(tensors[name].shape)}, but config.json "
-                f"calls for {shape}"
+                f"{directory}: {name!r} has shape {found[name]}, but config.json calls for {shape}"
             )
     # Old Llama checkpoints hold the rotary frequencies, which follow from config.json.
     extra = sorted(
-        name
-        for name in tensors.keys() - expected.keys()
-        if not name.endswith("rotary_emb.inv_freq")
+        name for name in found.keys() - expected.keys() if not name.endswith("rotary_emb.inv_freq")
     )
     if extra:
         raise InputError(f"{directory}: unexpected weights, {extra[0]!r} among {len(extra)}")
@@ -285,10 +343,11 @@ def _to_transformers(lm: CausalLM, dtype: torch.dtype) -> dict[str, Any]:
 
 def _from_transformers(content: Any, path: Path) -> CausalLMConfig:
     """Our configuration from transformers' `config.json`; refuses what the decoder cannot do."""
-    if not isinstance(content, dict) or content.get("model_type") not in _ARCHITECTURES:
-        kind = content.get("model_type") if isinstance(content, dict) else content
+    fields = SavedFields(content, path)
+    model_type = content.get("model_type")
+    if not isinstance(model_type, str) or model_type not in _ARCHITECTURES:
         raise InputError(
-            f"{path}: model_type {kind!r} is not supported; expected one of "
+            f"{path}: model_type {model_type!r:.60} is not supported; expected one of "
             f"{', '.join(_ARCHITECTURES)}"
         )
     values: dict[str, Any] = {}
@@ -296,46 +355,62 @@ def _from_transformers(content: Any, path: Path) -> CausalLMConfig:
         values[name] = content.get(name, default)
         if values[name] is None:
             raise InputError(f"{path}: the key {name!r} is missing")
-    model_type = content["model_type"]
-    heads = values["num_attention_heads"]
-    rope = content.get("rope_parameters") or {}
     if content.get("hidden_act", "silu") != "silu":
         raise InputError(
-            f"{path}: hidden_act {content['hidden_act']!r} is not supported, only silu"
+            f"{path}: hidden_act {content['hidden_act']!r:.60} is not supported, only silu"
         )
     for key in ("mlp_bias", "attention_bias"):
         if content.get(key):
             raise InputError(f"{path}: {key}=true is not supported")
+    rope = fields.table("rope_parameters") if fields.has("rope_parameters") else None
+    values["rope_theta"] = 10_000.0
+    for place in (fields, rope):
+        if place is not None and place.has("rope_theta"):
+            values["rope_theta"] = place.number("rope_theta", above=0)
+    scaling = fields.table("rope_scaling") if content.get("rope_scaling") else rope
+    values["rope_scaling"] = None if scaling is None else _rope_scaling(scaling)
+    for name in ("num_key_value_heads", "head_dim"):
+        values[name] = fields.whole(name, 1) if fields.has(name) else None
     window = content.get("sliding_window")
     if window and (model_type == "mistral" or content.get("use_sliding_window")):
         # Inside one window sliding attention is plain attention, so the context stops there.
-        values["max_position_embeddings"] = min(values["max_position_embeddings"], int(window))
+        seen = (
+            fields.whole("max_position_embeddings")
+            if "max_position_embeddings" in content
+            else 2048
+        )
+        values["max_position_embeddings"] = min(seen, fields.whole("sliding_window", 1))
+    heads = fields.whole("num_attention_heads", 1)
+    values["num_key_value_heads"] = values["num_key_value_heads"] or heads
+    values["head_dim"] = values["head_dim"] or fields.whole("hidden_size", 1) // heads
     try:
         return CausalLMConfig(
             **values,
-            num_key_value_heads=content.get("num_key_value_heads") or heads,
-            head_dim=content.get("head_dim") or values["hidden_size"] // heads,
-            rope_theta=float(rope.get("rope_theta") or content.get("rope_theta") or 10_000.0),
-            rope_scaling=_rope_scaling(content.get("rope_scaling") or rope, path),
             attention_bias=model_type == "qwen2",
             qk_norm=model_type == "qwen3",
             model_type=model_type,
         )
-    except (TypeError, ValueError) as error:
+    except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _rope_scaling(rope: Any, path: Path) -> dict[str, Any] | None:
+def _rope_scaling(rope: SavedFields) -> dict[str, Any] | None:
     """The `llama3` stretching of rotary frequencies, or None for plain ones; others are refused."""
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    kind = rope.content.get("rope_type", rope.content.get("type", "default"))
     if kind not in ("default", "llama3"):
-        raise InputError(f"{path}: rope type {kind!r} is not supported; expected default or llama3")
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise InputError(f"{path}: partial rotary positions are not supported")
+        raise InputError(
+            f"{rope.path}: rope type {kind!r:.60} is not supported; expected default or llama3"
+        )
+    if rope.content.get("partial_rotary_factor", 1.0) != 1.0:
+        raise InputError(f"{rope.path}: partial rotary positions are not supported")
     if kind == "default":
         return None
     names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    missing = [name for name in names if name not in rope]
+    missing = [name for name in names if not rope.has(name)]
     if missing:
-        raise InputError(f"{path}: the llama3 rope lacks {missing[0]!r}")
-    return {"rope_type": "llama3", **{name: rope[name] for name in names}}
+        raise InputError(f"{rope.path}: the llama3 rope lacks {missing[0]!r}")
+    scaling = {name: rope.number(name, above=0) for name in names[:3]}
+    if scaling["low_freq_factor"] >= scaling["high_freq_factor"]:
+        raise InputError(f"{rope.path}: low_freq_factor must be below high_freq_factor")
+    context = rope.whole("original_max_position_embeddings", 1)
+    return {"rope_type": "llama3", **scaling, names[3]: context}

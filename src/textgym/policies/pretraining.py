@@ -7,6 +7,7 @@ both, and the learning rate follows whichever is further along.
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from textgym.checks import check_numbers
+from textgym.directories import holds
 from textgym.divergence import LARGEST_WEIGHT, check_weights
 from textgym.errors import DivergenceError, InputError
 from textgym.interrupts import deferred_interrupt
@@ -26,6 +28,7 @@ from textgym.paths import absolute
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.checkpoint import load_trainer_state, save_pretrained
 from textgym.policies.documents import Batch, Document, batches, collate
+from textgym.policies.run_checkpoints import BEST, LAST, PREVIOUS
 
 
 @dataclass
@@ -221,9 +224,9 @@ class _Loop:
                 report.best_step = report.steps
                 self.best = {k: v.detach().clone() for k, v in self.lm.state_dict().items()}
         # `last` first: a run that is killed between the two can go on, and knows what is best.
-        self._save("last", self.optimizer)
+        self._save(LAST, self.optimizer)
         if self.heldout and is_best:
-            self._save("best")
+            self._save(BEST)
         self.record(figures)
         since = sum(step > report.best_step for step, _ in report.heldout)
         report.stopped_early = patience is not None and since >= patience
@@ -232,7 +235,7 @@ class _Loop:
     def save_after(self, seconds: float) -> None:
         """Save what is needed to go on, if the last time is so long ago."""
         if time.monotonic() - self.saved_at >= seconds:
-            self._save("last", self.optimizer)
+            self._save(LAST, self.optimizer)
 
     def finish(self, interval: int) -> None:
         if self.report.steps % interval or not self.report.losses:
@@ -241,35 +244,41 @@ class _Loop:
             self.lm.load_state_dict(self.best)
         elif self.best is None:
             self.report.best_step = self.report.steps
-            self._save("best")
+            self._save(BEST)
         self.lm.eval()
 
     def resume(self) -> None:
         if self.checkpoints is None:
             raise InputError("resume needs the directory of the checkpoints to resume from")
-        state = load_trainer_state(self.checkpoints / "last", self.lm)
+        state = load_trainer_state(self.checkpoints / LAST, self.lm)
         self.optimizer.load_state_dict(state["optimizers"])
         self.report = TrainingReport(**state["report"])
         self.report.interrupted = self.report.stopped_early = False
         self.interval_loss, self.interval_tokens = state["interval"]
         if self.report.heldout and self.report.best_step == self.report.steps:
             self.best = {k: v.detach().clone() for k, v in self.lm.state_dict().items()}
-            self._save("best")  # it may not have come so far
-        elif self.report.heldout and (self.checkpoints / "best").is_dir():
-            self.best = CausalLM.from_pretrained(self.checkpoints / "best").state_dict()
+            self._save(BEST)  # it may not have come so far
+        elif self.report.heldout and holds(self.checkpoints / BEST, "config.json"):
+            try:
+                self.best = CausalLM.from_pretrained(self.checkpoints / BEST).state_dict()
+            except InputError as error:  # it is the next evaluation that is better than all
+                warnings.warn(f"{error}: went on without the best weights", stacklevel=2)
+                self.report.heldout = []
 
     def _save(self, name: str, optimizer: Optimizers | None = None) -> None:
         if self.checkpoints is None:
             return
         check_weights(self.lm.state_dict().items(), LARGEST_WEIGHT)
-        state = None
+        state, keep_old_as = None, None
         if optimizer is not None:
+            keep_old_as = PREVIOUS
             state = {
                 "optimizers": optimizer.state_dict(),
                 "report": asdict(self.report),
                 "interval": [self.interval_loss, self.interval_tokens],
             }
-        save_pretrained(self.lm, self.checkpoints / name, trainer_state=state)
+        directory = self.checkpoints / name
+        save_pretrained(self.lm, directory, trainer_state=state, keep_old_as=keep_old_as)
         self.saved_at = time.monotonic()
 
 

@@ -9,6 +9,7 @@ short texts. The trunk is a constructor argument: any module with
 Legend: `b` texts, `t` tokens of the longest one, `d` hidden size.
 """
 
+import functools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +18,15 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textgym.errors import InputError, StorageError
+from textgym.directories import atomic_directory, read_directory
+from textgym.errors import InputError
 from textgym.paths import expand
-from textgym.storage import atomic_directory, read_json, verify_directory, write_json_atomically
+from textgym.saved_fields import SavedFields
+from textgym.storage import read_json, write_json_atomically
+from textgym.tensor_files import floating, read_tensors, tensor_shapes, write_tensors
 
 CONFIG_FILE, HEAD_FILE, TRUNK_FOLDER = "reward_model.json", "head.safetensors", "trunk"
 KIND = "bradley_terry"
@@ -203,10 +205,7 @@ class BradleyTerryRewardModel(nn.Module):
         with atomic_directory(expand(directory)) as folder:
             head = {"weight": self.head_weight, "bias": self.head_bias}
             tensors = {key: part.detach().cpu().contiguous() for key, part in head.items()}
-            try:
-                save_file(tensors, str(folder / HEAD_FILE))
-            except SafetensorError as error:  # a full disk, for one
-                raise StorageError(f"{directory}: cannot be written ({error})") from error
+            write_tensors(tensors, folder / HEAD_FILE)
             self.trunk.save_pretrained(folder / TRUNK_FOLDER)
             fields = {
                 "kind": KIND,
@@ -228,32 +227,32 @@ class BradleyTerryRewardModel(nn.Module):
         :raises InputError: naming the file, if it is missing, damaged, of another kind, or the
             trunk does not fit the head.
         """
-        directory = expand(directory)
-        verify_directory(directory)
-        fields = read_json(directory / CONFIG_FILE)
-        kind = fields.get("kind") if isinstance(fields, dict) else fields
-        if kind != KIND:
-            raise InputError(f"{directory / CONFIG_FILE}: expected kind {KIND!r}, got {kind!r}")
-        try:
-            model = cls(
-                trunk,
-                tokenizer,
-                dropout=float(fields["dropout"]),
-                mean=float(fields["mean"]),
-                std=float(fields["std"]),
-                name=str(fields["name"]),
-                include_prompt=bool(fields["include_prompt"]),
-            )
-            head = load_file(str(directory / HEAD_FILE))
-            weight, bias = head["weight"], head["bias"]
-        except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
-            raise InputError(f"{directory}: damaged reward model ({error})") from None
-        if weight.shape != model.head_weight.shape:
+        read = functools.partial(cls._read, trunk=trunk, tokenizer=tokenizer)
+        return read_directory(expand(directory), read, must_have_manifest=True)
+
+    @classmethod
+    def _read(cls, directory: Path, trunk: nn.Module, tokenizer: TextTokenizer | None) -> Self:
+        fields = SavedFields(read_json(directory / CONFIG_FILE), directory / CONFIG_FILE)
+        if fields.content.get("kind") != KIND:
+            raise fields.error("kind", repr(KIND))
+        model = cls(
+            trunk,
+            tokenizer,
+            dropout=fields.number("dropout"),
+            mean=fields.number("mean"),
+            std=fields.number("std", above=0),
+            name=fields.text("name"),
+            include_prompt=fields.flag("include_prompt"),
+        )
+        file = directory / HEAD_FILE
+        shapes, size = tensor_shapes(file), len(model.head_weight)
+        if shapes != {"weight": (size,), "bias": ()}:
             raise InputError(
-                f"{directory / HEAD_FILE}: a head for hidden size {len(weight)} does not fit a "
-                f"trunk of {len(model.head_weight)}: open the trunk saved beside it"
+                f"{file}: expected a head for a trunk of hidden size {size}, found {shapes!r:.80}: "
+                "open the trunk saved beside it"
             )
+        head = floating(read_tensors(file), file)
         with torch.no_grad():
-            model.head_weight.copy_(weight)
-            model.head_bias.copy_(bias)
+            model.head_weight.copy_(head["weight"])
+            model.head_bias.copy_(head["bias"])
         return model.eval()

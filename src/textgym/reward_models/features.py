@@ -56,10 +56,12 @@ class NgramHasher:
     longest: int = 5
 
     def __post_init__(self) -> None:
-        if not (8 <= self.bits <= 24 and 0 <= self.words <= 5 and 1 <= self.shortest <= 20):
+        is_sized = 8 <= self.bits <= 24 and 0 <= self.words <= 5
+        if not (is_sized and 1 <= self.shortest <= 20 and 0 <= self.longest <= 20):
             raise InputError(
-                "n-grams need bits in 8..24, words in 0..5 and shortest in 1..20, got "
-                f"bits={self.bits}, words={self.words}, shortest={self.shortest}"
+                "n-grams need bits in 8..24, words in 0..5, shortest in 1..20, longest in 0..20, "
+                f"got bits={self.bits}, words={self.words}, shortest={self.shortest}, "
+                f"longest={self.longest}"
             )
 
     @classmethod

@@ -14,17 +14,18 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from textgym.directories import atomic_directory, read_directory
 from textgym.errors import InputError
 from textgym.paths import expand
 from textgym.reward_models.features import NgramHasher
 from textgym.reward_models.linear import fit_linear
 from textgym.reward_models.pairs import Pairs
-from textgym.storage import atomic_directory, read_json, verify_directory, write_json_atomically
+from textgym.saved_fields import SavedFields
+from textgym.storage import read_json, write_json_atomically
+from textgym.tensor_files import floating, read_tensors, tensor_shapes, write_tensors
 
 CONFIG_FILE, WEIGHTS_FILE = "reward_model.json", "weights.safetensors"
 
@@ -114,7 +115,7 @@ class NgramModel:
         :raises StorageError: if it cannot be written.
         """
         with atomic_directory(expand(directory)) as folder:
-            save_file({"weights": self.weights}, str(folder / WEIGHTS_FILE))
+            write_tensors({"weights": self.weights}, folder / WEIGHTS_FILE)
             fields = {
                 "kind": self.kind,
                 "name": self.name,
@@ -132,28 +133,7 @@ class NgramModel:
 
         :raises InputError: naming the file, if it is missing, damaged or of another kind.
         """
-        directory = expand(directory)
-        verify_directory(directory)
-        fields = read_json(directory / CONFIG_FILE)
-        kinds = {c.kind: c for c in (NgramLogistic, NgramRidge, NgramBradleyTerry)}
-        if not isinstance(fields, dict) or fields.get("kind") not in kinds:
-            raise InputError(
-                f"{directory / CONFIG_FILE}: expected one of the kinds {sorted(kinds)}, got "
-                f"{fields.get('kind') if isinstance(fields, dict) else fields!r}"
-            )
-        try:
-            weights = load_file(str(directory / WEIGHTS_FILE))["weights"]
-            return kinds[fields["kind"]](
-                weights,
-                float(fields["bias"]),
-                hasher=NgramHasher.from_dict(fields["hasher"]),
-                mean=float(fields["mean"]),
-                std=float(fields["std"]),
-                name=str(fields["name"]),
-                include_prompt=bool(fields["include_prompt"]),
-            )
-        except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
-            raise InputError(f"{directory}: damaged n-gram reward model ({error})") from None
+        return read_directory(expand(directory), _read_model, must_have_manifest=True)
 
 
 class NgramLogistic(NgramModel):
@@ -278,3 +258,29 @@ def _check_lengths(what: str, texts: Sequence[str], values: Sequence[Any]) -> No
             f"as many {what} as texts are needed, at least 2, got {len(values)} {what} for "
             f"{len(texts)} texts"
         )
+
+
+def _read_model(directory: Path) -> NgramModel:
+    kinds = {c.kind: c for c in (NgramLogistic, NgramRidge, NgramBradleyTerry)}
+    fields = SavedFields(read_json(directory / CONFIG_FILE), directory / CONFIG_FILE)
+    kind = fields.content.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise InputError(
+            f"{fields.path}: expected one of the kinds {sorted(kinds)}, got {kind!r:.60}"
+        )
+    try:
+        hasher = NgramHasher.from_dict(fields.table("hasher").content)
+    except InputError as error:
+        raise InputError(f"{fields.path}: {error}") from None
+    file = directory / WEIGHTS_FILE
+    if tensor_shapes(file) != {"weights": (2**hasher.bits,)}:
+        raise InputError(f"{file}: expected {2**hasher.bits:,} weights for bits={hasher.bits}")
+    return kinds[kind](
+        floating(read_tensors(file), file)["weights"],
+        fields.number("bias"),
+        hasher=hasher,
+        mean=fields.number("mean"),
+        std=fields.number("std", above=0),
+        name=fields.text("name"),
+        include_prompt=fields.flag("include_prompt"),
+    )

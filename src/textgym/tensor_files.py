@@ -1,0 +1,70 @@
+"""Tensors on disk as safetensors: the header is looked at before anything is read."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from textgym.errors import InputError
+from textgym.storage import require_regular_file
+
+_METADATA = {"format": "pt", "written_by": "textgym"}
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors (contiguous, on the CPU, none sharing memory) as one file.
+
+    :raises OSError: if it cannot be written.
+    """
+    try:
+        save_file(tensors, path, metadata=_METADATA)
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(str(error)) from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file.
+
+    :raises InputError: naming the file, if it is missing, damaged or no regular file.
+    """
+    require_regular_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
+        raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor, from the header alone.
+
+    :raises InputError: naming the file, if it is missing, damaged or no regular file.
+    """
+    require_regular_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
+        raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
+
+
+def is_written_by_us(path: Path) -> bool:
+    """Whether the header says that textgym wrote the file."""
+    try:
+        with safe_open(require_regular_file(path), framework="pt") as file:
+            return (file.metadata() or {}).get("written_by") == _METADATA["written_by"]
+    except (InputError, OSError, SafetensorError, ValueError):
+        return False
+
+
+def floating(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors themselves, if all are of floating point.
+
+    :raises InputError: naming the first that is not.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise InputError(f"{path}: {name!r} must be floating point, found {kind}")
+    return tensors
