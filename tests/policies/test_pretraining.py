@@ -190,7 +190,7 @@ def test_inputs_are_checked_in_one_line(tmp_path):
         train(lm, iter(DOCUMENTS), steps=99)
     with pytest.raises(InputError, match="resume needs the directory"):
         train(lm, steps=1, resume=True)
-    with pytest.raises(InputError, match="last: no such directory"):
+    with pytest.raises(InputError, match="last: no such checkpoint directory"):
         train(lm, steps=1, resume=True, checkpoints=tmp_path)
     lm.save_pretrained(tmp_path / "last")
     with pytest.raises(InputError, match="holds no trainer state to resume from"):
