@@ -17,6 +17,7 @@ from textgym.checks import check_numbers
 from textgym.errors import DivergenceError, InputError, StorageError
 from textgym.interrupts import deferred_interrupt
 from textgym.making import import_environment
+from textgym.policies.run_checkpoints import CHECKPOINTS, LAST
 from textgym.verbs import DEFAULT_N_ENVS, load_agent, make_agent
 
 BUDGETS = ("timesteps", "checkpoint_seconds")
@@ -140,6 +141,8 @@ def _learn(
     if remaining <= 0:
         return
 
+    last = directory / CHECKPOINTS / LAST
+
     def save() -> None:
         save_in_run(trained, directory)
 
@@ -153,7 +156,7 @@ def _learn(
                 **keywords,
             )
         except DivergenceError as error:
-            raise DivergenceError(f"{error}; {checkpoint} is as it was saved before") from error
+            raise DivergenceError(f"{error}; {last} is as it was saved before") from error
         except KeyboardInterrupt:
             if not is_interrupted():  # else it is the second one, which does not wait
                 save()
@@ -163,7 +166,7 @@ def _learn(
         except BaseException as error:  # of a reward model, a prompt, a callback: what was
             save()  # learned before is good
             if isinstance(error, InputError):
-                error.args = (f"{error}; the agent is saved in {checkpoint}", *error.args[1:])
+                error.args = (f"{error}; the agent is saved in {last}", *error.args[1:])
             raise
         if is_interrupted():
             raise KeyboardInterrupt
