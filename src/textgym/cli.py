@@ -140,6 +140,7 @@ def _listing(
 
 def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
     """Call a verb's function with the flags, on top of a configuration file."""
+    from textgym.cli_imports import see_named_modules
     from textgym.cli_output import show_result
 
     by_name = {flag.name: flag for flag in flags}
@@ -156,6 +157,7 @@ def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
         _check_required(flags, values)
     elif "out" not in values:
         raise InputError("--resume needs --out: the run to go on with")
+    see_named_modules({**_of_the_run(values), **values})
     extra = {flag.name: values.pop(flag.name, flag.default) for flag in VERBS[verb].extra}
     try:
         result = VERBS[verb].function(**values)
@@ -193,6 +195,16 @@ def _in_flags(error: InputError, flags: dict[str, Flag]) -> InputError:
         alone = rf"(?<![\w/.'\"-]){name}(?![\w/.'\"-])"
         text = re.sub(alone, flags[name].option, text)
     return InputError(text)
+
+
+def _of_the_run(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the run that is gone on with, if there is one."""
+    from textgym.agents.run_settings import CONFIG, read_config
+
+    is_resumed = values.get("resume") or values.get("force_resume")
+    if not is_resumed or not (expand(values["out"]) / CONFIG).is_file():
+        return {}
+    return read_config(values["out"])
 
 
 def _check_required(flags: list[Flag], values: dict[str, Any]) -> None:

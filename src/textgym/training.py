@@ -8,7 +8,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from textgym.agents.callbacks import StopWhen
+from textgym.agents.callbacks import ProgressBar, StopWhen
 from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import open_run
 from textgym.agents.run_learning import save_in_run
@@ -106,12 +106,12 @@ def train(
             timesteps,
             run.directory,
             callback=callback,
+            progress_bar=progress_bar,
             tb_log_name=agent,
             # Every rollout: SB3's A2C would write every hundredth. Off-policy it counts episodes,
             # and the recorder writes each rollout itself.
             log_interval=None if isinstance(trained, OffPolicyAlgorithm) else 1,
             reset_num_timesteps=not resume,
-            progress_bar=progress_bar,
         )
         report(f"{run.directory}: saved after {trained.num_timesteps:,} tokens")
     return trained
@@ -133,6 +133,7 @@ def _learn(
     directory: Path,
     *,
     callback: BaseCallback | list[BaseCallback] | None,
+    progress_bar: bool,
     reset_num_timesteps: bool,
     **keywords: Any,
 ) -> None:
@@ -147,11 +148,12 @@ def _learn(
         save_in_run(trained, directory)
 
     users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())
+    bars = [ProgressBar()] if progress_bar else []
     with deferred_interrupt() as is_interrupted:
         try:
             trained.learn(
                 remaining,
-                callback=[StopWhen(is_interrupted), *users],
+                callback=[*bars, StopWhen(is_interrupted), *users],
                 reset_num_timesteps=reset_num_timesteps,
                 **keywords,
             )

@@ -170,7 +170,7 @@ def _check_unused(env: object, **given: object) -> None:
 def load_agent(
     directory: str | Path,
     *,
-    env: "gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv | str | None" = None,
+    env: "gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv | None" = None,
     reward: Reward | str | Path | None = None,
     n_envs: int | None = None,
     seed: int | None = None,
@@ -200,8 +200,8 @@ def load_agent(
     from textgym.agents.run_directory import goes_on_with, open_to_write
     from textgym.agents.run_settings import plain
 
-    for name in ("agent", "policy"):
-        if name in keywords:
+    for name in ("agent", "env", "policy"):
+        if name in keywords or (name == "env" and isinstance(env, str)):
             raise InputError(
                 f"load_agent brings {name} back from {directory}: leave {name}=... out, or make "
                 "another agent with make_agent"
@@ -220,6 +220,10 @@ def load_agent(
     _check_names_no_code(directory, environment, given)
     saved = {k: settings[k] for k in ("kl_coef", "kl_estimator", "kl_target")}
     saved |= {"final_learning_rate": settings["final_learning_rate"], **settings["keywords"]}
+    settled = {**saved, **keywords}
+    if not settled["kl_coef"] and settled["kl_target"] is None:  # else they would be refused
+        saved_reference = None
+        settled = {k: v for k, v in settled.items() if k != "kl_estimator" or k in keywords}
     with open_to_write(out, resume=goes_on_with(out, directory)) as run:
         if run is not None:
             run.step_offset = int(settings.get("step_offset", 0)) if run.is_resumed else 0
@@ -235,7 +239,7 @@ def load_agent(
             reference=saved_reference if reference is None else reference,
             env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})} or None,
             checkpoint_seconds=checkpoint_seconds,
-            **{**saved, **keywords},
+            **settled,
         )
         restore_agent(agent, state, given=given)
     return agent
@@ -273,7 +277,7 @@ def evaluate(
     gold: Sequence[Reward | str] | Reward | str = (),
     reference: "str | Path | CausalLM | BaseAlgorithm | None" = None,
     prompts: str | Path | Sequence[Any] | None = None,
-    n_episodes: int = 500,
+    n_episodes: int | None = None,
     n_envs: int = 64,
     temperature: float = 1.0,
     top_k: int = 0,
@@ -294,7 +298,7 @@ def evaluate(
     :param prompts: a list or a file, each played once, cut or refused as the environment's own are
         (`max_prompt_tokens`, `truncate_prompt`); a function, which is drawn from; without it,
         `n_episodes` are drawn from the environment's own.
-    :param n_episodes: texts to write where no prompts are given.
+    :param n_episodes: texts to write where no prompts are listed (500 unless said).
     :param n_envs: rows that play at a time.
     :param temperature, top_k, top_p: how the policy draws; temperature 0 takes the likeliest token.
     :param seed: of the prompts and of what is drawn.
@@ -330,7 +334,13 @@ def evaluate(
                 "prompts": InOrder(source.all()),
                 "max_prompt_tokens": source.max_tokens,
             }
+            if n_episodes is not None:
+                raise InputError(
+                    f"n_episodes={n_episodes} is for prompts that are drawn, but each of those "
+                    "given is played once: leave one out"
+                )
             n_episodes = len(source)
+    n_episodes = 500 if n_episodes is None else n_episodes
     check_memory(1000 * n_envs, f"n_envs={n_envs}", "take fewer")
     check_memory(1000 * n_episodes, f"n_episodes={n_episodes}", "write fewer texts")
     vec_env = make_vec(env, min(n_envs, n_episodes), seed=seed, **overrides)
@@ -371,10 +381,10 @@ def generate(
     *,
     prompt: str | Sequence[str],
     max_new_tokens: int = 40,
-    temperature: float = 0.8,
+    temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
-    seed: int = 0,
+    seed: int | None = None,
     pad_token: str | None = None,
 ) -> list[str]:
     """Continue one prompt or several.
@@ -383,10 +393,11 @@ def generate(
         agent.
     :param prompt: what to continue; may be given several times.
     :param max_new_tokens: tokens that are written at most.
-    :param temperature: below 1 plays safe, above 1 dares; 0 takes the likeliest token.
+    :param temperature: below 1 plays safe, above 1 dares; 0 takes the likeliest token. As in
+        training and evaluation 1, the model's own distribution, unless said.
     :param top_k: draw from the k likeliest tokens only; 0 from all.
     :param top_p: draw from the likeliest tokens that make up this probability; 1 from all.
-    :param seed: of what is drawn.
+    :param seed: of what is drawn; without it, each call draws anew.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
     :return: the continuations without their prompts.

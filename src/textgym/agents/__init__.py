@@ -9,7 +9,7 @@ from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from textgym.agents.algorithms import Algorithm
-    from textgym.agents.callbacks import StopAfterSeconds
+    from textgym.agents.callbacks import ProgressBar, StopAfterSeconds
     from textgym.agents.evaluation import EvaluationReport
     from textgym.agents.kl import KLPenalty
     from textgym.agents.oracle import Oracle
@@ -27,6 +27,7 @@ __all__ = [
     "EvaluationReport",
     "KLPenalty",
     "Oracle",
+    "ProgressBar",
     "Recorder",
     "RecordingVecEnv",
     "StopAfterSeconds",
@@ -41,6 +42,7 @@ _MODULES = {
     "EvaluationReport": "evaluation",
     "KLPenalty": "kl",
     "Oracle": "oracle",
+    "ProgressBar": "callbacks",
     "Recorder": "recording",
     "RecordingVecEnv": "recording",
     "StopAfterSeconds": "callbacks",

@@ -127,10 +127,9 @@ def build_agent(
             f"agent {name!r} has no KL term: leave kl_coef, kl_target and reference out, or take "
             "one that has it (ppo, grpo, ...)"
         )
-    if reference is not None and not wants_kl:
-        raise InputError(
-            "reference is the model of the KL term: give kl_coef too, or leave reference out"
-        )
+    if not wants_kl and (reference is not None or kl_estimator != "k1"):
+        unused = "reference" if reference is not None else "kl_estimator"
+        raise InputError(f"{unused} is of the KL term: give kl_coef too, or leave {unused} out")
     if wants_kl:
         kl = _kl_penalty(
             reference,

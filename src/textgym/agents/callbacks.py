@@ -1,9 +1,48 @@
 """Callbacks in Stable-Baselines3's own form."""
 
 import time
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import TqdmWarning
+
+
+def progress_bar(**keywords: Any) -> Any:
+    """tqdm's bar for where this runs: of widgets in a notebook that has them, else of text.
+
+    :param keywords: tqdm's own.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets shows text
+        from tqdm.auto import tqdm
+
+    return tqdm(**keywords)
+
+
+class ProgressBar(BaseCallback):
+    """A progress bar of `learn` in completion tokens, in terminals and in every notebook.
+
+    Stable-Baselines3's own, `learn(progress_bar=True)`, shows nothing in a notebook without
+    ipywidgets.
+    """
+
+    _bar: Any = None
+
+    def _on_training_start(self) -> None:
+        total = self.model._total_timesteps - self.model.num_timesteps
+        self._bar = progress_bar(total=total, unit=" tokens", unit_scale=True)
+        self._shown = self.model.num_timesteps
+
+    def _on_step(self) -> bool:
+        done = self.model.num_timesteps
+        self._bar.update(min(done - self._shown, self._bar.total - self._bar.n))
+        self._shown = done
+        return True
+
+    def _on_training_end(self) -> None:
+        self._bar.close()
 
 
 class StopAfterSeconds(BaseCallback):

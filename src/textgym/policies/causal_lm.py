@@ -348,16 +348,22 @@ class CausalLM(nn.Module):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> list[str]:
         """Continue each prompt until the stop token or the budget; temperature 0 is greedy.
 
+        :param seed: of what is drawn; without it, each call draws anew.
         :return: the continuations without their prompts.
         :raises InputError: for an empty prompt, or one that does not fit the context.
         """
         from textgym.policies.generation import generate
 
         check_numbers({"max_new_tokens": max_new_tokens or 1, "seed": seed})  # 0: no text
+        generator = torch.Generator(self.device)
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
         return generate(
             self,
             prompts,
@@ -365,7 +371,7 @@ class CausalLM(nn.Module):
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
-            generator=torch.Generator(self.device).manual_seed(seed),
+            generator=generator,
         )
 
     def save_pretrained(self, directory: str | Path) -> None:

@@ -37,6 +37,11 @@ class Sampling:
                 f"temperature must be 0 (greedy) or at least {MIN_TEMPERATURE:g}, got "
                 f"{self.temperature}"
             )
+        if self.temperature == 0 and (self.top_k > 0 or self.top_p < 1):
+            raise InputError(
+                "temperature 0 takes the likeliest token, so top_k and top_p mean nothing: leave "
+                f"them out, or raise the temperature (got top_k={self.top_k}, top_p={self.top_p})"
+            )
 
     def filter(
         self, logits: Tensor, never: Tensor | None = None, keep: Tensor | None = None

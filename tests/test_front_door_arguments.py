@@ -1,0 +1,119 @@
+"""What is drawn anew, what is refused as it would not be used, and what a shell's names see."""
+
+import subprocess
+import sys
+
+import pytest
+from front_door import ENV, byte_lm, small_agent
+from stable_baselines3.common.callbacks import BaseCallback
+
+import textgym
+from textgym.agents.callbacks import ProgressBar
+from textgym.agents.loading import save_agent
+from textgym.cli_imports import see_named_modules
+from textgym.errors import InputError
+from textgym.policies.sampling import Sampling
+
+
+def test_generate_draws_anew_unless_a_seed_is_given():
+    lm = byte_lm()
+    for write in (
+        lambda **seed: textgym.generate(lm, prompt="a", max_new_tokens=16, **seed),
+        lambda **seed: lm.generate(["a"], max_new_tokens=16, **seed),
+    ):
+        assert write() != write()
+        assert write(seed=3) == write(seed=3) != write(seed=4)
+        assert write(temperature=0) == write(temperature=0)
+        assert write(seed=3) == write(seed=3, temperature=1.0)  # the model's own distribution
+
+
+def test_arguments_that_would_not_be_used_are_refused(tmp_path):
+    lm = byte_lm()
+    with pytest.raises(InputError, match="reference is of the KL term: give kl_coef too"):
+        textgym.make_agent("ppo", ENV, policy=lm, reference=lm)
+    with pytest.raises(InputError, match="kl_estimator is of the KL term"):
+        textgym.make_agent("grpo", ENV, policy=lm, n_envs=8, kl_estimator="k3")
+    with pytest.raises(InputError, match="n_episodes=3 is for prompts that are drawn"):
+        textgym.evaluate(ENV, policy=lm, prompts=["a", "b"], n_episodes=3)
+    for keywords in ({"top_k": 3}, {"top_p": 0.5}):
+        with pytest.raises(InputError, match="temperature 0 takes the likeliest token, so top_k"):
+            textgym.generate(lm, prompt="a", temperature=0, **keywords)
+        with pytest.raises(InputError, match="temperature 0 takes the likeliest token, so top_k"):
+            textgym.evaluate(ENV, policy=lm, temperature=0, **keywords)
+    assert Sampling(temperature=0).top_k == 0
+
+
+def test_an_agent_is_loaded_without_the_kl_term_that_it_had(tmp_path):
+    agent = small_agent("a2c", kl_coef=0.1, kl_estimator="k2", reference=byte_lm(seed=1))
+    save_agent(agent, tmp_path / "a")
+    again = textgym.load_agent(tmp_path / "a", kl_coef=0.0)
+    assert again.rollout_buffer.kl is None
+    with pytest.raises(InputError, match="reference is of the KL term"):
+        textgym.load_agent(tmp_path / "a", kl_coef=0.0, reference=byte_lm())
+
+
+# ---- the current folder ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with a module that stands nowhere else, and a path without it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "only_here.py").write_text("")
+    (tmp_path / "random.py").write_text("")
+    (tmp_path / "package_here").mkdir()
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_seen"),
+    [
+        ({"env": "only_here:me/Mine-v0"}, True),
+        ({"reward": "only_here:rhymes,x=1"}, True),
+        ({"gold": ["critic", "package_here.inner:judge"]}, True),
+        ({"env_kwargs": {"reward": "only_here:rhymes"}}, True),
+        ({"reward": "random:choice"}, False),  # the standard library's
+        ({"reward": "nowhere:rhymes"}, False),
+        ({"reward": "length", "env": "textgym/Length-v0"}, False),
+        ({"policy": "only_here:x", "prompt": ["only_here:x"]}, False),  # no module is meant
+    ],
+)
+def test_only_a_module_that_is_named_and_stands_here_is_seen(folder, values, is_seen):
+    see_named_modules(values)
+    assert (sys.path[-1] == folder) is is_seen
+    assert folder not in sys.path[:-1]
+
+
+def test_the_command_sees_the_current_folder(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import textgym\n"
+        "def rhymes(prompts, completions): return [1.0 for c in completions]\n"
+        "textgym.register('me/Mine-v0', prompts=['a'], reward=rhymes, max_new_tokens=2)\n"
+    )
+    byte_lm().save_pretrained(tmp_path / "lm")
+    program = "import sys; sys.path.remove(''); from textgym.cli import main; sys.exit(main())"
+    arguments = ["evaluate", "mine:me/Mine-v0", "--policy", "lm", "--n-episodes", "2", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"reward"' in done.stdout
+
+
+# ---- the progress bar -----------------------------------------------------------------------
+
+
+class Early(BaseCallback):
+    def _on_step(self):
+        return self.num_timesteps < 64
+
+
+def test_the_progress_bar_counts_tokens(capsys):
+    agent = small_agent("a2c", n_steps=8)
+    bar = ProgressBar()
+    agent.learn(128, callback=bar)
+    assert (bar._bar.total, bar._bar.n) == (128, 128) and bar._bar.disable
+    agent.learn(128, callback=[bar, Early()])
+    assert (bar._bar.total, bar._bar.n) == (128, 64)
+    assert "64.0/128" in capsys.readouterr().err
