@@ -18,7 +18,7 @@ SHINGLE = 5
 JACCARD = 0.5
 BANDS, ROWS = 32, 3  # the signature has BANDS * ROWS hashes, 384 bytes a text
 NEIGHBOURS = 4  # members of a bucket that each one is compared with
-CHUNK_CHARACTERS = 50_000
+CHUNK_CHARACTERS = 5_000
 _PRIME = np.uint64(0x100000001B3)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
@@ -114,15 +114,12 @@ def _shingles(key: str) -> Hashes:
 def _signatures(keys: Sequence[str]) -> npt.NDArray[np.uint32]:
     """uint32 [n, BANDS * ROWS], the smallest hash of each text's shingles under each function."""
     rng = np.random.default_rng(0)  # the functions are part of the rule: no seed of the caller's
-    factors = rng.integers(1, 2**63, (BANDS * ROWS, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(
-        1
-    )
+    factors = rng.integers(0, 2**31, (BANDS * ROWS, 1), dtype=np.uint32) * 2 + 1
     result = np.zeros((len(keys), BANDS * ROWS), np.uint32)
     for part in _chunks(keys):
-        hashes = [_shingles(keys[k]) for k in part]
+        hashes = [_shingles(keys[k]).astype(np.uint32) for k in part]
         starts = np.cumsum([0, *(len(row) for row in hashes[:-1])])
-        flat = np.concatenate(hashes)
-        values = ((factors * flat) >> np.uint64(32)).astype(np.uint32)
+        values = factors * np.concatenate(hashes)  # modulo 2^32: a permutation
         result[part.start : part.stop] = np.minimum.reduceat(values, starts, axis=1).T
     return result
 
