@@ -119,7 +119,7 @@ def train(
 
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `train` as its `config.yaml` holds them."""
-    unsaid = ("report", "progress_bar", "force_resume", "keywords")
+    unsaid = ("report", "progress_bar", "resume", "force_resume", "keywords")
     settings = {k: plain(v) for k, v in arguments.items() if k not in unsaid}
     settings |= {k: plain(v) for k, v in arguments["keywords"].items()}
     kept = {k: v for k, v in settings.items() if is_plain(v) and k != "callback"}

@@ -183,6 +183,7 @@ def test_notes_beside_a_record_stay(tmp_path):
     agent = small_agent(out=out)  # begun anew, as nothing had been saved
     agent.learn(128)
     assert (out / "notes.txt").read_text() == "mine" and steps(out) == [128]
+    assert read_lines(out / "metrics.jsonl.1") == [{"step": 1}]
 
 
 def test_a_record_without_settings_is_not_written_over(tmp_path):
@@ -193,6 +194,27 @@ def test_a_record_without_settings_is_not_written_over(tmp_path):
         start_run(out)
     assert start_run(out, free_name=True).directory == tmp_path / "a-2"
     assert steps(out) == [1]
+
+
+@pytest.mark.parametrize("out", ["", " ", "a\0b", "x" * 300])
+def test_a_name_that_no_directory_can_have(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a path must "):
+        small_agent(out=out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_run_is_repeated_from_its_settings_too(tmp_path):
+    out, corpus = tmp_path / "a", tmp_path / "c.txt"
+    corpus.write_text("\n".join(f"text number {i}" for i in range(40)))
+    textgym.pretrain(corpus, out=out, steps=1, **TINY, **QUIET)
+    textgym.pretrain(out=out, resume=True, steps=2, **QUIET)
+    command = ("pretrain", "--config", out / "config.yaml", "--out", tmp_path / "b")
+    assert run_cli(*command, "--no-progress-bar")[0] == 0
+    textgym.train(ENV, out=tmp_path / "c", timesteps=32, **SMALL, **QUIET)
+    textgym.train(ENV, out=tmp_path / "c", timesteps=64, resume=True, **QUIET)
+    command = ("train", "--config", tmp_path / "c" / "config.yaml", "--out", tmp_path / "d")
+    assert run_cli(*command, "--no-progress-bar")[0] == 0 and steps(tmp_path / "d") == [32, 64]
 
 
 def test_an_agent_that_cannot_be_built_leaves_nothing(tmp_path):

@@ -292,7 +292,7 @@ def _heldout_line(
 
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a verb as its `config.yaml` holds them."""
-    left_out = {"report", "progress_bar", "force_resume"}
+    left_out = {"report", "progress_bar", "resume", "force_resume"}
     kept = {k: plain(v) for k, v in arguments.items() if k not in left_out}
     lost = {k for k, v in kept.items() if not is_plain(v)}
     lost |= {k for k in ("corpus", "data") if k in arguments and not are_files(arguments[k])}

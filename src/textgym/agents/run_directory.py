@@ -18,6 +18,7 @@ from textgym.agents.run_settings import CONFIG, read_config
 from textgym.errors import InputError, StorageError
 from textgym.paths import absolute, expand
 from textgym.storage import (
+    LOCK,
     json_text,
     read_json,
     run_lock,
@@ -163,7 +164,7 @@ def start_run(out: str | Path, *, free_name: bool = False) -> Run:
         try:
             run = Run(directory)
         except StorageError:
-            if free_name and _is_locked(directory):
+            if free_name and (directory / LOCK).exists():
                 continue
             raise
         if holds_run(directory):
@@ -330,14 +331,6 @@ def _is_empty(directory: Path) -> bool:
     return directory.is_dir() and {path.name for path in directory.iterdir()} <= _NOBODYS
 
 
-def _is_locked(directory: Path) -> bool:
-    try:
-        with run_lock(directory):
-            return False
-    except StorageError:
-        return directory.is_dir()
-
-
 def _names(first: Path) -> Iterator[Path]:
     yield first
     number = 2
@@ -367,7 +360,15 @@ def _is_unfinished(name: str) -> bool:
 
 
 def _remove_records(directory: Path) -> None:
-    """Remove what a run writes before its first checkpoint, and nothing else."""
+    """Remove what a run writes before its first checkpoint, and nothing else.
+
+    Rows of a record stay under another name: somebody may have removed the checkpoints alone.
+    """
+    for name in (METRICS, SAMPLES):
+        rows = directory / name
+        if rows.is_file() and rows.stat().st_size:
+            count = len(list(directory.glob(f"{name}.*")))
+            rows.rename(directory / f"{name}.{count + 1}")
     for name in sorted(_RECORDS - {".lock"}):
         path = directory / name
         if path.is_dir() and not path.is_symlink():
