@@ -1,25 +1,49 @@
 """Every flag of every verb with values that make no sense: exit code 2, one line, nothing left."""
 
+import inspect
+import math
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from bad_flags import answers, bad_cases, what_is_wrong, write_inputs
+from bad_flags import answers, bad_cases, watchdog, what_is_wrong, write_inputs
+from front_door import ENV
 
+from textgym.checks import RANGES
 from textgym.cli import LISTINGS
 from textgym.cli_verbs import VERBS
+from textgym.errors import InputError
+from textgym.registry import import_reference
 
 COMMANDS = 30
+FUNCTIONS = {
+    "demo": ("textgym.demonstration:run_demo", (), {}),
+    "pretrain": ("textgym:pretrain", ("corpus.txt",), {"out": "out"}),
+    "sft": ("textgym:sft", ("pairs.jsonl",), {"policy": "lm", "out": "out"}),
+    "fit-reward": ("textgym:fit_reward", ("ratings.jsonl",), {"policy": "lm", "out": "out"}),
+    "train": ("textgym:train", (ENV,), {"out": "out", "policy": "lm"}),
+    "evaluate": ("textgym:evaluate", (ENV,), {"policy": "lm"}),
+    "generate": ("textgym:generate", ("lm",), {"prompt": "cat"}),
+    "make_agent": ("textgym:make_agent", ("ppo", ENV), {"policy": "lm"}),
+    "make_vec": ("textgym:make_vec", (ENV,), {}),
+    "tensorboard": ("textgym.cli_listings:show_tensorboard", ("events",), {}),
+}
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """The command lines, with the files they name."""
+def inputs(tmp_path_factory):
+    """The files that the command lines name."""
     here = tmp_path_factory.mktemp("inputs")
     write_inputs(here)
-    return bad_cases(here)
+    return here
+
+
+@pytest.fixture(scope="module")
+def table(inputs):
+    """The command lines."""
+    return bad_cases(inputs)
 
 
 @pytest.fixture
@@ -38,6 +62,24 @@ def test_a_bad_value_is_refused_in_one_line(table, verb, tmp_path, monkeypatch, 
     cases = [case for case in table if case.verb == verb]
     wrong = answers(cases, tmp_path, monkeypatch)
     assert not wrong, "\n".join([f"{len(wrong)} of {len(cases)}:", *wrong])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_functions_refuse_the_same_numbers(inputs, name, tmp_path, monkeypatch):
+    """Called from Python, with the parameter's name in the error."""
+    target, arguments, keywords = FUNCTIONS[name]
+    function = import_reference(target)
+    arguments = [inputs / a if (inputs / str(a)).exists() else a for a in arguments]
+    keywords = {k: inputs / v if k == "policy" else v for k, v in keywords.items()}
+    monkeypatch.chdir(tmp_path)
+    numbers = [p for p in inspect.signature(function).parameters if p in RANGES]
+    assert numbers
+    for parameter in numbers:
+        low, high = RANGES[parameter].low, RANGES[parameter].high
+        for value in (low - 1, high * 2 + 1, math.nan, "abc", True, [1]):
+            with pytest.raises(InputError, match=f"^{parameter} must be .*, got "), watchdog(30):
+                function(*arguments, **{**keywords, parameter: value})
+    assert os.listdir(tmp_path) == []
 
 
 def test_so_are_they_as_commands(table, tmp_path):

@@ -1,5 +1,7 @@
 """`--config FILE.yaml`: what is read, and how each mistake is named."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,10 @@ from textgym.cli_options import Flag, from_file
 from textgym.config_file import read_config_file
 from textgym.errors import InputError, UnknownNameError
 
+# A list of ten lists of ten lists … : ten lines, ten billion values.
+LAUGHS = "env: &a0 [1]\n" + "".join(
+    f"x{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 11)
+)
 KNOWN = ("kl_coef", "n_envs", "out", "env")
 
 
@@ -35,6 +41,10 @@ def test_keys_may_be_written_either_way(tmp_path):
         ("a: 1\n\tb: 2", "run.yaml, line 2: not valid YAML"),
         ("a: !!python/object:os.system {}", "run.yaml, line 1: not valid YAML"),
         (b"\xff\xfe\x00", "not UTF-8"),
+        ("env: &a [*a]", "run.yaml: holds a value that contains itself"),
+        ("env: &a {x: *a}", "run.yaml: holds a value that contains itself"),
+        (LAUGHS, "run.yaml: holds a value that contains itself, or far too many"),
+        ("[" * 5000, "not valid YAML"),
         ("a: \x01", "not valid YAML"),
     ],
 )
@@ -96,3 +106,10 @@ def test_values_are_taken_as_their_flag_takes_them(kind, value, expected):
 def test_values_of_another_kind_are_refused(kind, value, message):
     with pytest.raises(InputError, match=f"^run.yaml: {message}"):
         from_file(Flag("x", kind, ""), value, "run.yaml")
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo.yaml")
+    for name, what in (("fifo.yaml", "a FIFO"), (".", "a directory"), ("/dev/zero", "a device")):
+        with pytest.raises(InputError, match=f"expected a regular file, found {what}"):
+            read_config_file(tmp_path / name, verb="train", known=KNOWN)

@@ -25,6 +25,7 @@ LEAVES = {
     "tokenizer_files",
     "optimization",
     "starting",
+    "yaml_files",
     "storage",
     "manifest",
     "directories",

@@ -178,9 +178,9 @@ def chosen_agent(arguments: Sequence[str]) -> str:
         files.append(str(expand(out) / "config.yaml"))
     for file in files:
         if file is not None and expand(file).is_file():
-            from textgym.config_file import read_raw
+            from textgym.yaml_files import read_yaml
 
-            content = read_raw(file)
+            content = read_yaml(file)
             if isinstance(content, dict) and isinstance(content.get("agent"), str):
                 return str(content["agent"])
     return str(inspect.signature(VERBS["train"].function).parameters["agent"].default)

@@ -4,11 +4,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from textgym.errors import InputError, unknown_name
 from textgym.paths import expand
-from textgym.storage import require_regular_file
+from textgym.yaml_files import read_yaml
 
 
 def read_config_file(
@@ -26,7 +24,7 @@ def read_config_file(
     :raises UnknownNameError: for an unknown key, with the nearest known one.
     """
     path = expand(path)
-    content = read_raw(path)
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -56,38 +54,3 @@ def read_config_file(
             raise InputError(f"{path}: {key!r} stands there twice, with - and with _")
         settings[name] = value
     return {name: value for name, value in settings.items() if value is not None}
-
-
-def read_raw(path: str | Path) -> Any:
-    """The content of a YAML file, by the safe loader.
-
-    :raises InputError: naming the file and the line, if it cannot be read.
-    """
-    path = require_regular_file(expand(path))
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start})") from None
-    except yaml.MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
-        raise InputError(f"{path}{line}: not valid YAML ({error.problem})") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split()):.200})") from None
-    if not _is_tree(content):
-        raise InputError(f"{path}: holds a value that contains itself, or far too many; write less")
-    return content
-
-
-def _is_tree(content: Any, limit: int = 100_000) -> bool:
-    """Whether the values have an end: anchors (&a, *a) can nest a list in itself, or a billion."""
-    waiting, count = [content], 0
-    while waiting and count <= limit:
-        value = waiting.pop()
-        count += 1
-        if isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return not waiting

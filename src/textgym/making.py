@@ -14,6 +14,7 @@ import gymnasium
 from gymnasium.envs.registration import registry as gymnasium_ids
 
 from textgym import registry
+from textgym.checks import check_numbers
 from textgym.envs.task import Task, check_fields
 from textgym.envs.text_env import ACTIONS, TextEnv
 from textgym.envs.vector_env import TextVectorEnv
@@ -201,6 +202,7 @@ def make_vec(
 
     from textgym.agents.vec_env import TextVecEnv
 
+    check_numbers({"n_envs": n_envs, "seed": seed, "num_generations": num_generations})
     name = import_environment(id)
     task_fields = {k: v for k, v in overrides.items() if k not in NOT_OF_A_TASK}
     task = get_task(id, **_checked_overrides(task_fields))

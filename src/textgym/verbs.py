@@ -77,7 +77,7 @@ def make_agent(
     from textgym.policies.causal_lm import CausalLM
     from textgym.policies.checkpoint import open_policy
 
-    check_numbers({"n_envs": n_envs, "seed": seed})
+    check_numbers({"n_envs": n_envs, "seed": seed, "checkpoint_seconds": checkpoint_seconds})
     algorithm = registry.agents.resolve(agent)
     if not isinstance(algorithm, Algorithm):
         raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from textgym.constraints import Constraint
 from textgym.errors import InputError
 from textgym.paths import expand
+from textgym.yaml_files import read_yaml
 
 CONFIG = "config.yaml"
 
@@ -46,12 +46,7 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     :raises InputError: if there is none that can be read.
     """
     path = expand(directory) / CONFIG
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a table of settings")
     return content
