@@ -269,5 +269,7 @@ def test_an_agent_says_that_there_is_nothing_to_learn():
     agent = small_agent(
         reward=paying(0.0), n_steps=8, batch_size=32, env_kwargs={"max_new_tokens": 4}
     )
-    with pytest.warns(UserWarning, match=r"earned the same reward \(0\), so nothing is learned"):
+    with pytest.warns(
+        UserWarning, match=r"earned the same reward \(0\), so there is nothing to learn"
+    ):
         agent.learn(5 * 64)

@@ -28,6 +28,7 @@ def task_id():
     registry.tasks.unregister(ID)
 
 
+@pytest.mark.filterwarnings("ignore:all .* earned the same reward:UserWarning")
 @pytest.mark.parametrize("name", registry.agents.names())
 def test_no_illegal_token_is_ever_written(name, task_id):
     agent = textgym.make_agent(

@@ -347,3 +347,16 @@ class Dones(BaseCallback):
     def _on_step(self):
         self.counts[-1] += int(self.locals["dones"].sum())
         return True
+
+
+def test_long_names_of_components_do_not_end_a_run_that_prints(tmp_path):
+    names = [f"how_much_people_liked_the_whole_text_{i}" for i in "ab"]
+
+    def reward(prompts, completions):
+        parts = {name: [1.0] * len(completions) for name in names}
+        return RewardOutput([float(len(c)) for c in completions], parts)
+
+    budget = {"max_new_tokens": 4}
+    small_agent(reward=reward, verbose=1, env_kwargs=budget, out=tmp_path / "run").learn(128)
+    row = read_lines(tmp_path / "run" / "metrics.jsonl")[0]
+    assert [row[f"reward_components/{name}"] for name in names] == [1.0, 1.0]

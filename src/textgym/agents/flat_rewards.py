@@ -30,7 +30,8 @@ class FlatRewards:
             self._has_warned = True
             warnings.warn(
                 f"all {self._episodes} texts of the last {self._rollouts} rollouts earned the same "
-                f"reward ({self._reward:g}), so nothing is learned from it: read the sample texts, "
-                "then change the reward, the prompts or the starting model, or raise temperature",
+                f"reward ({self._reward:g}), so there is nothing to learn from it. Unless it is "
+                "the best: read the sample texts, then change the reward, the prompts or the "
+                "starting model, or raise temperature",
                 stacklevel=2,
             )

@@ -9,7 +9,8 @@ Every tag is explained in docs/metrics.md.
 
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,8 +194,10 @@ class Recorder:
             logger.record("time/rollout_tokens_per_second", rollout.tokens / seconds)
         if rollout.mean_log_prob is not None:
             logger.record("policy/entropy", -rollout.mean_log_prob)
-        for key, value in episode_figures(self.episodes).items():
-            logger.record(key, value)
+        figures = episode_figures(self.episodes)
+        untold = _alike_in_tables(figures)
+        for key, value in figures.items():
+            logger.record(key, value, exclude=("stdout", "log") if key in untold else None)
         self._flat_rewards.add([info["episode"]["r"] for info in self.episodes])
         if rollout.kl is not None:
             for name, figure in vars(rollout.kl).items():
@@ -398,6 +401,14 @@ def _layers(env: VecEnv) -> list[VecEnv]:
         env = env.venv
         layers.append(env)
     return layers
+
+
+def _alike_in_tables(keys: Iterable[str]) -> set[str]:
+    """Keys that SB3's printed table would cut to one name, which is an error there."""
+    names = {key: key.partition("/")[2] for key in keys}
+    long = {key: name[:30] for key, name in names.items() if len(name) > 33}
+    counts = Counter(long.values())
+    return {key for key, shown in long.items() if counts[shown] > 1}
 
 
 def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
