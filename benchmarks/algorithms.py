@@ -55,7 +55,7 @@ def train(name: str, seed: int, timesteps: int, directory: Path | None = None) -
 
     import textgym
     from textgym.agents.judges import crowd
-    from textgym.demonstration import training_reward
+    from textgym.demo_reward import training_reward
     from textgym.policies.causal_lm import CausalLM
 
     torch.set_num_threads(1)
@@ -87,7 +87,7 @@ def run(name: str, seed: int, timesteps: int, out: Path) -> None:
     """One run: train, play the held-out prompts, write `out`."""
     import textgym
     from textgym.agents.judges import critic, crowd
-    from textgym.demonstration import training_reward
+    from textgym.demo_reward import training_reward
     from textgym.envs.movie_reviews import test_prompts
     from textgym.policies.causal_lm import CausalLM
 

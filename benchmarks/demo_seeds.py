@@ -24,7 +24,9 @@ def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
     (low, low_half), (high, high_half) = before["judges"]["critic"], after["judges"]["critic"]
     ratio = {name: after[name] / before[name] for name in ("perplexity", "distinct_2")}
     length = after["length"][0] / before["length"][0]
-    accuracy = report["reward_model"]["pair_accuracy"]
+    crowd = report["reward_model"]
+    accuracy = crowd["pair_accuracy"]
+    read, reread = before["bits_per_character"], after["bits_per_character"]
     return [
         ("judge rises by ≥ 0.4 SD", f"{high - low:+.3f}", high - low >= 0.4),
         (
@@ -49,7 +51,17 @@ def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
             f"{before['made_up']:.3f} → {after['made_up']:.3f}",
             after["made_up"] <= before["made_up"],
         ),
+        (
+            "bits per character, read, not up",
+            f"{read[0]:.3f} ± {read[1]:.3f} → {reread[0]:.3f} ± {reread[1]:.3f}",
+            reread[0] <= read[0] + read[1],
+        ),
         ("reward model's pair accuracy ≥ .58", f"{accuracy:.3f}", accuracy >= 0.58),
+        (
+            "and that of n-grams alone",
+            f"{crowd['accuracies']['n-grams']:.3f} (used: {crowd['used']})",
+            accuracy >= crowd["accuracies"]["n-grams"],
+        ),
     ]
 
 
@@ -68,7 +80,8 @@ def page(reports: list[dict[str, Any]], threads: int) -> str:
     ):
         cells = [f"{pick(r, 'before')} → {pick(r, 'after')}" for r in reports]
         lines.append(f"| {' | '.join([label, *cells])} |")
-    lines.append(f"| {' | '.join(['seconds', *(str(r['seconds']) for r in reports)])} |")
+    seconds = [f"{report['seconds']:.0f}" for report in reports]
+    lines.append(f"| {' | '.join(['seconds', *seconds])} |")
     count = reports[0]["before"]["episodes"]
     return (
         f"# The demo, {len(reports)} seeds, {count} held-out prompts\n\n"

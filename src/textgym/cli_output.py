@@ -111,6 +111,7 @@ def evaluation_rows(report: EvaluationReport) -> list[tuple[str, str]]:
         *((f"judge {name}", interval(score)) for name, score in report.judges.items()),
         ("perplexity under the reference", share(report.perplexity)),
         ("KL to the reference, nats per text", interval(report.kl)),
+        ("bits per character, read", interval(report.bits_per_character)),
         ("distinct-2", share(report.distinct_2)),
         ("repetition", share(report.repetition)),
         ("duplicates", share(report.duplicates)),

@@ -33,6 +33,7 @@ def figures_table(before: EvaluationReport, after: EvaluationReport) -> Table:
         ),
         ("perplexity under the start model", before.perplexity, after.perplexity),
         ("KL to the start model, nats per text", before.kl, after.kl),
+        ("bits per character, read", before.bits_per_character, after.bits_per_character),
         ("distinct-2", before.distinct_2, after.distinct_2),
         ("length in tokens", before.length, after.length),
         ("ended by the stop token", before.finish.get("stop", 0.0), after.finish.get("stop", 0.0)),

@@ -5,220 +5,370 @@ PPO with a KL term → an independent judge on held-out prompts. A second, short
 KL coefficient shows what over-optimisation looks like. docs/demo.md tells the story.
 """
 
-import copy
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
 from textgym.agents.building import build_agent
-from textgym.agents.callbacks import StopAfterSeconds
 from textgym.agents.evaluation import EvaluationReport
 from textgym.agents.judges import critic, other_domain_raters
+from textgym.agents.loading import load_reward, read_agent
 from textgym.agents.pictures import learning_curve, over_optimisation, read_metrics, save_pictures
-from textgym.agents.reward_fitting import fitting_bar
+from textgym.agents.readers import REVIEWS, Reader, resolve_reader
+from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import open_run
 from textgym.checks import check_numbers
 from textgym.demo_report import figures_table, print_next_steps, texts_table, write_texts
+from textgym.demo_reward import fit_crowd, training_reward
+from textgym.demo_settings import (
+    MAX_NEW_TOKENS,
+    Settings,
+    seconds_of_a_step,
+    written,
+)
 from textgym.envs import movie_reviews
+from textgym.errors import InputError
 from textgym.making import make_vec
 from textgym.paths import START
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.documents import pair_documents, text_documents
 from textgym.policies.pretraining import train_language_model
 from textgym.registry import agents as agent_registry
-from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
-from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
-from textgym.reward_models.fitting import FitReport, fit_bradley_terry
+from textgym.reward_models.composition import WeightedSum
 from textgym.reward_models.metrics import word_vocabulary
-from textgym.reward_models.wrappers import Squash
 from textgym.rewards import Reward
-from textgym.storage import write_json_atomically
+from textgym.storage import read_json, write_json_atomically
 from textgym.tokenizer import Tokenizer
 from textgym.verbs import evaluate
 
 ENVIRONMENT = "textgym/MovieReview-v0"
 JUDGE_TAG = "reward_components/critic"
-MAX_NEW_TOKENS = 40
+PARTS = ("start", "reward_model", "ppo", "ppo_small_kl")
+PATIENCE = 10 * 60  # seconds beyond which the short form is offered
+
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How much of everything; the defaults fit four minutes on two cores.
-
-    :param pretrain_seconds: only from scratch.
-    :param timesteps: completion tokens of the main run; `collapse_timesteps` of the teaching run.
-    :param rl_seconds: the main run stops here at the latest, whatever the machine.
-    :param reward_learning_rate: Muon's, of the reward model's matrices.
-    :param learning_rate: of the main run, falling to a tenth; `scratch_learning_rate` from scratch,
-        where the weights are larger and a step of one size is a smaller one.
-    """
-
-    pretrain_seconds: float = 75.0
-    sft_steps: int = 40
-    reward_seconds: float = 45.0
-    reward_learning_rate: float = 0.005
-    timesteps: int = 56_320
-    rl_seconds: float = 150.0
-    collapse_timesteps: int = 15_360
-    collapse_seconds: float = 40.0
-    learning_rate: float = 1.5e-4
-    scratch_learning_rate: float = 3e-4
-    kl_coef: float = 0.25
-    small_kl_coef: float = 0.03
-    temperature: float = 0.8
-    prompts: int = 500
-
-    @classmethod
-    def quick(cls) -> "Settings":
-        """A few seconds of everything: for tests of the road, not of the result."""
-        return cls(
-            pretrain_seconds=4.0,
-            sft_steps=4,
-            reward_seconds=3.0,
-            timesteps=3_000,
-            rl_seconds=20.0,
-            collapse_timesteps=2_000,
-            collapse_seconds=10.0,
-            prompts=32,
-        )
-
-
+@resumable(may_change=())
 def run_demo(
     *,
     out: str | Path = "runs/demo",
     from_scratch: bool = False,
     seed: int = 0,
     quick: bool = False,
-    settings: Settings | None = None,
+    reader: str | Path = REVIEWS,
+    settings: Settings | Mapping[str, Any] | None = None,
     split: str = "test",
+    resume: bool = False,
     progress_bar: bool = True,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Run the demo; everything it makes is in `out` (the next free name if that is taken).
 
+    The same seed and thread count give the same figures on every machine of a kind.
+
     :param out: run directory.
     :param from_scratch: begin with raw text instead of the start model that comes along.
     :param seed: of everything that is drawn.
-    :param quick: a few seconds of everything: shows the road, not the result.
-    :param progress_bar: show progress bars.
+    :param quick: a little of everything: shows the road, not the result.
+    :param reader: who reads the texts: the directory of a language model such as SmolLM2, or
+        "reviews", n-grams of the held-out reviews.
+    :param settings: how much of everything.
     :param split: prompts to report on; `"validation"` for choosing settings.
+    :param resume: go on with a demo that was stopped: parts that are finished are taken as they
+        are, with the settings of then.
+    :param progress_bar: show progress bars.
     :return: the figures of `report.json`.
+    :raises InputError: if the reader is none.
     :raises StorageError: if `out` cannot be written.
     """
     check_numbers({"seed": seed})
-    settings = settings or (Settings.quick() if quick else Settings())
-    console = console or Console()
+    if settings is None:
+        settings = Settings.quick() if quick else Settings()
+    elif isinstance(settings, Mapping):
+        settings = Settings(**settings)
+    reading = resolve_reader(reader)
     began = time.monotonic()
     config = {
-        "verb": "demo",
+        "verb": "run_demo",
         "from_scratch": from_scratch,
         "seed": seed,
+        "quick": quick,
+        "reader": str(reader),
         "split": split,
-        **vars(settings),
+        "settings": asdict(settings),
     }
-    with open_run(out, config, free_name=True) as run:
-        directory = run.directory
-        start = _start_model(directory, settings, from_scratch, seed, progress_bar, console)
-        reward_model, fit = _reward_model(directory, start, settings, seed, progress_bar, console)
-        prompts = _prompts(split, settings.prompts)
-        rate = settings.scratch_learning_rate if from_scratch else settings.learning_rate
-        chosen = _train(
-            directory / "ppo",
-            start,
-            reward_model,
-            settings,
-            seed,
-            progress_bar,
-            console,
-            learning_rate=rate,
+    with open_run(out, config, free_name=not resume, resume=resume) as run:
+        demo = _Demo(
+            run.directory, settings, from_scratch, seed, progress_bar, console or Console(), reading
         )
-        _train(
-            directory / "ppo_small_kl",
-            start,
-            reward_model,
-            settings,
-            seed,
-            progress_bar,
-            console,
-            learning_rate=1e-3,
-            is_lesson=True,
-        )
-        console.print("\n[bold]The judge reads held-out prompts[/bold], before and after")
-        before = _evaluate(start, reward_model, prompts, start, settings)
-        after = _evaluate(chosen, reward_model, prompts, start, settings)
-        pictures = _pictures(directory, settings)
+        try:
+            figures = demo.run(split)
+        except BaseException:
+            demo.say_what_is_there()
+            raise
         seconds = time.monotonic() - began
-        figures = {
-            "seed": seed,
-            "from_scratch": from_scratch,
-            "split": split,
-            "seconds": round(seconds, 1),
-            "reward_model": dict(vars(fit)),
+        figures = {"seed": seed, "from_scratch": from_scratch, "split": split, **figures}
+        write_json_atomically(run.directory / "report.json", {**figures, "seconds": seconds})
+        print_next_steps(demo.console, run.directory, demo.pictures(), seconds)
+    return {**figures, "seconds": round(seconds, 1)}
+
+
+@dataclass
+class _Demo:
+    """The parts of a demo, in order; what is finished stands in a folder of its own."""
+
+    directory: Path
+    settings: Settings
+    from_scratch: bool
+    seed: int
+    progress_bar: bool
+    console: Console
+    reader: Reader
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, split: str) -> dict[str, Any]:
+        """All parts; returns the figures."""
+        start = self._timed("start", self.start)
+        reward_model, crowd = self._timed("reward_model", lambda: self.reward_model(start))
+        settings = self.settings
+        rate = settings.scratch_learning_rate if self.from_scratch else settings.learning_rate
+        chosen = self._timed("ppo", lambda: self.train(start, reward_model, learning_rate=rate))
+        self._timed(
+            "lesson",
+            lambda: self.train(start, reward_model, learning_rate=1e-3, is_lesson=True),
+        )
+        self.console.print("\n[bold]The judge reads held-out prompts[/bold], before and after")
+        prompts = _prompts(split, settings.prompts)
+        before, after = self._timed(
+            "evaluation",
+            lambda: [self.evaluate(lm, reward_model, prompts, start) for lm in (start, chosen)],
+        )
+        write_texts(self.directory / "texts.jsonl", before, after)
+        self.console.print(figures_table(before, after))
+        self.console.print(texts_table(before, after))
+        return {
+            "reader": self.reader.name,
+            "reward_model": crowd,
             "before": before.figures(),
             "after": after.figures(),
+            "seconds_of_parts": {name: round(value, 1) for name, value in self.seconds.items()},
         }
-        write_json_atomically(directory / "report.json", figures)
-        write_texts(directory / "texts.jsonl", before, after)
-        console.print(figures_table(before, after))
-        console.print(texts_table(before, after))
-        print_next_steps(console, directory, pictures, seconds)
-    return figures
 
+    def _timed(self, name: str, part: Callable[[], _T]) -> _T:
+        began = time.monotonic()
+        result = part()
+        self.seconds[name] = time.monotonic() - began
+        return result
 
-def _start_model(
-    directory: Path,
-    settings: Settings,
-    from_scratch: bool,
-    seed: int,
-    progress_bar: bool,
-    console: Console,
-) -> CausalLM:
-    """A language model of movie reviews, fine-tuned to continue their first words."""
-    if from_scratch:
+    def say_what_is_there(self) -> None:
+        """Where the finished parts of a demo that ends early are, and how to go on."""
+        parts = [name for name in PARTS if (self.directory / name).is_dir()]
+        if parts:
+            self.console.print(
+                f"\nFinished or begun so far, in {self.directory}: {', '.join(parts)}. Go on with: "
+                f"textgym demo --out {self.directory} --resume",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def start(self) -> CausalLM:
+        """A language model of movie reviews, fine-tuned to continue their first words."""
+        place, say = self.directory / "start", self.console.print
+        if (place / "config.json").is_file():
+            say("[bold]1, 2. The fine-tuned start model[/bold] is there already")
+            lm = CausalLM.from_pretrained(place)
+            self._say_how_long(lm)
+            return lm
+        if self.from_scratch:
+            lm = self._pretrain()
+        else:
+            say("[bold]1. The start model[/bold] that comes along (trained on plain English)")
+            lm = CausalLM.from_pretrained(START)
+            self._say_how_long(lm)
+        say("[bold]2. Fine-tuning[/bold] on first words → rest of a movie review")
+        texts = movie_reviews.review_texts("reward_model") + movie_reviews.review_texts("judge")
+        context = lm.config.max_position_embeddings
+        documents, held = (
+            list(pair_documents(map(_pair, part), lm.tokenizer, context=context))
+            for part in (self._share(texts), self._share(movie_reviews.review_texts("validation")))
+        )
+        result = train_language_model(
+            lm,
+            documents,
+            heldout=held,
+            steps=self.settings.sft_steps,
+            batch_size=32,
+            optimizer="adamw",
+            learning_rate=1e-4,
+            evaluate_every=max(1, self.settings.sft_steps // 2),
+            seed=self.seed,
+            progress_bar=self.progress_bar,
+        )
+        say(f"   held-out perplexity {result.perplexity:.1f} per completion token")
+        lm.save_pretrained(place)
+        return lm
+
+    def _pretrain(self) -> CausalLM:
+        """A tokenizer and a model from raw text."""
         texts = list(movie_reviews.corpus_for_pretraining())
-        console.print(f"[bold]1. Tokenizer and pretraining[/bold] on {len(texts):,} reviews")
-        lm = CausalLM.new(Tokenizer.train_bpe(texts, vocab_size=2048), seed=seed)
-        held = movie_reviews.review_texts("validation")
+        self.console.print(f"[bold]1. Tokenizer and pretraining[/bold] on {len(texts):,} reviews")
+        lm = CausalLM.new(Tokenizer.train_bpe(texts, vocab_size=2048), seed=self.seed)
+        self._say_how_long(lm)
+        held = self._share(movie_reviews.review_texts("validation"))
         result = train_language_model(
             lm,
             list(text_documents(texts, lm.tokenizer, context=256)),
             heldout=list(text_documents(held, lm.tokenizer, context=256)),
-            seconds=settings.pretrain_seconds,
+            steps=self.settings.pretrain_steps,
             evaluate_every=300,
-            seed=seed,
-            progress_bar=progress_bar,
+            seed=self.seed,
+            progress_bar=self.progress_bar,
         )
-        console.print(
+        self.console.print(
             f"   {result.steps:,} steps, {result.tokens:,} tokens, held-out perplexity "
             f"{result.perplexity:.1f} per token"
         )
-    else:
-        console.print("[bold]1. The start model[/bold] that comes along (trained on plain English)")
-        lm = CausalLM.from_pretrained(START)
-    console.print("[bold]2. Fine-tuning[/bold] on first words → rest of a movie review")
-    texts = movie_reviews.review_texts("reward_model") + movie_reviews.review_texts("judge")
-    pairs = [_pair(text) for text in texts]
-    held_pairs = [_pair(text) for text in movie_reviews.review_texts("validation")]
-    context = lm.config.max_position_embeddings
-    result = train_language_model(
-        lm,
-        list(pair_documents(pairs, lm.tokenizer, context=context)),
-        heldout=list(pair_documents(held_pairs, lm.tokenizer, context=context)),
-        steps=settings.sft_steps,
-        batch_size=32,
-        optimizer="adamw",
-        learning_rate=1e-4,
-        evaluate_every=max(1, settings.sft_steps // 2),
-        seed=seed,
-        progress_bar=progress_bar,
-    )
-    console.print(f"   held-out perplexity {result.perplexity:.1f} per completion token")
-    lm.save_pretrained(directory / "start")
-    return lm
+        return lm
+
+    def _say_how_long(self, lm: CausalLM) -> None:
+        """The time that it will take here; a shorter form where that is long."""
+        step = seconds_of_a_step(lm)
+        needed = self.settings.estimate(step, from_scratch=self.from_scratch)
+        quick = Settings.quick().estimate(step, from_scratch=self.from_scratch)
+        self.console.print(
+            f"   about {written(needed)} on this machine as busy as it is now "
+            f"(a training step takes {step:.2f} s)",
+            highlight=False,
+        )
+        if needed > PATIENCE:
+            self.console.print(
+                f"   [bold]too slow?[/bold] `textgym demo --quick` shows the road, not the result, "
+                f"in about {written(quick)}",
+                highlight=False,
+            )
+
+    def _share(self, texts: Sequence[str]) -> Sequence[str]:
+        return texts[: max(60, round(self.settings.share * len(texts)))]
+
+    def reward_model(self, start: CausalLM) -> tuple[Reward, dict[str, Any]]:
+        """A model of what people preferred, and its figures."""
+        place, record = self.directory / "reward_model", self.directory / "reward_model.json"
+        if (place / "reward_model.json").is_file() and record.is_file():
+            self.console.print("[bold]3. The reward model[/bold] is there already")
+            return load_reward(place), dict(read_json(record))
+        self.console.print("[bold]3. Reward model[/bold] from people's ratings of reviews")
+        model, report = fit_crowd(
+            start,
+            steps=self.settings.reward_steps,
+            learning_rate=self.settings.reward_learning_rate,
+            share=self.settings.share,
+            seed=self.seed,
+            progress_bar=self.progress_bar,
+        )
+        self.console.print(f"   {report}", highlight=False)
+        write_json_atomically(record, report.figures())
+        model.save_pretrained(place)
+        return model, dict(read_json(record))
+
+    def train(
+        self,
+        start: CausalLM,
+        reward_model: Reward,
+        *,
+        learning_rate: float,
+        is_lesson: bool = False,
+    ) -> CausalLM:
+        """One PPO run; the lesson has a KL coefficient that is too small, and a fixed rate."""
+        settings, say = self.settings, self.console.print
+        directory = self.directory / ("ppo_small_kl" if is_lesson else "ppo")
+        kl_coef = settings.small_kl_coef if is_lesson else settings.kl_coef
+        timesteps = settings.collapse_timesteps if is_lesson else settings.timesteps
+        reward: Reward = training_reward(reward_model)
+        if is_lesson:
+            say(f"[bold]5. A lesson[/bold]: the same with too small a β ({kl_coef})")
+            reward = WeightedSum({"crowd": (reward_model, 1.0), "critic": (critic(), 0.0)})
+        else:
+            say(f"[bold]4. PPO[/bold], Stable-Baselines3's own, β = {kl_coef}")
+        finished = _finished(directory, timesteps)
+        if finished is not None:
+            say("   is there already")
+            return finished
+        shutil.rmtree(directory, ignore_errors=True)  # what a demo that was stopped left unfinished
+        n_envs, n_steps = settings.rows, MAX_NEW_TOKENS
+        env = make_vec(
+            ENVIRONMENT,
+            n_envs,
+            seed=self.seed,
+            tokenizer=start.tokenizer,
+            reward=reward,
+            max_new_tokens=MAX_NEW_TOKENS,
+        )
+        algorithm: Any = agent_registry.resolve("ppo")
+        agent = build_agent(
+            "ppo",
+            algorithm,
+            env,
+            start,
+            kl_coef=kl_coef,
+            temperature=settings.temperature,
+            learning_rate=learning_rate,
+            final_learning_rate=None if is_lesson else learning_rate / 10,
+            n_steps=n_steps,
+            batch_size=n_envs * n_steps // 2,
+            value_warmup_rollouts=1 if is_lesson else 3,
+            directory=directory,
+            sample_prompts=_prompts("validation", 8),
+            seed=self.seed,
+        )
+        agent.learn(timesteps, progress_bar=self.progress_bar)
+        return CausalLM.from_agent(agent)
+
+    def evaluate(
+        self, lm: CausalLM, reward_model: Reward, prompts: Sequence[str], start: CausalLM
+    ) -> EvaluationReport:
+        """What a model writes on held-out prompts."""
+        return evaluate(
+            ENVIRONMENT,
+            policy=lm,
+            reward=training_reward(reward_model),
+            gold=[critic(), other_domain_raters()],
+            reference=start,
+            prompts=prompts,
+            temperature=self.settings.temperature,
+            env_kwargs={"max_new_tokens": MAX_NEW_TOKENS},
+            vocabulary=_known_words(),
+            reader=self.reader,
+            seed=1,
+        )
+
+    def pictures(self) -> list[Path]:
+        """The learning curve, and what over-optimisation looks like."""
+        chosen = read_metrics(self.directory / "ppo" / "metrics.jsonl")
+        small = read_metrics(self.directory / "ppo_small_kl" / "metrics.jsonl")
+        settings = self.settings
+        runs = {f"β = {settings.kl_coef}": chosen, f"β = {settings.small_kl_coef}": small}
+        return save_pictures(
+            {
+                "learning_curve": learning_curve(chosen, judge=JUDGE_TAG),
+                "over_optimisation": over_optimisation(runs, judge=JUDGE_TAG),
+            },
+            self.directory,
+        )
+
+
+def _finished(directory: Path, timesteps: int) -> CausalLM | None:
+    """The policy of a run that took all of its steps; None where there is no such run."""
+    try:
+        lm, _, state = read_agent(directory)
+    except InputError:
+        return None
+    return lm if int(state["num_timesteps"]) >= timesteps else None
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -226,129 +376,6 @@ def _pair(text: str) -> tuple[str, str]:
     words = text.split(" ")
     prompt = " ".join(words[:3])
     return prompt, text[len(prompt) :]
-
-
-def _reward_model(
-    directory: Path,
-    start: CausalLM,
-    settings: Settings,
-    seed: int,
-    progress_bar: bool,
-    console: Console,
-) -> tuple[BradleyTerryRewardModel, FitReport]:
-    """A Bradley-Terry model of what people preferred, on a copy of the start model's trunk."""
-    rated = movie_reviews.load_movie_reviews("reward_model")
-    others = [r for s in ("validation", "test") for r in movie_reviews.load_movie_reviews(s)]
-    console.print(f"[bold]3. Reward model[/bold] from people's ratings of {len(rated):,} reviews")
-    model = BradleyTerryRewardModel(copy.deepcopy(start), seed=seed, name="crowd")
-    with fitting_bar(progress_bar, "fitting") as show:
-        fit = fit_bradley_terry(
-            model,
-            rated,
-            others,
-            seed=seed,
-            seconds=settings.reward_seconds,
-            muon_learning_rate=settings.reward_learning_rate,
-            evaluations=0,  # nothing is chosen on the held-out ratings: they only report
-            standardise_on=movie_reviews.review_texts("judge"),
-            progress=show,
-        )
-    console.print(
-        f"   pair accuracy on held-out movies {fit.pair_accuracy:.3f} "
-        f"(n-gram baseline {fit.baseline:.3f}, two people {fit.rater_vs_rater:.3f})"
-    )
-    model.save_pretrained(directory / "reward_model")
-    return model, fit
-
-
-def training_reward(reward_model: Reward) -> WeightedSum:
-    """What PPO maximises: the crowd's taste, squashed, with a floor under the length.
-
-    The judge rides along as a shadow: scored and logged, weight 0.
-    """
-    return WeightedSum(
-        {
-            "crowd": (Squash(reward_model, 2.0), 1.0),
-            "shortness": (ShortnessPenalty(words=11, divisor=7), 1.0),
-            "critic": (critic(), 0.0),
-        },
-        name="crowd with a floor",
-    )
-
-
-def _train(
-    directory: Path,
-    start: CausalLM,
-    reward_model: BradleyTerryRewardModel,
-    settings: Settings,
-    seed: int,
-    progress_bar: bool,
-    console: Console,
-    *,
-    learning_rate: float,
-    is_lesson: bool = False,
-) -> CausalLM:
-    """One PPO run; the lesson has a KL coefficient that is too small, and a fixed rate."""
-    kl_coef = settings.small_kl_coef if is_lesson else settings.kl_coef
-    reward: Reward = training_reward(reward_model)
-    if is_lesson:
-        console.print(f"[bold]5. A lesson[/bold]: the same with too small a β ({kl_coef})")
-        reward = WeightedSum({"crowd": (reward_model, 1.0), "critic": (critic(), 0.0)})
-    else:
-        console.print(f"[bold]4. PPO[/bold], Stable-Baselines3's own, β = {kl_coef}")
-    n_envs, n_steps = 32, MAX_NEW_TOKENS
-    env = make_vec(
-        ENVIRONMENT,
-        n_envs,
-        seed=seed,
-        tokenizer=start.tokenizer,
-        reward=reward,
-        max_new_tokens=MAX_NEW_TOKENS,
-    )
-    algorithm: Any = agent_registry.resolve("ppo")
-    agent = build_agent(
-        "ppo",
-        algorithm,
-        env,
-        start,
-        kl_coef=kl_coef,
-        temperature=settings.temperature,
-        learning_rate=learning_rate,
-        final_learning_rate=None if is_lesson else learning_rate / 10,
-        n_steps=n_steps,
-        batch_size=n_envs * n_steps // 2,
-        value_warmup_rollouts=1 if is_lesson else 3,
-        directory=directory,
-        sample_prompts=_prompts("validation", 8),
-        seed=seed,
-    )
-    timesteps = settings.collapse_timesteps if is_lesson else settings.timesteps
-    seconds = settings.collapse_seconds if is_lesson else settings.rl_seconds
-    # Two rollouts at least: the pictures need something to show, on however slow a machine.
-    stop = StopAfterSeconds(seconds, after_rollouts=2)
-    agent.learn(timesteps, callback=stop, progress_bar=progress_bar)
-    return CausalLM.from_agent(agent)
-
-
-def _evaluate(
-    lm: CausalLM,
-    reward_model: BradleyTerryRewardModel,
-    prompts: Sequence[str],
-    start: CausalLM,
-    settings: Settings,
-) -> EvaluationReport:
-    return evaluate(
-        ENVIRONMENT,
-        policy=lm,
-        reward=training_reward(reward_model),
-        gold=[critic(), other_domain_raters()],
-        reference=start,
-        prompts=prompts,
-        temperature=settings.temperature,
-        env_kwargs={"max_new_tokens": MAX_NEW_TOKENS},
-        vocabulary=_known_words(),
-        seed=1,
-    )
 
 
 def _known_words() -> frozenset[str]:
@@ -367,16 +394,3 @@ def _prompts(split: str, count: int) -> list[str]:
     if split == "validation":
         return movie_reviews.validation_prompts(count)
     return movie_reviews.test_prompts(count)
-
-
-def _pictures(directory: Path, settings: Settings) -> list[Path]:
-    chosen = read_metrics(directory / "ppo" / "metrics.jsonl")
-    small = read_metrics(directory / "ppo_small_kl" / "metrics.jsonl")
-    runs = {f"β = {settings.kl_coef}": chosen, f"β = {settings.small_kl_coef}": small}
-    return save_pictures(
-        {
-            "learning_curve": learning_curve(chosen, judge=JUDGE_TAG),
-            "over_optimisation": over_optimisation(runs, judge=JUDGE_TAG),
-        },
-        directory,
-    )

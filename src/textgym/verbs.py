@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
     from textgym.agents.evaluation import EvaluationReport
+    from textgym.agents.readers import Reader
     from textgym.agents.run_directory import Run
     from textgym.envs.task import Task
     from textgym.policies.causal_lm import CausalLM
@@ -285,6 +286,7 @@ def evaluate(
     seed: int = 0,
     env_kwargs: dict[str, Any] | None = None,
     vocabulary: frozenset[str] | None = None,
+    reader: "str | Path | CausalLM | Reader | None" = None,
     pad_token: str | None = None,
 ) -> "EvaluationReport":
     """Let a policy play and report on its texts.
@@ -304,12 +306,15 @@ def evaluate(
     :param seed: of the prompts and of what is drawn.
     :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
     :param vocabulary: known words in lower case, to count made-up ones.
+    :param reader: who says how surprising the texts are, in bits per character: a language model
+        that never trained here, or "reviews", n-grams of the bundled reviews that none has seen.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
     :raises InputError: if a name, a directory or a prompt is wrong.
     """
     check_numbers(locals())
     from textgym.agents.evaluation import InOrder, evaluate_texts, masks_of, play
+    from textgym.agents.readers import resolve_reader
     from textgym.policies.checkpoint import open_policy
     from textgym.policies.sampling import Sampling
 
@@ -321,6 +326,7 @@ def evaluate(
         )
     named = [gold] if isinstance(gold, str) or callable(gold) else list(gold)
     judges = _judges_by_name(named)
+    reading = None if reader is None else resolve_reader(reader)
     overrides: dict[str, Any] = {**(env_kwargs or {}), "tokenizer": lm.tokenizer}
     if reward is not None:
         overrides["reward"] = resolve_reward(reward)
@@ -360,6 +366,7 @@ def evaluate(
         reference=reference,
         masks=masks_of(vec_env),
         vocabulary=vocabulary,
+        reader=reading,
     )
 
 

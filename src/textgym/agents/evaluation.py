@@ -10,6 +10,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.agents.kl import kl_estimate
+from textgym.agents.readers import Reader
 from textgym.envs.prompts import Prompt
 from textgym.policies.cached_decoder import CachedDecoder
 from textgym.policies.causal_lm import CausalLM
@@ -180,6 +181,17 @@ class Interval:
         spread = float(array.std(ddof=1)) if len(array) > 1 else math.nan
         return cls(float(array.mean()), 1.96 * spread / math.sqrt(len(array)))
 
+    @classmethod
+    def of_ratio(cls, above: Sequence[float] | np.ndarray, below: Sequence[float]) -> "Interval":
+        """Of Σ above / Σ below over independent pairs, linearised; NaN if nothing is below."""
+        a, b = np.asarray(above, np.float64), np.asarray(below, np.float64)
+        total = float(b.sum())
+        if not total:
+            return cls(math.nan, math.nan)
+        ratio = float(a.sum()) / total
+        rest = (a - ratio * b) * (len(a) / total)
+        return cls(ratio, cls.of(rest).half_width)
+
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.half_width:.3f}"
 
@@ -195,6 +207,8 @@ class EvaluationReport:
     :param length: tokens per completion, the stop token counted.
     :param bigram_share: occurrences per text of the commonest bigram with a content word.
     :param made_up: share of words that the given vocabulary does not hold (None without one).
+    :param bits_per_character: of all completions together under a reader (`agents/readers.py`);
+        None without one. Lower is more fluent, up to a point: read it beside `distinct_2`.
     :param prompts_cut: share of texts whose prompt was cut at its start (`truncate_prompt`).
     """
 
@@ -211,6 +225,7 @@ class EvaluationReport:
     made_up: float | None
     finish: dict[str, float]
     prompts_cut: float = 0.0
+    bits_per_character: Interval | None = None
 
     def figures(self) -> dict[str, Any]:
         """Everything but the texts, as JSON values."""
@@ -232,6 +247,7 @@ class EvaluationReport:
             "made_up": self.made_up,
             "finish": self.finish,
             "prompts_cut": self.prompts_cut,
+            "bits_per_character": pair(self.bits_per_character),
         }
 
 
@@ -255,6 +271,7 @@ def evaluate_texts(
     reference: CausalLM | None = None,
     masks: TokenMasks | None = None,
     vocabulary: frozenset[str] | None = None,
+    reader: Reader | None = None,
 ) -> EvaluationReport:
     """The figures of played episodes.
 
@@ -263,6 +280,7 @@ def evaluate_texts(
     :param reference: the frozen starting model.
     :param masks: of the constraint that the texts were written under (for the KL).
     :param vocabulary: known words, lower case.
+    :param reader: says how surprising the texts are; one that no training used.
     """
     prompts = [e.prompt for e in episodes]
     texts = [e.completion for e in episodes]
@@ -304,4 +322,7 @@ def evaluate_texts(
         made_up=None if vocabulary is None else made_up_words(texts, vocabulary),
         finish={reason: reasons.count(reason) / len(reasons) for reason in sorted(set(reasons))},
         prompts_cut=sum("prompt_cut" in e.info for e in episodes) / len(episodes),
+        bits_per_character=None
+        if reader is None
+        else Interval.of_ratio(reader.bits(prompts, texts), [float(len(text)) for text in texts]),
     )

@@ -34,6 +34,8 @@ from textgym.policies.run_checkpoints import checkpoints_of, read_first_whole
 from textgym.registry import tasks
 from textgym.reward_models.bradley_terry import KIND as BRADLEY_TERRY
 from textgym.reward_models.bradley_terry import TRUNK_FOLDER, BradleyTerryRewardModel
+from textgym.reward_models.ensemble import KIND as ENSEMBLE
+from textgym.reward_models.ensemble import Ensemble
 from textgym.reward_models.ngrams import NgramModel
 from textgym.rewards import Reward
 from textgym.storage import read_json
@@ -247,7 +249,7 @@ def _kl_penalty(agent: BaseAlgorithm) -> KLPenalty | None:
 
 
 def load_reward(directory: str | Path) -> Reward:
-    """A reward model that was saved: `fit_reward`'s on a trunk, or one on n-grams.
+    """A reward model that was saved: `fit_reward`'s on a trunk, one on n-grams, or several as one.
 
     The trunk is opened here and handed over, so that reward models know no language model.
 
@@ -258,10 +260,21 @@ def load_reward(directory: str | Path) -> Reward:
 
 def _read_reward(directory: Path) -> Reward:
     fields = read_json(directory / "reward_model.json")
-    if isinstance(fields, dict) and fields.get("kind") == BRADLEY_TERRY:
+    kind = fields.get("kind") if isinstance(fields, dict) else None
+    if kind == ENSEMBLE:
+        return Ensemble.from_pretrained(directory, _read_member)
+    if kind == BRADLEY_TERRY:
         trunk = open_model(directory / TRUNK_FOLDER)
         return BradleyTerryRewardModel.from_pretrained(directory, trunk)
     return NgramModel.from_pretrained(directory)
+
+
+def _read_member(directory: Path) -> Reward:
+    """A member of an ensemble, which is none itself: directories do not nest without end."""
+    fields = read_json(directory / "reward_model.json")
+    if isinstance(fields, dict) and fields.get("kind") == ENSEMBLE:
+        raise InputError(f"{directory}: an ensemble inside an ensemble")
+    return _read_reward(directory)
 
 
 def reward_directories(path: str | Path) -> list[Path]:

@@ -43,6 +43,11 @@ def resumable(*, may_change: Collection[str]) -> Callable[[Callable[P, R]], Call
                     given |= given.pop(parameter.name, {})
             if not (given.get("resume") or given.get("force_resume")):
                 return function(*args, **keywords)
+            if "out" not in given:
+                default = signature.parameters["out"].default
+                if default is inspect.Parameter.empty or default is None:
+                    raise InputError("resume needs out: the directory of the run to go on with")
+                given["out"] = default
             known = _known_names(signature)
             settings: dict[str, Any] = resumed_settings(
                 given["out"], given, verb=function.__name__, may_change=may_change

@@ -1,0 +1,152 @@
+"""The demo: the same figures on a busy machine, finished parts that stay, its agents on disk."""
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+import textgym
+from textgym import demonstration
+from textgym.agents.loading import load_reward
+from textgym.demo_reward import training_reward
+from textgym.demo_settings import Settings, seconds_of_a_step, written
+from textgym.demonstration import run_demo
+from textgym.errors import InputError
+from textgym.paths import START
+from textgym.policies.causal_lm import CausalLM
+
+SPIN = "while True: pass"
+
+
+def quiet_demo(out, **keywords):
+    console = Console(file=io.StringIO(), width=200)
+    run_demo(out=out, quick=True, seed=3, progress_bar=False, console=console, **keywords)
+    return outcome(out), console.file.getvalue()
+
+
+def outcome(out):
+    """All figures but the times, and every weight that was learned."""
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    del report["seconds"], report["seconds_of_parts"], report["reward_model"]["fit"]["seconds"]
+    weights = {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*.safetensors"))
+        if path.name != "trainer.safetensors"
+    }
+    return report, weights
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "run"
+    return out, *quiet_demo(out)
+
+
+def test_the_quick_demo_is_the_same_beside_a_busy_process(demo, tmp_path):
+    _, (report, weights), _ = demo
+    busy = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(3)]
+    try:
+        other, other_weights = quiet_demo(tmp_path / "run")[0]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert other == report
+    assert other_weights == weights
+    assert {"start/model.safetensors", "ppo/checkpoints/last/model.safetensors"} <= weights.keys()
+    assert report["after"]["kl"][0] != 0.0 != report["after"]["judges"]["critic"][0]
+    assert report["before"]["bits_per_character"] != report["after"]["bits_per_character"]
+
+
+def test_the_reward_model_is_the_best_of_what_there_is(demo):
+    out, (report, _), printed = demo
+    crowd = report["reward_model"]
+    used = max(crowd["chosen_on"], key=crowd["chosen_on"].get)
+    assert crowd["used"] == used and crowd["pair_accuracy"] == crowd["accuracies"][used]
+    assert crowd["chosen_on"].keys() == {"trunk and n-grams", "trunk", "n-grams"}
+    assert f"Used, as the best on other movies: {used}" in printed
+    texts = ["A funny and moving film.", "A dull, stupid mess of a film."]
+    scores = load_reward(out / "reward_model").score(texts)
+    assert scores[0] > scores[1]
+
+
+def test_the_agent_of_the_demo_asks_for_its_reward(demo):
+    out, _, _ = demo
+    with pytest.raises(InputError, match=r"object as 'reward', .* pass reward=\.\.\. again"):
+        textgym.load_agent(out / "ppo")
+    reward = training_reward(load_reward(out / "reward_model"))
+    agent = textgym.load_agent(out / "ppo", reward=reward)
+    assert agent.num_timesteps == Settings.quick().timesteps
+    assert agent.env.get_attr("task")[0].reward is reward
+
+
+def test_a_demo_that_was_stopped_goes_on_to_the_same_end(demo, tmp_path, monkeypatch):
+    whole, (report, weights), _ = demo
+    out = tmp_path / "stopped"
+    shutil.copytree(whole, out)
+    for name in ("report.json", "texts.jsonl", "pictures", "ppo/checkpoints"):
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def refuse(*arguments, **keywords):
+        raise AssertionError("a finished part is made again")
+
+    monkeypatch.setattr(demonstration, "train_language_model", refuse)
+    monkeypatch.setattr(demonstration, "fit_crowd", refuse)
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(InputError, match="the run has seed=3, but seed=4 was given"):
+        run_demo(out=out, resume=True, seed=4)
+    run_demo(out=out, resume=True, progress_bar=False, console=console)
+    assert outcome(out) == (report, weights)
+    assert console.file.getvalue().count("is there already") == 3  # start, reward model, lesson
+
+
+def test_a_demo_that_fails_says_what_is_there(tmp_path, monkeypatch):
+    console, out = Console(file=io.StringIO(), width=200), tmp_path / "run"
+
+    def stop(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demonstration, "fit_crowd", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(out=out, quick=True, progress_bar=False, console=console)
+    assert f"in {out}: start. Go on with: textgym demo --out {out} --resume" in (
+        console.file.getvalue()
+    )
+    assert CausalLM.from_pretrained(out / "start").config.hidden_size == 192
+
+
+@pytest.mark.parametrize("step, is_slow", [(0.1, False), (5.0, True)])
+def test_a_slow_machine_is_told_of_the_short_form(tmp_path, monkeypatch, step, is_slow):
+    monkeypatch.setattr(demonstration, "seconds_of_a_step", lambda lm: step)
+    console = Console(file=io.StringIO(), width=200)
+    parts = demonstration._Demo(tmp_path, Settings(), False, 0, False, console, None)
+    parts._say_how_long(None)
+    text = console.file.getvalue()
+    assert f"about {written(Settings().estimate(step))} on this machine" in text
+    assert ("textgym demo --quick" in text) == is_slow
+
+
+def test_the_estimate_grows_with_the_work_and_the_step():
+    whole, quick = Settings(), Settings.quick()
+    assert quick.estimate(0.2) < whole.estimate(0.2) < whole.estimate(0.4)
+    assert whole.estimate(0.2) < whole.estimate(0.2, from_scratch=True)
+    assert whole.estimate(0.4) - whole.estimate(0.2) == pytest.approx(
+        whole.estimate(0.6) - whole.estimate(0.4)
+    )
+    assert [written(t) for t in (14, 80, 100, 5399, 7200)] == [
+        "10 seconds", "80 seconds", "2 minutes", "90 minutes", "2.0 hours",
+    ]  # fmt: skip
+
+
+def test_timing_a_step_changes_nothing():
+    lm = CausalLM.from_pretrained(START)
+    before = {name: value.clone() for name, value in lm.state_dict().items()}
+    assert 0 < seconds_of_a_step(lm, repeats=1)
+    assert all((value == before[name]).all() for name, value in lm.state_dict().items())
+    assert all(parameter.grad is None for parameter in lm.parameters())
