@@ -20,14 +20,14 @@ def test_a_model_reads_a_completion_after_its_prompt():
     prompts, texts = ["ab", "c", "abc", "x"], ["cde", "", "f", "yyyyyyyy"]
     bits = ModelReader(lm, batch_size=2).bits(prompts, texts)
     for prompt, text, found in zip(prompts, texts, bits, strict=True):
-        ids = lm.tokenizer.encode_batch([prompt + text])[0]
+        ids, before = lm.tokenizer.encode_batch([prompt + text, prompt], add_special_tokens=True)
         log_probs = lm(torch.tensor([ids])).log_softmax(-1)[0].detach()
         expected = -sum(
-            float(log_probs[place - 1, ids[place]]) for place in range(len(prompt), len(ids))
+            float(log_probs[place - 1, ids[place]]) for place in range(len(before), len(ids))
         )
         assert found == pytest.approx(expected / math.log(2), rel=1e-5)
     assert bits[1] == 0.0
-    with pytest.raises(InputError, match="are 120 tokens, but the reader's context is 96"):
+    with pytest.raises(InputError, match="are 121 tokens, but the reader's context is 96"):
         ModelReader(lm).bits(["a" * 60], ["b" * 60])
 
 
