@@ -49,7 +49,11 @@ WHOLE = "must be a whole number from 1"
         ("grpo", {"n_envs": 1}, r"n_envs \(1\) cannot be dealt in equal groups"),
         ("rloo", {"n_envs": 7}, r"n_envs \(7\) cannot be dealt in equal groups"),
         ("ppo", {"n_envs": 0}, f"n_envs {WHOLE} .* got 0"),
-        ("dpo", {"preferences": 3}, "preferences must be a .* or a list of Preference, got int"),
+        (
+            "dpo",
+            {"preferences": 3},
+            "preferences: expected a file, a list of rows or a dataset, got int",
+        ),
     ],
 )
 def test_one_line_names_the_keyword(word, keywords, message):

@@ -245,7 +245,7 @@ def test_ties_are_dropped_and_a_rollout_of_ties_changes_nothing():
         ([Preference("a", "b", "c", is_tie=True)], "list of preferences, pair 1: a tie"),
         ([*PAIRS, Preference("a", "b", "b")], r"pair 3: a tie \(prompt 'a'\), but DPO needs"),
         ([RatedCompletion("a", (1.0, 2.0))], "found ratings: fit-reward learns from those"),
-        ([], "the list given: expected ratings, found no row"),
+        ([], "the list given: expected preferences, found no row"),
         ([*PAIRS, Preference("a" * 62, "b", "cc")], "pair 3: .* at most 64 .* got 62 and 3"),
         ([Preference("", "b", "c")], "pair 1: empty prompt: expected"),
     ],

@@ -256,7 +256,7 @@ def read_preferences(source: Rows) -> list[Preference]:
     :raises InputError: for ratings instead of pairs, a tie, or equal texts, naming file and pair.
     """
     where = _where(source)
-    rows = list(read_ratings(source))
+    rows = list(read_ratings(source, what="preferences"))
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Preference):
             raise InputError(

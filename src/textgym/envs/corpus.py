@@ -253,7 +253,7 @@ def read_pairs(
         yield Pair(prompt, _filled(record, completion_column, path))
 
 
-def read_ratings(path: Rows) -> Iterator[RatedCompletion | Preference]:
+def read_ratings(path: Rows, *, what: str = "ratings") -> Iterator[RatedCompletion | Preference]:
     """Human judgements of a .jsonl or .csv file, streamed, or of rows given in Python.
 
     All rows are of the first row's kind.
@@ -262,10 +262,11 @@ def read_ratings(path: Rows) -> Iterator[RatedCompletion | Preference]:
     and `block`. Preference rows: `prompt`, `chosen`, `rejected`, optionally `tie`.
 
     :param path: the file, or a list or dataset of mappings, of `RatedCompletion` or `Preference`.
+    :param what: what errors call rows that are given in Python.
     :raises InputError: with file and line; no row at all.
     """
     parse: Callable[[Record, object], RatedCompletion | Preference] | None = None
-    for record in _table(path, "ratings"):
+    for record in _table(path, what):
         if isinstance(record, RatedCompletion | Preference):
             yield record
             continue
