@@ -76,7 +76,7 @@ def test_without_it_the_last_evaluation_is_what_is_there(tmp_path, whole, monkey
     assert_ends_alike(run, whole)
 
 
-@pytest.mark.parametrize("evaluation", [1, 2])
+@pytest.mark.parametrize("evaluation", [1, 2, 3])
 def test_a_kill_between_the_last_and_the_best_checkpoint(tmp_path, whole, monkeypatch, evaluation):
     run, found = tmp_path / "run", []
 
