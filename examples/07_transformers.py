@@ -51,7 +51,8 @@ def main() -> None:
         greedy = their_model.generate(
             tokens, max_new_tokens=16, do_sample=False, pad_token_id=tokenizer.pad_token_id
         )
-        theirs = tokenizer.decode(greedy[0, tokens.shape[1] :].tolist())
+        written = greedy[0, tokens.shape[1] :].tolist()
+        theirs = tokenizer.decode_continuation(tokens[0].tolist(), written)
         ours = lm.generate([PROMPT], max_new_tokens=16, temperature=0)[0]
         print(f"theirs: {PROMPT}{theirs}")
         print(f"ours:   {PROMPT}{ours}")

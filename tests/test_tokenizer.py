@@ -143,6 +143,38 @@ def test_an_added_token_that_was_not_marked_special_does_not_come_out_of_text():
     assert tokenizer.decode([4, 5, 6]) == "d"
 
 
+@pytest.mark.parametrize(
+    "part, content, message",
+    [
+        ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}, "can be read"),
+        ("pre_tokenizer", {"type": "FixedLength", "length": 0}, "can be used"),
+        ("post_processor", {"type": "TemplateProcessing", "special_tokens": {}}, "can be used"),
+        ("vocabulary", {"a": 4294967295}, "ids go up to 4,294,967,295: expected at most"),
+    ],
+)
+def test_a_crafted_file_is_refused_even_where_the_library_panics(
+    part, content, message, tmp_path, capfd
+):
+    KINDS["byte"].save(tmp_path)
+    state = json.loads(KINDS["byte"].to_json())
+    if part == "vocabulary":
+        state["model"]["vocab"].update(content)
+    else:
+        state[part] = {**state[part], **content} if part == "post_processor" else content
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match=message):
+        Tokenizer.load(tmp_path)
+    capfd.readouterr()  # the library writes its panic there
+
+
+def test_a_text_that_the_model_cannot_encode_is_refused():
+    backend = Backend(models.WordLevel({"<p>": 0, "<e>": 1, "a": 2}, unk_token="<unk>"))
+    tokenizer = Tokenizer(backend, pad_token="<p>", eos_token="<e>")
+    assert tokenizer.encode("a") == [2]
+    with pytest.raises(InputError, match=r"the tokenizer cannot encode a text .*Missing"):
+        tokenizer.encode("b")
+
+
 def test_files_that_cannot_be_used_name_themselves(tmp_path):
     with pytest.raises(InputError, match=r"tokenizer\.json: no such file"):
         Tokenizer.load(tmp_path)

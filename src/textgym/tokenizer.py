@@ -37,6 +37,7 @@ from textgym.tokenizer_files import ROLES, SpecialTokens, TokenizerFiles
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_TOKENS = 2**24
 Ids: TypeAlias = "Sequence[int] | np.ndarray"
 
 
@@ -51,6 +52,9 @@ class Tokenizer:
         one that is written where a text is given. Default: that one alone.
     :param files: what stood beside another project's tokenizer and is saved with it again.
     :raises InputError: if one of them is not in the vocabulary, or pad is a stop token.
+
+    `start_ids` stand in front of a text that is encoded with special tokens, `missing_ids` below
+    `vocab_size` belong to no token.
     """
 
     def __init__(
@@ -86,8 +90,13 @@ class Tokenizer:
         self._special_ids = special.difference(unknown_ids(backend))
         used = set(backend.get_vocab(with_added_tokens=True).values())
         self.vocab_size = max(used) + 1
+        if self.vocab_size > MOST_TOKENS:
+            raise InputError(
+                f"the tokenizer's ids go up to {self.vocab_size - 1:,}: expected at most "
+                f"{MOST_TOKENS:,} tokens"
+            )
         self.missing_ids = tuple(i for i in range(self.vocab_size) if i not in used)
-        self._start_ids = start_ids(describe(backend.post_processor))
+        self.start_ids = start_ids(describe(backend.post_processor))
         self._is_context_free = is_context_free(describe(backend.decoder))
         self._anchor_texts: dict[int, str] = {}
 
@@ -144,8 +153,8 @@ class Tokenizer:
     ) -> list[list[int]]:
         """Token ids of many texts at once (in parallel where the library can)."""
         rows = self._encode(self.backend, texts)
-        if add_special_tokens and self._start_ids:
-            return [self._start_ids + row for row in rows]
+        if add_special_tokens and self.start_ids:
+            return [self.start_ids + row for row in rows]
         return rows
 
     def encode_continuation(self, prefix: str, text: str) -> list[int]:
@@ -175,6 +184,8 @@ class Tokenizer:
             for text in texts:
                 _clean_unicode(text)
             raise
+        except BaseException as error:
+            raise _refused(error, "the tokenizer cannot encode a text") from None
         rows: list[list[int]] = [encoding.ids for encoding in encodings]
         for i, row in enumerate(rows):
             if not self._special_ids.isdisjoint(row):
@@ -319,13 +330,19 @@ class Tokenizer:
             raise InputError(f"{path}: no such file; a checkpoint directory with one is expected")
         try:
             backend = _Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise InputError(f"{path}: not a tokenizer that can be read ({error})") from None
-        tokens = SpecialTokens.read(directory, backend, pad=pad_token, eos=eos_token, bos=bos_token)
+            tokens = SpecialTokens.read(
+                directory, backend, pad=pad_token, eos=eos_token, bos=bos_token
+            )
+        except InputError:
+            raise
+        except BaseException as error:
+            raise _refused(error, f"{path}: not a tokenizer that can be read") from None
         try:
             return cls(backend, **vars(tokens))
         except InputError as error:
             raise InputError(f"{directory}: {error}") from None
+        except BaseException as error:
+            raise _refused(error, f"{path}: not a tokenizer that can be used") from None
 
     def to_json(self) -> str:
         """The whole tokenizer as one JSON string; equal tokenizers give equal strings."""
@@ -352,6 +369,13 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, eos_token={self.eos_token!r})"
+
+
+def _refused(error: BaseException, message: str) -> BaseException:
+    """An `InputError` for what the library raises, bare exceptions and panics; else the error."""
+    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        return InputError(f"{message} ({' '.join(str(error).split()):.200})")
+    return error
 
 
 def _rounded(description: str) -> Any:

@@ -45,7 +45,10 @@ def start_ids(post_processor: Any) -> list[int]:
 
 def unknown_ids(backend: Backend) -> list[int]:
     """What a tokenizer writes for a character that it does not know."""
-    return list(backend.encode("\U0010ffff", add_special_tokens=False).ids)
+    try:
+        return list(backend.encode("\U0010ffff", add_special_tokens=False).ids)
+    except Exception:  # a model that knows no word for the unknown
+        return []
 
 
 def cut_names(text: str, names: Iterable[str]) -> list[str]:

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 from textgym_tokenizers import byte_level, sentencepiece_bpe, unigram, wordpiece
+from tokenizers import processors
 
 from textgym.envs.dense_rewards import character_ends
+from textgym.envs.prompts import PromptSource
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
 from textgym.envs.utterance_tokens import UtteranceTokens
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.rewards import RewardOutput
+from textgym.tokenizer import Tokenizer
 
 TOKENIZERS = {
     "sentencepiece": sentencepiece_bpe(),
@@ -129,6 +132,19 @@ def test_turns_of_a_dialogue_are_laid_end_to_end(name):
     assert heard == [[" is good"], [" is good", " and it", " is good"]]
     row = env._episode.tokens[0, : env._episode.lengths[0]].tolist()
     assert tokenizer.decode(row).strip() == PROMPT + info["completion"] == env.render()
+
+
+def test_a_prompt_that_is_cut_keeps_all_its_start_tokens():
+    tokenizer = wordpiece()
+    backend = tokenizer.backend
+    two = [(name, backend.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+    template = "[CLS] [SEP] $A [SEP] [SEP]"
+    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=two)
+    again = Tokenizer(backend, pad_token="[PAD]", eos_token="[SEP]", bos_token="[CLS]")
+    source = PromptSource(["a long film"], again, max_prompt_tokens=4, truncate_prompt=True)
+    [prompt] = source.all()
+    starts = [tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")]
+    assert prompt.ids.tolist() == [*starts, *again.encode("a long film")[-2:]]
 
 
 @every_tokenizer

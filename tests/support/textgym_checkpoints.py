@@ -1,6 +1,7 @@
 """A checkpoint as other people publish them: the stop token is the pad token too, and more."""
 
 import json
+import shutil
 
 from front_door import SHAPE
 from tokenizers import AddedToken
@@ -34,6 +35,7 @@ def write_chat_model(directory, *, config=None, settings=None, generation=None):
     :param config, settings, generation: keys of `config.json`, `tokenizer_config.json` and
         `generation_config.json`; None as a value removes a key.
     """
+    shutil.rmtree(directory, ignore_errors=True)
     CausalLM.new(chat_tokenizer(), seed=0, **SHAPE).save_pretrained(directory)
     (directory / "manifest.json").unlink()
     change(directory / "config.json", {"pad_token_id": None, **(config or {})})

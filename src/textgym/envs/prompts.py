@@ -164,7 +164,7 @@ class PromptSource:
                     f"{len(ids)}: shorten it, raise max_prompt_tokens or set truncate_prompt=True"
                 )
             self.truncated_count += 1
-            ids = _keep_end(ids, self._limit, self._tokenizer.bos_token_id)
+            ids = _keep_end(ids, self._limit, self._tokenizer.start_ids)
             text = self._tokenizer.decode(ids)
         return Prompt(text, np.array(ids, dtype=np.int64), columns, cut)
 
@@ -280,8 +280,7 @@ def _skeleton(text: str) -> str:
     return "".join(c for c in folded if not unicodedata.category(c).startswith(("M", "Z", "C")))
 
 
-def _keep_end(ids: list[int], limit: int, bos: int | None) -> list[int]:
-    """The last `limit` ids, the start token kept in front of them."""
-    if bos is not None and ids[0] == bos and limit > 1:
-        return [bos, *ids[len(ids) - limit + 1 :]]
-    return ids[len(ids) - limit :]
+def _keep_end(ids: list[int], limit: int, start: list[int]) -> list[int]:
+    """The last `limit` ids, the start tokens kept in front of them where there is room."""
+    kept = start if len(start) < limit else []
+    return [*kept, *ids[len(ids) - limit + len(kept) :]]
