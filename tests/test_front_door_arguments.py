@@ -52,6 +52,19 @@ def test_an_agent_is_loaded_without_the_kl_term_that_it_had(tmp_path):
         textgym.load_agent(tmp_path / "a", kl_coef=0.0, reference=byte_lm())
 
 
+def test_a_fresh_model_on_english_prompts_warns_and_names_the_bundled_one(recwarn):
+    keywords = {"n_envs": 2, "env_kwargs": {"reward": "length"}}
+    with pytest.warns(UserWarning, match=r"knows no word: policy='start' is the English model"):
+        textgym.make_agent("a2c", "textgym/MovieReview-v0", **keywords)
+    recwarn.clear()
+    textgym.make_agent("a2c", ENV, **keywords)  # a handful of prompts is a toy
+    prompts = [f"一 {i}" for i in range(200)]
+    textgym.register("test/Other-v0", prompts=prompts, reward="length", max_new_tokens=4)
+    textgym.make_agent("a2c", "test/Other-v0", n_envs=2)
+    textgym.make_agent("a2c", "textgym/MovieReview-v0", policy=byte_lm(), **keywords)
+    assert not recwarn.list
+
+
 # ---- the current folder ---------------------------------------------------------------------
 
 

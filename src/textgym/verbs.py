@@ -4,7 +4,9 @@ Names (environments, reward models, agents, directories) are resolved here; belo
 passed.
 """
 
+import re
 import sys
+import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from textgym.making import NOT_OF_A_TASK, get_task, make_vec
 from textgym.paths import is_directory
 from textgym.reward_names import resolve_reward
 from textgym.rewards import Reward, reward_name
+from textgym.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import gymnasium
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from textgym.policies.causal_lm import CausalLM
 
 DEFAULT_N_ENVS = 32
+# Three words of plain letters.
+_ENGLISH = re.compile(r"\W*[A-Za-z']+(\W+[A-Za-z']+){2}[\x00-\x7f]*$")
 
 
 def make_agent(
@@ -112,8 +117,10 @@ def make_agent(
             "the environment given has another tokenizer than the policy: make it with "
             "tokenizer=lm.tokenizer, or pass its id"
         )
+    shown = sample_prompts(task)
     if lm is None:
         width = vec_env.observation_space.shape[0]  # type: ignore[index]
+        _warn_of_a_fresh_model(task, shown)
         lm = CausalLM.new(task.tokenizer, seed=seed or 0, max_position_embeddings=max(256, width))
     environment = environment_record(
         env if isinstance(env, str) else task.id,
@@ -129,7 +136,7 @@ def make_agent(
             lm,
             reference=reference,
             directory=run,
-            sample_prompts=sample_prompts(task),
+            sample_prompts=shown,
             environment=environment,
             checkpoint_seconds=checkpoint_seconds,
             seed=seed,
@@ -153,6 +160,22 @@ def make_agent(
                 start={"policy": policy, "reference": reference},
             )
     return built
+
+
+def _warn_of_a_fresh_model(task: "Task", prompts: Sequence[str]) -> None:
+    """Where prompts are English, and many, a model that knows no word has far to go.
+
+    :param prompts: some of the task's.
+    """
+    is_byte = task.tokenizer.vocab_size == Tokenizer.byte().vocab_size
+    is_small = isinstance(task.prompts, list | tuple) and len(task.prompts) < 100
+    is_english = sum(bool(_ENGLISH.match(prompt)) for prompt in prompts) > len(prompts) / 2
+    if is_byte and not is_small and is_english:
+        warnings.warn(
+            f"{task.id} has English prompts, but without policy= a small fresh model begins, which "
+            "knows no word: policy='start' is the English model that comes with textgym",
+            stacklevel=3,
+        )
 
 
 def _check_unused(env: object, **given: object) -> None:

@@ -1,14 +1,19 @@
 """Stable-Baselines3's own helpers take an id of ours, as they take any other."""
 
+import importlib
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from textgym_testing import letter_tokenizer, tiny_lm
 
 import textgym
-from textgym.agents import EpisodeRolloutBuffer
+from textgym.agents import EpisodeReplayBuffer, EpisodeRolloutBuffer
 from textgym.errors import InputError
 from textgym.policies import TextActorCriticPolicy, TextQPolicy
 
@@ -78,3 +83,45 @@ def test_without_a_model_other_tokenizers_need_one(cls, policy):
     )
     with pytest.raises(InputError, match=r"knows only bytes .* pass policy_kwargs="):
         cls(policy, "test/Letters2-v0", device="cpu")
+
+
+def as_rl_zoo(text):
+    """A configuration as RL-Zoo 2.9 reads it: YAML, with some of its strings made into objects."""
+    [settings] = yaml.safe_load(text).values()
+    for name in ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"):
+        if isinstance(settings.get(name), str):
+            settings[name] = eval(settings[name])  # noqa: S307, as the Zoo does
+    module, _, name = settings["policy"].rpartition(".")
+    settings["policy"] = getattr(importlib.import_module(module), name)
+    return settings
+
+
+def documented(part):
+    """The code block of docs/agents.md that holds a text."""
+    page = (Path(__file__).parents[2] / "docs" / "agents.md").read_text(encoding="utf-8")
+    [block] = [b for b in re.findall(r"^```\w+\n(.*?)^```$", page, re.M | re.S) if part in b]
+    return block
+
+
+def test_rl_zoos_yaml_names_our_policy_and_replay_buffer():
+    settings = as_rl_zoo(documented("textgym/Length-v0:"))
+    count, steps = settings.pop("n_envs"), settings.pop("n_timesteps")
+    settings |= {"policy_kwargs": {"model": tiny_lm(BYTE)}, "device": "cpu"}
+    agent = DQN(env=make_vec_env(ENV, count), **settings)
+    assert steps > 0 and type(agent.replay_buffer) is EpisodeReplayBuffer
+    agent.learn(32)
+
+
+def test_rl_zoos_python_configuration_names_our_rollout_buffer():
+    names = {}
+    exec(documented("hyperparams = {"), names)
+    [settings] = names["hyperparams"].values()
+    module, _, name = settings["policy"].rpartition(".")
+    settings["policy"] = getattr(importlib.import_module(module), name)
+    count = settings.pop("n_envs")
+    assert settings.pop("n_timesteps") > 0
+    assert settings["policy_kwargs"]["model"] == "start"
+    settings |= {"policy_kwargs": {"model": tiny_lm(BYTE)}, "device": "cpu", "n_steps": 8}
+    agent = PPO(env=make_vec_env(ENV, count), **settings | {"batch_size": 8})
+    assert type(agent.rollout_buffer) is EpisodeRolloutBuffer
+    agent.learn(8 * count)
