@@ -53,7 +53,17 @@ def road(tmp_path_factory):
         "fit-reward": [here / "ratings.jsonl", "--policy", lm, "--out", judge, QUIET],
         "train": [ENV, "--policy", tuned, "--reward", judge, "--out", agent, *rl],
         "evaluate": [ENV, "--policy", agent, *judges, "--n-episodes", 6],
-        "generate": [agent, "--prompt", "the cat", "--prompt", "the sun", "--max-new-tokens", 5],
+        "generate": [
+            agent,
+            "--prompt",
+            "the cat",
+            "--prompt",
+            "the sun",
+            "--max-new-tokens",
+            5,
+            "--seed",
+            0,
+        ],
     }
     printed = {verb: run_cli(verb, *arguments) for verb, arguments in steps.items()}
     return here, printed
@@ -99,7 +109,7 @@ def test_evaluate_prints_a_table_or_json(road):
 
 def test_generate_prints_prompt_and_continuation(road):
     here, printed = road
-    texts = textgym.generate(here / "ppo", prompt=["the cat", "the sun"], max_new_tokens=5)
+    texts = textgym.generate(here / "ppo", prompt=["the cat", "the sun"], max_new_tokens=5, seed=0)
     assert printed["generate"][1] == f"the cat{texts[0]}\nthe sun{texts[1]}\n"
 
 
@@ -140,8 +150,8 @@ def test_pretraining_goes_on_where_it_stopped(road, tmp_path):
 def test_flags_beside_a_configuration_file_win(road, tmp_path):
     here, _ = road
     config = tmp_path / "g.yaml"
-    config.write_text(f"policy: {here / 'ppo'}\nprompt: [the cat]\nmax-new-tokens: 3\n")
-    expected = textgym.generate(here / "ppo", prompt="the cat", max_new_tokens=2)
+    config.write_text(f"policy: {here / 'ppo'}\nprompt: [the cat]\nmax-new-tokens: 3\nseed: 1\n")
+    expected = textgym.generate(here / "ppo", prompt="the cat", max_new_tokens=2, seed=1)
     out = run_cli("generate", "--config", config, "--max-new-tokens", 2)[1]
     assert out == f"the cat{expected[0]}\n"
 
