@@ -16,6 +16,7 @@ from textgym.agents.loading import save_agent
 from textgym.agents.maskable_rollout_buffer import MaskableEpisodeRolloutBuffer
 from textgym.divergence import check_arrays, check_weights, refuse_bad_gradients
 from textgym.errors import DivergenceError, InputError, RewardError
+from textgym.policies import pretraining
 from textgym.policies.documents import text_documents
 from textgym.policies.pretraining import train_language_model
 from textgym.policies.sampling import draw
@@ -242,6 +243,14 @@ def test_pretraining_that_diverges_keeps_what_it_saved(tmp_path, has_heldout):
             lm.model.embed_tokens.weight.mul_(1e30)
         train_language_model(lm, documents, steps=20, **keywords)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
+
+
+def test_a_heldout_loss_that_is_no_number_is_never_the_best(monkeypatch):
+    monkeypatch.setattr(pretraining, "heldout_loss", lambda *unused: math.nan)
+    lm = byte_lm()
+    documents = list(text_documents(["some words to learn"], lm.tokenizer, context=32))
+    with pytest.raises(DivergenceError, match="the loss on held-out documents is nan"):
+        train_language_model(lm, documents, heldout=documents, steps=2, progress_bar=False)
 
 
 def test_a_checkpoint_that_is_not_finite_is_not_opened(tmp_path):
