@@ -99,9 +99,9 @@ RANGES: dict[str, Range] = {
     "batch_size": _whole(1, 10**7, "of a batch"),
     "accumulate": _whole(1, 10**5, "batches of an optimizer step"),
     "n_epochs": _whole(1, _COUNT, "passes over a rollout"),
-    "learning_rate": _number("[]", 0, 100, "rate"),
-    "muon_learning_rate": _number("(]", 0, 100, "rate of the block matrices"),
-    "final_learning_rate": _number("[]", 0, 100, "rate at the end"),
+    "learning_rate": _number("[]", 0, 1e30, "rate"),
+    "muon_learning_rate": _number("(]", 0, 1e30, "rate of the block matrices"),
+    "final_learning_rate": _number("[]", 0, 1e30, "rate at the end"),
     "value_lr_scale": _number("[]", 0, _FACTOR, "factor on the rate of the value head"),
     "weight_decay": _number("[]", 0, 100, "decay"),
     "max_grad_norm": _number("(]", 0, _SECONDS, "where gradients are cut"),
@@ -243,4 +243,4 @@ def _gigabytes(count: float) -> str:
 
 
 def _written(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else f"{value:g}"
+    return f"{int(value):,}" if value == int(value) and value < 1e15 else f"{value:g}"

@@ -32,7 +32,7 @@ from textgym.cli_options import (
 )
 from textgym.cli_verbs import VERBS, chosen_agent, verb_flags
 from textgym.config_file import read_config_file
-from textgym.errors import InputError, TextGymError
+from textgym.errors import DivergenceError, InputError, TextGymError
 from textgym.paths import expand
 from textgym.starting import INTERRUPTED, end_guard, guard_end
 
@@ -163,6 +163,8 @@ def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
         result = VERBS[verb].function(**values)
         if getattr(result, "interrupted", False):
             raise KeyboardInterrupt
+        if getattr(result, "diverged", ""):
+            raise DivergenceError(result.diverged)
     except InputError as error:
         raise _in_flags(error, by_name) from error
     except KeyboardInterrupt:

@@ -1,7 +1,9 @@
 """Rewards and rates that destroy a model: every algorithm says so, and keeps the weights it had."""
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -282,3 +284,19 @@ def test_an_agent_says_that_there_is_nothing_to_learn():
         UserWarning, match=r"earned the same reward \(0\), so there is nothing to learn"
     ):
         agent.learn(5 * 64)
+
+
+def test_a_verb_that_diverges_says_so_records_it_and_ends_with_exit_code_2(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.txt").write_text("\n".join(f"line number {i} about cats" for i in range(60)))
+    rest = {"tokenizer": "byte", "hidden_size": 16, "num_hidden_layers": 1, "context": 64}
+    rest |= {"steps": 4, "optimizer": "adamw", "learning_rate": 1e18, "evaluate_every": 2}
+    lines = []
+    done = textgym.pretrain("c.txt", out="lm", progress_bar=False, report=lines.append, **rest)
+    assert "the training diverged at step" in done.diverged
+    assert lines[-1] == done.diverged
+    last = Path("lm/metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last) == {"diverged": done.diverged}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in rest.items()]
+    code, _, line = run_cli("pretrain", "c.txt", "--out", "again", "--no-progress-bar", *flags)
+    assert (code, "lower learning_rate" in line) == (2, True)

@@ -20,7 +20,7 @@ from textgym.checks import check_device, check_numbers
 from textgym.directories import holds
 from textgym.envs.corpus import Rows, are_files, files_of, read_pairs, read_texts, split_heldout
 from textgym.envs.prepare import Cleaner, default_rules
-from textgym.errors import InputError
+from textgym.errors import DivergenceError, InputError
 from textgym.near_copies import equal_text_groups
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
 from textgym.policies.checkpoint import open_last, own_policy
@@ -130,6 +130,8 @@ def pretrain(
     :param report: shows a line of text, such as the cleaning's counts.
     :raises InputError: for an empty corpus, or one that cannot be read, naming file and line.
     :raises StorageError: if `out` cannot be written or is in use.
+    :return: what was done; `diverged` says what was no longer finite, if anything. Then the run
+        holds what was saved before, and the command line ends with exit code 2.
 
     The other keywords are those of `train_language_model` and `CausalLMConfig`.
     """
@@ -178,6 +180,7 @@ def pretrain(
             held_documents,
             run,
             device=device,
+            report=report,
             progress_bar=progress_bar,
             **{**_loop_settings(settings), "steps": steps, "resume": is_begun},
         )
@@ -253,6 +256,7 @@ def sft(
             list(pair_documents(kept, lm.tokenizer, context=context)),
             run,
             device=device,
+            report=report,
             progress_bar=progress_bar,
             **{**_loop_settings(settings), "steps": steps, "resume": is_begun},
         )
@@ -324,9 +328,10 @@ def _train(
     run: Run,
     *,
     device: str,
+    report: Callable[[str], None],
     **keywords: Any,
 ) -> TrainingReport:
-    """`train_language_model` with its figures in the run directory."""
+    """`train_language_model` with its figures in the run directory; a divergence is reported."""
     lm.to(pick_device(device))
     with SummaryWriter(str(run.directory / "tensorboard")) as writer:
 
@@ -337,14 +342,19 @@ def _train(
                     writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))
             publish(run.directory)
 
-        result = train_language_model(
-            lm,
-            documents,
-            heldout=heldout,
-            checkpoints=run.directory / "checkpoints",
-            record=record,
-            **keywords,
-        )
+        try:
+            result = train_language_model(
+                lm,
+                documents,
+                heldout=heldout,
+                checkpoints=run.directory / "checkpoints",
+                record=record,
+                **keywords,
+            )
+        except DivergenceError as error:  # what was recorded and saved before it is worth keeping
+            append_line(run.directory / METRICS, json_text({"diverged": str(error)}))
+            report(str(error))
+            result = TrainingReport(diverged=str(error))
     publish(run.directory)
     return result
 

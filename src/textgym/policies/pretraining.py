@@ -40,6 +40,8 @@ class TrainingReport:
     :param losses: mean loss in nats per learned token, one per evaluation interval.
     :param heldout: `(step, nats per token)` of each evaluation.
     :param best_step: the step whose weights the model ends with.
+    :param diverged: what was no longer finite and what to lower; empty if nothing diverged. Only
+        the verbs report it so; `train_language_model` raises.
     """
 
     steps: int = 0
@@ -50,6 +52,7 @@ class TrainingReport:
     best_step: int = 0
     stopped_early: bool = False
     interrupted: bool = False
+    diverged: str = ""
 
     @property
     def perplexity(self) -> float:
