@@ -57,7 +57,45 @@ class Optimizers:
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Take up the states of `state_dict`."""
         for optimizer, state in zip(self.optimizers, states, strict=True):
+            check_optimizer_state(optimizer, state)
             optimizer.load_state_dict(state)
+
+
+def check_optimizer_state(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Raises unless a saved state has the groups, settings and shapes of an optimizer.
+
+    :raises ValueError: saying what is another one.
+    """
+    if not isinstance(state, dict) or not {"state", "param_groups"} <= state.keys():
+        raise ValueError("no state of an optimizer")
+    fresh, saved = optimizer.state_dict()["param_groups"], state["param_groups"]
+    if not isinstance(saved, list) or len(saved) != len(fresh):
+        raise ValueError(f"the optimizer has {len(fresh)} groups of parameters, the state others")
+    for made, group in zip(fresh, saved, strict=True):
+        if not isinstance(group, dict) or group.get("params") != made["params"]:
+            raise ValueError("a group of the optimizer's state has other parameters")
+        for name, value in group.items():
+            if name != "params" and (name not in made or not _is_setting(value)):
+                raise ValueError(f"no setting of the optimizer: {name!s:.40}={value!r:.40}")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not isinstance(state["state"], dict):
+        raise ValueError("the optimizer's state is no table")
+    for index, moments in state["state"].items():
+        if not (isinstance(index, int) and 0 <= index < len(parameters)):
+            raise ValueError(f"the optimizer has no parameter {index!r:.40}")
+        for name, value in moments.items():
+            is_tensor = isinstance(value, Tensor) and value.is_floating_point()
+            if is_tensor and value.shape not in ((), parameters[index].shape):
+                raise ValueError(f"{name!s:.40} of parameter {index} is of another shape")
+            if not is_tensor and not _is_setting(value):
+                raise ValueError(f"no moment of an optimizer: {name!s:.40} of parameter {index}")
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether it is None, a truth value, a finite number or a few of these."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_setting, value))
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def build_optimizer(

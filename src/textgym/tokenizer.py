@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as _Tokenizer
 
 from textgym.errors import InputError
 from textgym.paths import expand, model_directory
+from textgym.storage import read_small_file
 from textgym.tokenizer_backends import (
     BOS,
     EOS,
@@ -328,8 +329,9 @@ class Tokenizer:
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise InputError(f"{path}: no such file; a checkpoint directory with one is expected")
+        text = read_small_file(path)
         try:
-            backend = _Tokenizer.from_file(str(path))
+            backend = _Tokenizer.from_str(text)
             tokens = SpecialTokens.read(
                 directory, backend, pad=pad_token, eos=eos_token, bos=bos_token
             )
@@ -338,7 +340,9 @@ class Tokenizer:
         except BaseException as error:
             raise _refused(error, f"{path}: not a tokenizer that can be read") from None
         try:
-            return cls(backend, **vars(tokens))
+            tokenizer = cls(backend, **vars(tokens))
+            tokenizer.decode(tokenizer.encode("A text, é."))  # some break only when they are used
+            return tokenizer
         except InputError as error:
             raise InputError(f"{directory}: {error}") from None
         except BaseException as error:

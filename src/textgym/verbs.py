@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from textgym import registry
 from textgym.checks import check_memory, check_numbers
-from textgym.errors import InputError
+from textgym.errors import InputError, TextGymError
 from textgym.making import NOT_OF_A_TASK, get_task, make_vec
 from textgym.paths import is_directory
 from textgym.reward_names import resolve_reward
@@ -220,9 +220,11 @@ def load_agent(
     :param keywords: override the saved ones.
     :raises InputError: if the directory holds no agent, or what it needs is not there.
     """
-    from textgym.agents.loading import read_agent, restore_agent
+    from textgym.agents.algorithms import Algorithm
+    from textgym.agents.loading import NOT_THIS_STATE, read_agent, restore_agent
     from textgym.agents.run_directory import goes_on_with, open_to_write
     from textgym.agents.run_settings import plain
+    from textgym.agents.saved_state import check_saved_keywords
 
     for name in ("agent", "env", "policy"):
         if name in keywords or (name == "env" and isinstance(env, str)):
@@ -242,6 +244,10 @@ def load_agent(
                 f"does not hold: pass {name}=... again"
             )
     _check_names_no_code(directory, environment, given)
+    algorithm = registry.agents.resolve(settings["agent"])
+    if isinstance(algorithm, Algorithm):
+        kept = {k: v for k, v in settings["keywords"].items() if k not in given}
+        check_saved_keywords(kept, algorithm, directory)
     saved = {k: settings[k] for k in ("kl_coef", "kl_estimator", "kl_target")}
     saved |= {"final_learning_rate": settings["final_learning_rate"], **settings["keywords"]}
     settled = {**saved, **keywords}
@@ -252,19 +258,27 @@ def load_agent(
         if run is not None:
             run.step_offset = int(settings.get("step_offset", 0)) if run.is_resumed else 0
             run.config.update({name: plain(value) for name, value in {**keywords, **named}.items()})
-        agent = make_agent(
-            settings["agent"],
-            environment["id"] if env is None else env,
-            policy=lm,
-            reward=reward if reward is not None else environment["reward"],
-            n_envs=settings["n_envs"] if n_envs is None else n_envs,
-            seed=settings["seed"] if seed is None else seed,
-            out=run,
-            reference=saved_reference if reference is None else reference,
-            env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})} or None,
-            checkpoint_seconds=checkpoint_seconds,
-            **settled,
-        )
+        try:
+            agent = make_agent(
+                settings["agent"],
+                environment["id"] if env is None else env,
+                policy=lm,
+                reward=reward if reward is not None else environment["reward"],
+                n_envs=settings["n_envs"] if n_envs is None else n_envs,
+                seed=settings["seed"] if seed is None else seed,
+                out=run,
+                reference=saved_reference if reference is None else reference,
+                env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})} or None,
+                checkpoint_seconds=checkpoint_seconds,
+                **settled,
+            )
+        except TextGymError:
+            raise
+        except NOT_THIS_STATE as error:
+            raise InputError(
+                f"{directory}: its settings make no agent ({type(error).__name__}: "
+                f"{' '.join(str(error).split()):.120})"
+            ) from error
         restore_agent(agent, state, given=given)
     return agent
 

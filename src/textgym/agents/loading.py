@@ -15,10 +15,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from textgym.agents.kl import KLPenalty
 from textgym.agents.run_settings import is_plain, plain
+from textgym.agents.saved_state import check_agent_state
 from textgym.directories import atomic_directory
 from textgym.divergence import LARGEST_WEIGHT, check_weights
 from textgym.envs.task import Task
 from textgym.errors import DivergenceError, InputError
+from textgym.optimization import check_optimizer_state
 from textgym.paths import expand
 from textgym.policies.actor_critic import TextActorCriticPolicy
 from textgym.policies.causal_lm import CausalLM
@@ -41,6 +43,16 @@ from textgym.rewards import Reward
 from textgym.storage import read_json
 
 REFERENCE = "reference"
+# What comes of a state that belongs to something else, in torch and in NumPy.
+NOT_THIS_STATE = (
+    KeyError,
+    IndexError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
 # Keywords of an agent → what they set in the groups of its optimizer.
 _GROUP_SETTINGS = {
     "learning_rate": ("lr",),
@@ -182,8 +194,9 @@ def _read_agent(directory: Path) -> tuple[CausalLM, CausalLM | None, dict[str, A
     state = read_trainer_state(directory)
     if not isinstance(state, dict) or "environment" not in state:
         raise InputError(f"{directory}: a language model's checkpoint, not one of an RL agent")
+    check_agent_state(state, directory / "trainer.json")
     reference = None
-    if (directory / REFERENCE / "config.json").is_file():
+    if state["kl_coefficient"] is not None and (directory / REFERENCE).is_dir():
         reference = _in_its_dtype(directory / REFERENCE).requires_grad_(False)
     return _in_its_dtype(directory), reference, state
 
@@ -208,19 +221,25 @@ def restore_agent(
     try:
         policy.load_state_dict({**policy.state_dict(), **state["value"]})
         _restore_optimizer(policy.optimizer, state, given)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise InputError(f"the checkpoint does not fit this agent: {error!s:.120}") from None
+    except NOT_THIS_STATE as error:
+        raise InputError(f"the checkpoint does not fit this agent: {_in_a_line(error)}") from None
     is_seeded = "seed" in given
     if not is_seeded:
         policy.seed = state["policy_seed"]
     if state["generator"] is not None and not is_seeded:
         policy.generator = torch.Generator(policy.lm.device)
-        policy.generator.set_state(state["generator"].cpu())
+        try:
+            policy.generator.set_state(state["generator"].cpu())
+        except NOT_THIS_STATE as error:
+            raise InputError(f"the checkpoint's generator is none: {_in_a_line(error)}") from None
     agent.num_timesteps = int(state["num_timesteps"])
     agent._n_updates = int(state["n_updates"])
     for name in getattr(agent, "also_saved", ()):
         if name in state.get("also", {}) and not (is_seeded and name == "rng_state"):
-            setattr(agent, name, state["also"][name])
+            try:
+                setattr(agent, name, _of_type(state["also"][name], getattr(agent, name)))
+            except NOT_THIS_STATE as error:
+                raise InputError(f"the checkpoint's {name} is none: {_in_a_line(error)}") from None
     kl, saved = _kl_penalty(agent), state["kl_coefficient"]
     if kl is not None and "kl_coef" not in given and saved is not None:
         kl.coefficient = float(saved)
@@ -234,12 +253,28 @@ def _restore_optimizer(
     is_another = state.get("optimizer_class", type(optimizer).__name__) != type(optimizer).__name__
     if is_another and "policy_kwargs" in given:
         return  # its moments mean nothing to this one
+    check_optimizer_state(optimizer, state["optimizer"])
     optimizer.load_state_dict(state["optimizer"])
     for group, fresh in zip(optimizer.param_groups, made, strict=True):
         names = {name for keyword in given for name in _GROUP_SETTINGS.get(keyword, ())}
         if "policy_kwargs" in given:
             names |= fresh.keys() - {"steps_done", "updates_begun"}
         group.update({name: fresh[name] for name in names & fresh.keys()})
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{' '.join(str(error).split()):.120}"
+
+
+def _of_type(value: Any, like: Any) -> Any:
+    """A value of the type that an agent has there.
+
+    :raises TypeError: if it is of another one.
+    """
+    kinds: Any = (int, float) if isinstance(like, int | float) else type(like)
+    if like is not None and not isinstance(value, kinds):
+        raise TypeError(f"expected {type(like).__name__}, got {value!r:.40}")
+    return value
 
 
 def _kl_penalty(agent: BaseAlgorithm) -> KLPenalty | None:

@@ -103,7 +103,7 @@ def read_trainer_state(directory: Path) -> Any:
     tensors = read_tensors(directory / "trainer.safetensors")
     try:
         return join_state(tensors, nest)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration, RecursionError):
         raise InputError(f"{directory / 'trainer.json'}: damaged trainer state") from None
 
 

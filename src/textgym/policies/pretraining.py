@@ -54,6 +54,23 @@ class TrainingReport:
     interrupted: bool = False
     diverged: str = ""
 
+    @classmethod
+    def from_saved(cls, fields: dict[str, Any]) -> "TrainingReport":
+        """The report of a checkpoint, from which the training goes on.
+
+        :raises ValueError, TypeError: if it is none.
+        """
+        report = cls(**fields)
+        counts = (report.steps, report.tokens, report.best_step)
+        figures = [report.seconds, *report.losses, *(loss for _, loss in report.heldout)]
+        whole = [*counts, *(step for step, _ in report.heldout)]
+        if not all(type(count) is int and count >= 0 for count in whole):
+            raise ValueError("its counts are no whole numbers")
+        if not all(isinstance(figure, int | float) for figure in figures):
+            raise ValueError("its figures are no numbers")
+        report.interrupted = report.stopped_early = False
+        return report
+
     @property
     def perplexity(self) -> float:
         """Held-out perplexity per token of the best evaluation (NaN without one)."""
@@ -254,10 +271,15 @@ class _Loop:
         if self.checkpoints is None:
             raise InputError("resume needs the directory of the checkpoints to resume from")
         state = load_trainer_state(self.checkpoints / LAST, self.lm)
-        self.optimizer.load_state_dict(state["optimizers"])
-        self.report = TrainingReport(**state["report"])
-        self.report.interrupted = self.report.stopped_early = False
-        self.interval_loss, self.interval_tokens = state["interval"]
+        try:
+            self.optimizer.load_state_dict(state["optimizers"])
+            self.report = TrainingReport.from_saved(state["report"])
+            loss, tokens = state["interval"]
+            self.interval_loss, self.interval_tokens = float(loss), int(tokens)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(
+                f"{self.checkpoints / LAST}: its state does not fit this training ({error!s:.120})"
+            ) from None
         if self.report.heldout and self.report.best_step == self.report.steps:
             self.best = {k: v.detach().clone() for k, v in self.lm.state_dict().items()}
             self._save(BEST)  # it may not have come so far
