@@ -1,5 +1,6 @@
 """Rule rewards: hand-computed scores, Chinese, bad arguments."""
 
+import math
 from typing import Any
 
 import pytest
@@ -79,3 +80,16 @@ def test_repetition_is_minus_the_share_of_repeated_bigrams() -> None:
 def test_names() -> None:
     rewards = (Length(), Regex("a"), Keyword("a"), Repetition())
     assert [reward_name(r) for r in rewards] == ["length", "regex", "keyword", "repetition"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Length(math.inf),
+        lambda: Regex("a", match=math.nan),
+        lambda: Regex("a", miss=math.inf),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(make):
+    with pytest.raises(InputError, match=r"must be (above 0|finite numbers), got"):
+        make()

@@ -4,6 +4,7 @@ Each is an object with a `name` and the reward contract's `__call__`; each score
 so batches and their order change nothing. All of them look at the completion only.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -21,7 +22,7 @@ Unit = Literal["words", "characters"]
 
 
 def _positive(name: str, value: float) -> float:
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise InputError(f"{name} must be above 0, got {value!r}: pass a positive number")
     return value
 
@@ -82,6 +83,8 @@ class Regex:
             self.pattern = re.compile(pattern, re.IGNORECASE if ignore_case else 0)
         except re.error as error:
             raise InputError(f"pattern {pattern!r} is not a regular expression: {error}") from None
+        if not (math.isfinite(match) and math.isfinite(miss)):
+            raise InputError(f"match and miss must be finite numbers, got {match!r} and {miss!r}")
         self.full, self.match, self.miss = full, match, miss
 
     def __call__(
