@@ -53,7 +53,7 @@ class Settings:
             pretrain_steps=20,
             sft_steps=2,
             reward_steps=4,
-            timesteps=5 * 8 * MAX_NEW_TOKENS,
+            timesteps=4 * 8 * MAX_NEW_TOKENS,
             collapse_timesteps=2 * 8 * MAX_NEW_TOKENS,
             prompts=16,
             rows=8,

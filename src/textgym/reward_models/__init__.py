@@ -10,6 +10,7 @@ from textgym.lazy_names import lazy_names
 if TYPE_CHECKING:
     from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
     from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
+    from textgym.reward_models.ensemble import Ensemble
     from textgym.reward_models.fitting import FitReport, fit_bradley_terry
     from textgym.reward_models.fitting_loop import FitProgress
     from textgym.reward_models.lexicon import Lexicon
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BradleyTerryRewardModel",
     "Clip",
+    "Ensemble",
     "FitProgress",
     "FitReport",
     "Keyword",
@@ -40,6 +42,7 @@ __all__ = [
 _MODULES = {
     "BradleyTerryRewardModel": "bradley_terry",
     "Clip": "wrappers",
+    "Ensemble": "ensemble",
     "FitProgress": "fitting_loop",
     "FitReport": "fitting",
     "Keyword": "rules",
