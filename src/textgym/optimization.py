@@ -143,6 +143,21 @@ def build_optimizer(
     return Optimizers(parts)
 
 
+def muon_rate(optimizer: str, given: float | None, default: float) -> float | None:
+    """The rate of the block matrices as a verb uses and records it; None with another optimizer.
+
+    :raises InputError: for a rate that nothing would use.
+    """
+    if optimizer == "muon":
+        return default if given is None else given
+    if given is not None:
+        raise InputError(
+            f"muon_learning_rate={given!r} goes with optimizer 'muon', not {optimizer!r}: leave "
+            "one of them out"
+        )
+    return None
+
+
 def split_state(state: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
     """Separate the tensors of a nested state from the rest, which JSON can hold.
 

@@ -20,7 +20,9 @@ from textgym.agents.rloo import RLOO
 
 
 def test_only_the_best_of_each_group_are_imitated():
-    env = group_env(8, 4, reward=lambda prompts, texts: [float("aaaa" in text) for text in texts])
+    env = group_env(
+        8, 4, reward=lambda prompts, completions: [float("aaaa" in c) for c in completions]
+    )
     agent = group_agent(BestOfN, env=env, num_generations=4, n_groups=6)
     scores = agent.compute_advantages(np.array([[1.0, 5.0, 5.0, 2.0], [3.0, 3.0, 3.0, 3.0]]))
     assert scores.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0]]

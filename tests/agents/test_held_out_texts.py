@@ -8,6 +8,7 @@ from textgym_testing import tiny_lm
 
 import textgym
 from textgym.agents.language_modelling import TextDocuments
+from textgym.errors import InputError
 from textgym.policies.pretraining import TrainingReport
 from textgym.tokenizer import Tokenizer
 
@@ -86,3 +87,17 @@ def test_only_texts_beyond_the_context_are_counted():
     lengths = [len(document.tokens) for document in documents]  # with start and stop token
     assert lengths == [5, 6, 6, 2, 6, 5]
     assert str(documents).startswith("note: 2 of 4 texts are longer than the context of 6 tokens")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"policy": "start", "hidden_size": 16}, "hidden_size is of a fresh model, but policy="),
+        ({"policy": "start", "tokenizer": "byte"}, "tokenizer is of a fresh model"),
+        ({"optimizer": "adamw", "muon_learning_rate": 0.1}, "muon_learning_rate=0.1 goes with"),
+    ],
+)
+def test_what_pretraining_would_not_use_is_refused(tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        textgym.pretrain(["some text", "another one"], out=tmp_path / "lm", **given)
+    assert not (tmp_path / "lm").exists()

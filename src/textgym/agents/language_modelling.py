@@ -22,6 +22,7 @@ from textgym.envs.corpus import Rows, are_files, files_of, read_pairs, read_text
 from textgym.envs.prepare import Cleaner, default_rules
 from textgym.errors import DivergenceError, InputError
 from textgym.near_copies import equal_text_groups
+from textgym.optimization import muon_rate
 from textgym.policies.causal_lm import CausalLM, CausalLMConfig
 from textgym.policies.checkpoint import open_last, own_policy
 from textgym.policies.documents import Document, pair_documents, text_documents
@@ -70,10 +71,10 @@ def pretrain(
     steps: int | None = None,
     seconds: float | None = None,
     heldout: float = 0.05,
-    tokenizer: str = "bpe",
-    vocab_size: int = 2048,
-    hidden_size: int = 128,
-    num_hidden_layers: int = 4,
+    tokenizer: str | None = None,
+    vocab_size: int | None = None,
+    hidden_size: int | None = None,
+    num_hidden_layers: int | None = None,
     context: int = 256,
     column: str = "text",
     min_characters: int = 1,
@@ -82,7 +83,7 @@ def pretrain(
     accumulate: int = 1,
     optimizer: str = "muon",
     learning_rate: float = 3e-3,
-    muon_learning_rate: float = 0.02,
+    muon_learning_rate: float | None = None,
     weight_decay: float = 0.0,
     dropout: float = 0.0,
     patience: int | None = None,
@@ -108,16 +109,18 @@ def pretrain(
     :param seconds: wall-clock time at most.
     :param heldout: share of the texts held out, with near-copies on one side; of a corpus of over
         20,000 texts about that share, by a hash of their letters and digits.
-    :param tokenizer: `"bpe"` (trained), `"byte"` or `"character"`.
-    :param vocab_size: tokens of a trained tokenizer.
-    :param hidden_size: width of the model.
-    :param num_hidden_layers: depth of the model.
+    :param tokenizer: `"bpe"` (trained; the default), `"byte"` or `"character"`; of a fresh model,
+        as the next three.
+    :param vocab_size: tokens of a trained tokenizer; 2,048 unless said.
+    :param hidden_size: width of the model; 128 unless said.
+    :param num_hidden_layers: depth of the model; 4 unless said.
     :param context: tokens that the model can see; a longer text is cut into pieces.
     :param column: where .jsonl and .csv files hold the text.
     :param min_characters: shorter texts are left out.
     :param max_characters: longer texts are left out.
     :param accumulate: batches of an optimizer step.
     :param learning_rate: of AdamW, highest value.
+    :param muon_learning_rate: of Muon, for the block matrices; 0.02 unless said (`sft`: 0.002).
     :param weight_decay: of the optimizer.
     :param dropout: on both residual branches while training.
     :param seed: of the weights, the order of the texts and the dropout.
@@ -135,11 +138,24 @@ def pretrain(
 
     The other keywords are those of `train_language_model` and `CausalLMConfig`.
     """
+    shape = {"tokenizer": tokenizer, "vocab_size": vocab_size, "hidden_size": hidden_size}
+    shape |= {"num_hidden_layers": num_hidden_layers}
+    unused = [name for name, value in shape.items() if value is not None]
+    if policy is not None and unused:
+        raise InputError(
+            f"{unused[0]} is of a fresh model, but policy= brings its own: leave one of them out"
+        )
+    tokenizer, vocab_size = tokenizer or "bpe", 2048 if vocab_size is None else vocab_size
+    hidden_size = 128 if hidden_size is None else hidden_size
+    num_hidden_layers = 4 if num_hidden_layers is None else num_hidden_layers
+    muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 0.02)
     if tokenizer not in TOKENIZERS:
         raise InputError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}")
     if pad_token is not None and policy is None:
         raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
     settings = {"verb": "pretrain", **_recorded(locals())}
+    if policy is not None:
+        settings |= dict.fromkeys(shape)
     check_numbers(settings)
     CausalLMConfig.filled_in(
         vocab_size=vocab_size,
@@ -205,7 +221,7 @@ def sft(
     accumulate: int = 1,
     optimizer: str = "adamw",
     learning_rate: float = 3e-4,
-    muon_learning_rate: float = 2e-3,
+    muon_learning_rate: float | None = None,
     weight_decay: float = 0.0,
     dropout: float = 0.0,
     patience: int | None = 3,
@@ -233,6 +249,7 @@ def sft(
     :raises InputError: for bad data, naming file and line, or a pair that exceeds the context.
     :raises StorageError: if `out` cannot be written or is in use.
     """
+    muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 2e-3)
     settings = {"verb": "sft", **_recorded(locals())}
     check_numbers(settings)
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
@@ -296,7 +313,7 @@ def _heldout_line(
 
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a verb as its `config.yaml` holds them."""
-    left_out = {"report", "progress_bar", "resume", "force_resume"}
+    left_out = {"report", "progress_bar", "resume", "force_resume", "shape", "unused"}
     kept = {k: plain(v) for k, v in arguments.items() if k not in left_out}
     lost = {k for k, v in kept.items() if not is_plain(v)}
     lost |= {k for k in ("corpus", "data") if k in arguments and not are_files(arguments[k])}
@@ -307,7 +324,10 @@ def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
 def _loop_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Those of a verb's settings that are keywords of `train_language_model`."""
     known = inspect.signature(train_language_model).parameters
-    return {key: value for key, value in settings.items() if key in known and key != "heldout"}
+    chosen = {key: value for key, value in settings.items() if key in known and key != "heldout"}
+    if chosen.get("muon_learning_rate") is None:
+        chosen.pop("muon_learning_rate", None)
+    return chosen
 
 
 def pick_device(device: str) -> torch.device:

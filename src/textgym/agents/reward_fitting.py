@@ -19,6 +19,7 @@ from textgym.directories import atomic_directory, holds
 from textgym.envs.corpus import Rows, files_of, read_ratings
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
+from textgym.optimization import muon_rate
 from textgym.paths import absolute
 from textgym.policies.causal_lm import CausalLM
 from textgym.policies.checkpoint import (
@@ -48,7 +49,7 @@ def fit_reward(
     batch_size: int = 16,
     optimizer: str = "muon",
     learning_rate: float = 1e-3,
-    muon_learning_rate: float = 0.01,
+    muon_learning_rate: float | None = None,
     dropout: float = 0.1,
     seed: int = 0,
     device: str = "auto",
@@ -70,6 +71,7 @@ def fit_reward(
         "start" for the bundled one, a model or an agent (copied).
     :param out: run directory; as a reward model, it is named by this path.
     :param learning_rate: of AdamW, highest value.
+    :param muon_learning_rate: of Muon, for the block matrices; 0.01 unless said.
     :param dropout: on the mean hidden state while fitting.
     :param seed: of the head, the pairs and the dropout.
     :param checkpoint_seconds: time between two saves of the training's state, from which `resume`
@@ -81,6 +83,7 @@ def fit_reward(
     :raises StorageError: if `out` cannot be written or is in use.
     """
     check_numbers(locals())
+    muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 0.01)
     settings = {
         "verb": "fit_reward",
         "ratings": plain(files_of(ratings)),
@@ -118,7 +121,7 @@ def fit_reward(
                 batch_size=batch_size,
                 optimizer=optimizer,
                 learning_rate=learning_rate,
-                muon_learning_rate=muon_learning_rate,
+                muon_learning_rate=muon_learning_rate or 0.01,
                 progress=show,
                 save=_Saver(last, checkpoint_seconds, is_interrupted),
                 state=state,
