@@ -9,7 +9,7 @@ from torch import Tensor
 from textgym.errors import InputError
 from textgym.storage import require_regular_file
 
-_METADATA = {"format": "pt", "written_by": "textgym"}
+_METADATA = {"format": "pt"}  # a second entry would come in another order each time
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -47,15 +47,6 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
         raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
-
-
-def is_written_by_us(path: Path) -> bool:
-    """Whether the header says that textgym wrote the file."""
-    try:
-        with safe_open(require_regular_file(path), framework="pt") as file:
-            return (file.metadata() or {}).get("written_by") == _METADATA["written_by"]
-    except (InputError, OSError, SafetensorError, ValueError):
-        return False
 
 
 def floating(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -188,3 +188,19 @@ def test_a_reward_model_of_a_run_falls_back_too(tmp_path):
     with atomic_directory(tmp_path / "checkpoints" / "best") as staging:
         (staging / "x").touch()
     assert load_reward(tmp_path)([""], ["x"]) == [2.0]
+
+
+def test_a_model_that_transformers_saved_again_is_not_ours(tmp_path, recwarn):
+    byte_lm().save_pretrained(tmp_path / "lm")
+    model, tokenizer = open_with_transformers(tmp_path / "lm")
+    model.save_pretrained(tmp_path / "theirs")
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    assert same(CausalLM.from_pretrained(tmp_path / "theirs"), byte_lm())
+    assert not [w for w in recwarn if "saved it with a manifest" in str(w.message)]
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b", "c"):
+        byte_lm().save_pretrained(tmp_path / name)
+    sums = {(tmp_path / name / MANIFEST).read_bytes() for name in ("a", "b", "c")}
+    assert len(sums) == 1

@@ -23,7 +23,6 @@ from textgym.saved_fields import SavedFields
 from textgym.storage import json_text, read_json
 from textgym.tensor_files import (
     floating,
-    is_written_by_us,
     read_tensors,
     tensor_shapes,
     write_tensors,
@@ -36,6 +35,7 @@ _ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
+_WRITTEN_BY = "textgym"
 # Our name → the default of transformers where config.json leaves the key out.
 _FIELDS: dict[str, Any] = {
     "vocab_size": None,
@@ -174,7 +174,7 @@ def from_pretrained(
 
     def read(place: Path) -> CausalLM:
         lm = open_model(place, pad_token=pad_token, dtype=dtype)
-        if not (place / MANIFEST).is_file() and is_written_by_us(place / "model.safetensors"):
+        if not (place / MANIFEST).is_file() and _is_ours(read_json(place / "config.json")):
             warnings.warn(
                 f"{place}: textgym saved it with a {MANIFEST}, which is gone: damage to the other "
                 "files cannot be noticed; save it again to have one",
@@ -312,6 +312,11 @@ def _check_shapes(
         raise InputError(f"{directory}: unexpected weights, {extra[0]!r} among {len(extra)}")
 
 
+def _is_ours(config: dict[str, Any]) -> bool:
+    """Whether textgym wrote a `config.json`, and transformers did not write it again."""
+    return config.get("written_by") == _WRITTEN_BY and "transformers_version" not in config
+
+
 def _to_transformers(lm: CausalLM, dtype: torch.dtype) -> dict[str, Any]:
     config = lm.config
     content: dict[str, Any] = {name: getattr(config, name) for name in _FIELDS}
@@ -334,6 +339,7 @@ def _to_transformers(lm: CausalLM, dtype: torch.dtype) -> dict[str, Any]:
         "dtype": str(dtype).removeprefix("torch."),
         "bos_token_id": lm.tokenizer.bos_token_id,
         "eos_token_id": lm.tokenizer.eos_token_id_or_ids,
+        "written_by": _WRITTEN_BY,
         "pad_token_id": lm.tokenizer.pad_token_id,
     }
     if model_type == "mistral":
