@@ -198,7 +198,7 @@ class Recorder:
         untold = _alike_in_tables(figures)
         for key, value in figures.items():
             logger.record(key, value, exclude=("stdout", "log") if key in untold else None)
-        self._flat_rewards.add([info["episode"]["r"] for info in self.episodes])
+        self._flat_rewards.add(_returns(self.episodes))
         if rollout.kl is not None:
             for name, figure in vars(rollout.kl).items():
                 if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
