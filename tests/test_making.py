@@ -191,6 +191,15 @@ def test_unknown_names_propose_the_nearest(moon):
         gymnasium.make_vec(moon, action="text")
 
 
+def test_an_unknown_id_of_ones_own_says_how_its_module_is_named():
+    with pytest.raises(UnknownNameError, match=r"'me/Mine-v0': .*'module:me/Mine-v0'"):
+        textgym.make_vec("me/Mine-v0", 1)
+    for known_where in ("textgym/Lenght-v0", "textgym:me/Mine-v0"):
+        with pytest.raises(UnknownNameError) as caught:
+            textgym.make_vec(known_where, 1)
+        assert "module:" not in str(caught.value)
+
+
 def test_text_actions_can_be_vectorized_synchronously(moon):
     env = gymnasium.make_vec(moon, num_envs=2, vectorization_mode="sync", action="text")
     env.reset(seed=0)

@@ -1,5 +1,6 @@
 """What the verbs print after they have done their work."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from textgym.agents.evaluation import EvaluationReport
+from textgym.agents.run_settings import read_config
 from textgym.storage import json_text
 
 if TYPE_CHECKING:
@@ -33,45 +35,41 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
 
 
 def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
-    """The commands that make sense after a verb."""
-    opens_in_transformers = (
-        f"transformers opens it too: AutoModelForCausalLM.from_pretrained({out!r})"
+    """The commands that make sense after a verb.
+
+    :param values: the flags that were given; those of a run that was gone on with are in `out`.
+    """
+    if verb not in ("pretrain", "sft", "fit-reward", "train"):
+        return []
+    if values.get("resume") or values.get("force_resume"):
+        values = {**read_config(out), **values}
+    here, beside = shlex.quote(out), shlex.quote(str(Path(out).parent / "ppo"))
+    generate = f'  textgym generate {here} --prompt "The film"'
+    transformers = (
+        "transformers opens it too: "
+        f"AutoModelForCausalLM.from_pretrained({os.path.expanduser(out)!r})"
     )
-    out = shlex.quote(out)
-    if verb in ("pretrain", "sft"):
-        return [
-            "go on with:",
-            f"  textgym tensorboard {out}",
-            f'  textgym generate {out} --prompt "The film"',
-            f"  textgym train textgym/MovieReview-v0 --policy {out} --out {_beside(out, 'ppo')}",
-            opens_in_transformers,
-        ]
+    lines = ["go on with:"]
     if verb == "fit-reward":
-        return [
-            "go on with:",
-            f"  textgym train textgym/MovieReview-v0 --policy {values.get('policy')} "
-            f"--reward {out} --out {_beside(out, 'ppo')}",
-        ]
+        policy = shlex.quote(str(values.get("policy") or "POLICY"))  # an object in Python has none
+        rest = f"--policy {policy} --reward {here} --out {beside}"
+        return [*lines, f"  textgym train textgym/MovieReview-v0 {rest}"]
+    lines.append(f"  textgym tensorboard {here}")
     if verb == "train":
-        env = values.get("env") or _env_of(out)
-        return [
-            "go on with:",
-            f"  textgym tensorboard {out}",
-            f"  textgym evaluate {env} --policy {out}",
-            f'  textgym generate {out} --prompt "The film"',
-            opens_in_transformers,
-        ]
-    return []
+        task = " ".join([shlex.quote(str(values.get("env") or "ENV")), *_task_flags(values)])
+        return [*lines, f"  textgym evaluate {task} --policy {here}", generate, transformers]
+    train = f"  textgym train textgym/MovieReview-v0 --policy {here} --out {beside}"
+    return [*lines, generate, train, transformers]
 
 
-def _env_of(out: str) -> str:
-    from textgym.agents.run_settings import read_config
-
-    return str(read_config(out).get("env", "ENV"))
-
-
-def _beside(out: str, name: str) -> str:
-    return str(Path(out).parent / name)
+def _task_flags(values: dict[str, Any]) -> list[str]:
+    """The flags that make the same task again: its reward, and the fields that were replaced."""
+    reward, fields = values.get("reward"), values.get("env_kwargs") or {}
+    flags = [f"--reward {shlex.quote(str(reward))}"] if reward is not None else []
+    for name, value in fields.items():
+        text = value if isinstance(value, str) else json_text(value)
+        flags.append(f"--env-kwargs {shlex.quote(f'{name}={text}')}")
+    return flags
 
 
 def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) -> None:

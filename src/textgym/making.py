@@ -18,7 +18,7 @@ from textgym.checks import check_numbers
 from textgym.envs.task import Task, check_fields
 from textgym.envs.text_env import ACTIONS, TextEnv
 from textgym.envs.vector_env import TextVectorEnv
-from textgym.errors import InputError, unknown_name
+from textgym.errors import InputError, UnknownNameError, unknown_name
 from textgym.reward_names import resolve_reward
 from textgym.rewards import check_arguments
 from textgym.tokenizer import Tokenizer
@@ -115,7 +115,14 @@ def get_task(id: str, **overrides: Any) -> Task:
     :raises UnknownNameError: for an id or a field that does not exist.
     """
     name = import_environment(id)
-    fields = registry.tasks.resolve(name)
+    try:
+        fields = registry.tasks.resolve(name)
+    except UnknownNameError as error:
+        if ":" in id or name.startswith("textgym/"):
+            raise
+        raise UnknownNameError(
+            f"{error} (one that a module of yours registers is 'module:{name}')"
+        ) from None
     if not isinstance(fields, Mapping):
         assert callable(fields)
         fields = fields()

@@ -156,7 +156,10 @@ def _model_directories(path: str | Path) -> list[Path]:
     if places:
         return places
     if not path.exists():
-        raise InputError(f"{path}: no such directory; expected a checkpoint or run directory")
+        raise InputError(
+            f"{path}: no such directory; expected a checkpoint or run directory, or 'start', the "
+            "model that comes along"
+        )
     raise InputError(f"{path}: holds no config.json, so it is no checkpoint of a language model")
 
 

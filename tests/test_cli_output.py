@@ -1,0 +1,54 @@
+"""What the verbs propose when they are done can be typed as it stands."""
+
+import os
+import shlex
+
+import pytest
+import yaml
+
+from textgym.cli_output import next_steps
+
+
+def commands(verb, out, **values):
+    """The proposed commands, as a shell cuts them into words."""
+    lines = [line for line in next_steps(verb, str(out), values) if line.startswith("  textgym ")]
+    return [shlex.split(line)[1:] for line in lines]
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "sft", "fit-reward"])
+def test_directories_with_spaces_stay_one_word(verb):
+    train = commands(verb, "my runs/a", policy="my lm")[-1]
+    given = dict(zip(train[2::2], train[3::2], strict=True))
+    reward = verb == "fit-reward"
+    assert given == {
+        "--policy": "my lm" if reward else "my runs/a",
+        **({"--reward": "my runs/a"} if reward else {}),
+        "--out": "my runs/ppo",
+    }
+
+
+def test_the_evaluation_is_of_the_task_that_was_trained_on():
+    fields = {"max_new_tokens": 24, "stop": ["a b"]}
+    tensorboard, evaluate, _ = commands(
+        "train", "runs/a", env="x/Y-v0", reward="length,target=12", env_kwargs=fields
+    )
+    assert tensorboard == ["tensorboard", "runs/a"]
+    assert evaluate[:4] == ["evaluate", "x/Y-v0", "--reward", "length,target=12"]
+    assert evaluate[4:8] == ["--env-kwargs", "max_new_tokens=24", "--env-kwargs", 'stop=["a b"]']
+    assert evaluate[8:] == ["--policy", "runs/a"]
+
+
+def test_after_resume_the_runs_own_settings_are_named(tmp_path):
+    out = tmp_path / "my run"
+    out.mkdir()
+    saved = {"policy": "runs/lm", "env": "x/Y-v0", "reward": "runs/rm"}
+    (out / "config.yaml").write_text(yaml.safe_dump(saved), encoding="utf-8")
+    [train] = commands("fit-reward", out, resume=True)
+    assert train[2:4] == ["--policy", "runs/lm"]
+    evaluate = commands("train", out, resume=True)[1]
+    assert evaluate == ["evaluate", "x/Y-v0", "--reward", "runs/rm", "--policy", str(out)]
+
+
+def test_what_python_opens_has_no_tilde():
+    line = next_steps("train", "~/runs/a", {"env": "x/Y-v0"})[-1]
+    assert line.endswith(f"from_pretrained({os.path.expanduser('~/runs/a')!r})")
