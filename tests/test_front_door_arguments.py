@@ -130,3 +130,13 @@ def test_the_progress_bar_counts_tokens(capsys):
     agent.learn(128, callback=[bar, Early()])
     assert (bar._bar.total, bar._bar.n) == (128, 64)
     assert "64.0/128" in capsys.readouterr().err
+
+
+def test_the_progress_bar_ends_its_line_before_an_error_is_said(tmp_path, capsys):
+    def fails(prompts, completions):
+        raise ValueError("my own mistake")
+
+    with pytest.raises(InputError, match="my own mistake") as caught:
+        textgym.train(ENV, reward=fails, n_envs=2, timesteps=64, out=tmp_path / "run")
+    assert capsys.readouterr().err.endswith("\n")
+    del caught  # which would hold the bar open till now

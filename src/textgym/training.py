@@ -170,5 +170,8 @@ def _learn(
             if isinstance(error, InputError):
                 error.args = (f"{error}; the agent is saved in {last}", *error.args[1:])
             raise
+        finally:
+            for bar in bars:
+                bar.close()
         if is_interrupted():
             raise KeyboardInterrupt

@@ -41,8 +41,13 @@ class ProgressBar(BaseCallback):
         self._shown = done
         return True
 
+    def close(self) -> None:
+        """End the bar's line, so that what is said next has one of its own."""
+        if self._bar is not None:
+            self._bar.close()
+
     def _on_training_end(self) -> None:
-        self._bar.close()
+        self.close()
 
 
 class StopAfterSeconds(BaseCallback):
