@@ -53,7 +53,7 @@ def train(
         small fresh one on the environment's own tokenizer.
     :param reward: a registered name, a reward model's directory or "module:attribute"; without it,
         the environment's own.
-    :param timesteps: completion tokens in all.
+    :param timesteps: completion tokens in all, rounded up to whole rollouts.
     :param out: run directory: checkpoints, metrics, samples, TensorBoard.
     :param n_envs: rows that play at a time.
     :param seed: of everything that is drawn.
