@@ -276,3 +276,65 @@ def test_a_run_on_rows_goes_on_with_them(tmp_path):
     assert "completion" not in (tmp_path / "run" / "config.yaml").read_text()
     report = textgym.sft(rows, steps=4, resume=True, **keywords)
     assert report.steps == 4
+
+
+# ---- what is no name, no text and no judge --------------------------------------------------
+
+
+class TensorModel(torch.nn.Module):
+    """As those of transformers: it takes token ids."""
+
+    def forward(self, input_ids=None, **keywords):
+        raise NotImplementedError
+
+
+class TextModule(torch.nn.Module):
+    """A reward model that is a module, too."""
+
+    def forward(self, prompts, completions):
+        return [float(len(text)) for text in completions]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda lm: textgym.make_agent(A2C, ENV, policy=lm), "one of the names of agents .*, A2C"),
+        (lambda lm: textgym.generate(lm, prompt=3), "prompt must be a text or several, got int"),
+        (lambda lm: textgym.generate(lm, prompt=b"a"), "a text or several, got bytes"),
+        (lambda lm: textgym.evaluate(ENV, policy=lm, gold=3), "reward must be a function .* got 3"),
+        (lambda lm: textgym.load_agent(lm), "a path must be a text or a Path, got CausalLM"),
+        (lambda lm: CausalLM.from_pretrained(TensorModel()), "or a Path, got TensorModel"),
+        (lambda lm: CausalLM.from_agent(lm), "a text policy, got CausalLM"),
+        (
+            lambda lm: textgym.make_agent("a2c", ENV, policy=lm, reward=TensorModel()),
+            "reward is a TensorModel, which takes tensors: write a function",
+        ),
+        (lambda lm: textgym.evaluate(ENV, policy=lm, gold=lm), "CausalLM, which takes tensors"),
+    ],
+)
+def test_other_objects_are_refused_in_one_line(call, message):
+    with pytest.raises(InputError, match=message) as raised:
+        call(byte_lm())
+    assert "\n" not in str(raised.value)
+
+
+def test_a_torch_module_that_takes_texts_is_a_reward():
+    env = gymnasium.make(ENV, action="text", reward=TextModule(), **SHORT)
+    env.reset(seed=0)
+    assert env.step("abc")[1] == 3
+
+
+def test_prompts_to_continue_are_texts_and_rows():
+    lm, settings = byte_lm(), {"max_new_tokens": 6, "seed": 1}
+    expected = textgym.generate(lm, prompt="ab", **settings)
+    rows = [{"prompt": "ab"}]
+    for prompt in (rows[0], rows, Dataset(rows), iter(["ab"])):
+        assert textgym.generate(lm, prompt=prompt, **settings) == expected
+    assert lm.generate("ab", **settings) == expected
+
+
+def test_a_judge_is_named_by_a_path(tmp_path):
+    rows = [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(20)]
+    textgym.fit_reward(rows, policy=byte_lm(), out=tmp_path / "rm", steps=1, **QUIET)
+    report = textgym.evaluate(ENV, policy=byte_lm(), gold=tmp_path / "rm", n_episodes=2)
+    assert len(report.judges) == 1

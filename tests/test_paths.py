@@ -71,7 +71,9 @@ def test_the_front_door_reads_and_writes_at_home(home):
     assert [episode.prompt for episode in report.episodes] == ["One "]
     small = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1}
     quiet = {"progress_bar": False, "report": lambda line: None}
-    textgym.train(ENV, policy="~/lm", out="~/r", reference="~/lm", timesteps=16, **small, **quiet)
+    textgym.train(
+        ENV, policy="~/lm", out="~/r", reference="~/lm", kl_coef=0.1, timesteps=16, **small, **quiet
+    )
     assert textgym.load_agent("~/r").num_timesteps == 16
     agent = textgym.make_agent("ppo", ENV, policy="~/lm", out="~/m", tensorboard_log="~/t", **small)
     agent.learn(16)

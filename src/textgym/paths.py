@@ -54,8 +54,10 @@ def is_directory(name: str | os.PathLike[str]) -> bool:
 def check_path(path: str | os.PathLike[str], *, label: str = "a path") -> None:
     """Raises unless a file system can take it as a name.
 
-    :raises InputError: naming it: empty, with a NUL, or too long.
+    :raises InputError: naming it: no path at all, empty, with a NUL, or too long.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{label} must be a text or a Path, got {type(path).__name__}")
     text = os.fspath(path)
     if not text.strip():
         raise InputError(f"{label} must not be empty, got {text!r}")

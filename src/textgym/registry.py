@@ -77,8 +77,14 @@ class Registry:
         """The object behind a name, imported now if it has to be.
 
         :raises UnknownNameError: if nothing has this name; it proposes the nearest one.
-        :raises InputError: if the import fails.
+        :raises InputError: if the import fails, or for what is no name.
         """
+        if not isinstance(name, str):
+            given = name.__name__ if isinstance(name, type) else type(name).__name__
+            raise InputError(
+                f"expected one of the names of {self.kind}s "
+                f"({', '.join(self.names())}), got an object, {given}"
+            )
         if name not in self._targets:
             raise unknown_name(self.kind, name, self._targets)
         target = self._targets[name]

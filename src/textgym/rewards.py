@@ -333,6 +333,7 @@ def check_reward(reward: object) -> Reward:
             f"reward must be a function or an object with __call__, got {kind:.80}: see "
             "textgym.rewards for the contract"
         )
+    _check_is_for_texts(reward)
     call = reward if inspect.isfunction(reward) else getattr(reward, "__call__", None)  # noqa: B004
     if inspect.iscoroutinefunction(call):
         raise InputError(
@@ -340,3 +341,19 @@ def check_reward(reward: object) -> Reward:
             "scores; call it with asyncio.run inside a plain function"
         )
     return reward
+
+
+def _check_is_for_texts(reward: object) -> None:
+    """Raises for a torch module, such as a model of transformers', that takes tensors.
+
+    :raises InputError: saying what to wrap it in.
+    """
+    called = getattr(type(reward).__call__, "__module__", None) or ""
+    if not called.startswith("torch."):
+        return
+    forward = signature_of(reward.forward)  # type: ignore[attr-defined]
+    if "completions" not in forward.names and len(forward.required) < 2:
+        raise InputError(
+            f"reward is a {type(reward).__name__}, which takes tensors: write a function "
+            "(prompts, completions) -> floats that tokenizes the texts and asks it"
+        )

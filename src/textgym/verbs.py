@@ -7,7 +7,7 @@ passed.
 import re
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -361,7 +361,8 @@ def evaluate(
         reference = open_policy(
             reference, pad_token=pad_token if given else None, label="reference"
         )
-    named = [gold] if isinstance(gold, str) or callable(gold) else list(gold)
+    is_single = isinstance(gold, str | Path) or not isinstance(gold, Iterable)
+    named: list[Any] = [gold] if is_single else list(gold)  # type: ignore[arg-type]
     judges = _judges_by_name(named)
     reading = None if reader is None else resolve_reader(reader)
     overrides: dict[str, Any] = {**(env_kwargs or {}), "tokenizer": lm.tokenizer}
@@ -435,7 +436,7 @@ def generate(
 
     :param policy: a checkpoint or run directory, "start" for the bundled model, a model or an
         agent.
-    :param prompt: what to continue; may be given several times.
+    :param prompt: what to continue; may be given several times (in Python rows with "prompt" too).
     :param max_new_tokens: tokens that are written at most.
     :param temperature: below 1 plays safe, above 1 dares; 0 takes the likeliest token. As in
         training and evaluation 1, the model's own distribution, unless said.
@@ -453,10 +454,12 @@ def generate(
     from textgym.policies.checkpoint import open_policy
 
     lm = open_policy(policy, pad_token=pad_token)
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    PromptSource(prompts, lm.tokenizer)  # refuses what an environment would
+    if isinstance(prompt, bytes) or not isinstance(prompt, Iterable):
+        raise InputError(f"prompt must be a text or several, got {type(prompt).__name__}")
+    prompts = [prompt] if isinstance(prompt, str | Mapping) else list(prompt)
+    source = PromptSource(prompts, lm.tokenizer)  # refuses what an environment would
     return lm.generate(
-        prompts,
+        [row.text for row in source.all()],
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_k=top_k,

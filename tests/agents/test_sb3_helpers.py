@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from front_door import read_lines
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from textgym_testing import letter_tokenizer, tiny_lm
 
 import textgym
 from textgym.agents import EpisodeReplayBuffer, EpisodeRolloutBuffer
+from textgym.agents.recording import recorder_of
 from textgym.errors import InputError
 from textgym.policies import TextActorCriticPolicy, TextQPolicy
 
@@ -125,3 +129,36 @@ def test_rl_zoos_python_configuration_names_our_rollout_buffer():
     agent = PPO(env=make_vec_env(ENV, count), **settings | {"batch_size": 8})
     assert type(agent.rollout_buffer) is EpisodeRolloutBuffer
     agent.learn(8 * count)
+
+
+def normalised(**keywords):
+    return VecNormalize(textgym.make_vec(ENV, 4, seed=0), norm_obs=False, **keywords)
+
+
+def small_agent(env, **keywords):
+    return textgym.make_agent("ppo", env, policy=tiny_lm(BYTE), seed=0, **keywords)
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, VecMonitor], ids=["normalised", "monitored"])
+def test_evaluation_gets_the_statistics_of_normalised_rewards(tmp_path, wrap):
+    training, held_out = normalised(), normalised(training=False, norm_reward=False)
+    agent = small_agent(wrap(training), out=tmp_path, n_steps=8, batch_size=8)
+    callback = EvalCallback(wrap(held_out), eval_freq=8, n_eval_episodes=2, verbose=0)
+    agent.learn(64, callback=callback)
+    assert held_out.ret_rms.mean == pytest.approx(training.ret_rms.mean, rel=0.5) != 0
+    rows = read_lines(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows if "text/length" in row] == [32, 64]
+    training.save(tmp_path / "statistics.pkl")
+    agent.set_env(wrap(training))
+    agent.learn(64, callback=callback, reset_num_timesteps=False)
+    more = read_lines(tmp_path / "metrics.jsonl")[len(rows) :]
+    assert [row["step"] for row in more if "text/length" in row] == [96, 128]
+
+
+def test_an_evaluation_on_the_agents_own_environment_is_not_part_of_its_record():
+    agent = small_agent(ENV, n_envs=4, n_steps=8, batch_size=8)
+    recorder = recorder_of(agent)
+    for _ in range(2):
+        before, _ = evaluate_policy(agent, agent.get_env(), n_eval_episodes=4, deterministic=False)
+        assert -1 <= before <= 1 and recorder.episodes == []
+        agent.learn(32)

@@ -144,7 +144,7 @@ def build_agent(
         _fill_in_buffer(algorithm, settings, kl, lm.tokenizer.pad_token_id)
     elif algorithm.kl == "algorithm" and kl is not None:
         settings["kl"] = kl
-    recording = RecordingVecEnv(env)
+    recording, heard_env = RecordingVecEnv.around(env)
     with open_to_write(directory) as run:
         if settings.get("tensorboard_log") is not None:
             settings["tensorboard_log"] = str(absolute(settings["tensorboard_log"]))
@@ -153,7 +153,7 @@ def build_agent(
         try:
             agent: BaseAlgorithm = cls(
                 load_class(algorithm.policy),
-                recording,
+                heard_env,
                 seed=seed,
                 policy_kwargs=policy_kwargs,
                 **settings,

@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import (
     VecEnv,
     VecEnvWrapper,
     VecMonitor,
+    VecNormalize,
     is_vecenv_wrapped,
 )
 
@@ -163,8 +164,16 @@ class Recorder:
         env = self.agent.env
         if env is None or env is self._env or self._env in _layers(env):
             return
+        if self._env is not None and self._env.is_beneath and self._env.venv in _layers(env):
+            return
+        if self._env is not None:
+            self._env.recorder = None
+        monitor = _monitor_beneath_normalize(env)
         # SB3 holds `env` itself while this rollout is played, so a layer goes in beneath it.
-        if isinstance(env, VecEnvWrapper):
+        if monitor is not None:
+            heard = RecordingVecEnv(monitor)
+            heard.hear_beneath()
+        elif isinstance(env, VecEnvWrapper):
             heard = env.venv = RecordingVecEnv(env.venv)
         else:
             heard = self.agent.env = RecordingVecEnv(env)
@@ -174,15 +183,20 @@ class Recorder:
         self.step_begins()
 
     def step_begins(self) -> None:
-        """Called before every step: the first one of a rollout starts its clock."""
-        if self._rollout_began:
+        """Called before every step: the first one of a rollout starts its clock.
+
+        Outside `learn`, where somebody evaluates on the agent's own environment, none does.
+        """
+        agent = self.agent
+        if self._rollout_began or agent is None or agent.num_timesteps >= agent._total_timesteps:
             return
         self._join_logger()
         self._rollout_began = time.perf_counter()
 
     def episode_done(self, info: dict[str, Any]) -> None:
         """Keep one finished episode until its rollout is over."""
-        self.episodes.append(info)
+        if self._rollout_began:
+            self.episodes.append(info)
 
     def rollout_done(self, rollout: RolloutFigures) -> None:
         """Write the figures of a whole rollout."""
@@ -340,7 +354,7 @@ class RecordingVecEnv(VecMonitor):
     recorder: Recorder | None = None
 
     def __init__(self, venv: VecEnv) -> None:
-        self._is_stepping = False
+        self._is_stepping = self.is_beneath = False
         self.is_monitored = _is_monitored(venv)
         if self.is_monitored:
             VecEnvWrapper.__init__(self, venv)  # VecMonitor's own would warn
@@ -348,11 +362,28 @@ class RecordingVecEnv(VecMonitor):
         else:
             super().__init__(venv)
 
+    @classmethod
+    def around(cls, env: VecEnv) -> tuple["RecordingVecEnv", VecEnv]:
+        """What hears `env`, and the environment for the agent: the same, a layer around it.
+
+        Where `VecNormalize` is, SB3's `EvalCallback` wants it as deep as in its own environment, so
+        that no layer is added.
+        """
+        monitor = _monitor_beneath_normalize(env)
+        recording = cls(env if monitor is None else monitor)
+        if monitor is None:
+            return recording, recording
+        recording.hear_beneath()
+        return recording, env
+
     def hear_beneath(self) -> None:
         """Pass on also the episodes of somebody who steps the wrapped environment itself."""
+        self.is_beneath = True
         step_wait = self.venv.step_wait
 
         def heard() -> Any:
+            if self.recorder is not None:
+                self.recorder.step_begins()
             observations, rewards, dones, infos = step_wait()
             if not self._is_stepping:
                 rewards = with_split(rewards, dones, infos)
@@ -392,6 +423,16 @@ class RecordingVecEnv(VecMonitor):
 def _is_monitored(env: VecEnv) -> bool:
     """Whether the infos of `env` hold the returns of the episodes already."""
     return is_vecenv_wrapped(env, VecMonitor) or all(env.env_is_wrapped(Monitor))
+
+
+def _monitor_beneath_normalize(env: VecEnv) -> VecMonitor | None:
+    """The monitor of an environment with `VecNormalize`, where no other wrapper is around it."""
+    layers = _layers(env)
+    place = next((i for i, layer in enumerate(layers) if isinstance(layer, VecMonitor)), None)
+    if place is None or not any(isinstance(layer, VecNormalize) for layer in layers):
+        return None
+    is_known = all(isinstance(layer, VecNormalize) for layer in layers[:place])
+    return layers[place] if is_known else None  # type: ignore[return-value]
 
 
 def _layers(env: VecEnv) -> list[VecEnv]:

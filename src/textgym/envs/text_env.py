@@ -109,7 +109,10 @@ class TextEnv(gymnasium.Env[Any, Any]):
         :raises RewardError: from the reward model. In both cases nothing has changed.
         """
         if self.action == "token":
-            result = self._episode.step(np.asarray(action).reshape(1))
+            ids = np.asarray(action)
+            if ids.size != 1:
+                raise InputError(f"expected one token id, got an array of shape {ids.shape}")
+            result = self._episode.step(ids.reshape(1))
         else:
             result = self._play(action)
         info = result.endings.get(0, {})

@@ -342,7 +342,7 @@ class CausalLM(nn.Module):
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
         max_new_tokens: int,
         temperature: float = 1.0,
@@ -366,7 +366,7 @@ class CausalLM(nn.Module):
             generator.manual_seed(seed)
         return generate(
             self,
-            prompts,
+            [prompts] if isinstance(prompts, str) else prompts,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -397,11 +397,11 @@ class CausalLM(nn.Module):
         """The language model of a trained agent: a copy of its policy's."""
         import copy
 
-        lm = getattr(agent.policy, "lm", None)
+        policy = getattr(agent, "policy", agent)
+        lm = getattr(policy, "lm", None)
         if not isinstance(lm, CausalLM):
             raise InputError(
-                "expected an agent whose policy is a text policy, got "
-                f"{type(agent.policy).__name__}"
+                f"expected an agent whose policy is a text policy, got {type(policy).__name__}"
             )
         return copy.deepcopy(lm).requires_grad_(True).eval()
 
