@@ -11,13 +11,11 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from textgym.agents.callbacks import ProgressBar, StopWhen
 from textgym.agents.resuming import resumable
 from textgym.agents.run_directory import open_run
-from textgym.agents.run_learning import save_in_run
+from textgym.agents.run_learning import save_cut_short
 from textgym.agents.run_settings import is_plain, plain
 from textgym.checks import check_numbers
-from textgym.errors import DivergenceError, InputError, StorageError
 from textgym.interrupts import deferred_interrupt
 from textgym.making import import_environment
-from textgym.policies.run_checkpoints import CHECKPOINTS, LAST
 from textgym.verbs import DEFAULT_N_ENVS, load_agent, make_agent
 
 BUDGETS = ("timesteps", "checkpoint_seconds")
@@ -142,11 +140,6 @@ def _learn(
     if remaining <= 0:
         return
 
-    last = directory / CHECKPOINTS / LAST
-
-    def save() -> None:
-        save_in_run(trained, directory)
-
     users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())
     bars = [ProgressBar()] if progress_bar else []
     with deferred_interrupt() as is_interrupted:
@@ -157,18 +150,10 @@ def _learn(
                 reset_num_timesteps=reset_num_timesteps,
                 **keywords,
             )
-        except DivergenceError as error:
-            raise DivergenceError(f"{error}; {last} is as it was saved before") from error
-        except KeyboardInterrupt:
-            if not is_interrupted():  # else it is the second one, which does not wait
-                save()
-            raise
-        except StorageError:
-            raise
-        except BaseException as error:  # of a reward model, a prompt, a callback: what was
-            save()  # learned before is good
-            if isinstance(error, InputError):
-                error.args = (f"{error}; the agent is saved in {last}", *error.args[1:])
+        except BaseException as error:
+            is_second = isinstance(error, KeyboardInterrupt) and is_interrupted()
+            if not is_second:  # which does not wait
+                save_cut_short(trained, directory, error)
             raise
         finally:
             for bar in bars:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,29 @@ def test_whatever_a_reward_raises_the_agent_is_saved(tmp_path, error):
             n_envs=2, n_steps=16, progress_bar=False, env_kwargs={"max_new_tokens": 8},
         )  # fmt: skip
     assert textgym.load_agent(tmp_path / "run", reward=ends).num_timesteps > 0
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn", "grpo"])
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), RuntimeError("no more")])
+def test_an_agent_with_a_run_directory_is_saved_too(tmp_path, name, error):
+    asked = itertools.count()
+
+    def ends(prompts, completions):
+        if next(asked) > 6:
+            raise error
+        return [float(len(c)) for c in completions]
+
+    agent = textgym.make_agent(
+        name, ENV, policy=byte_lm(), reward=ends, out=tmp_path / "run", n_envs=4,
+        env_kwargs={"max_new_tokens": 4}, seed=0,
+    )  # fmt: skip
+    with pytest.raises((RewardError, KeyboardInterrupt)) as caught:
+        agent.learn(9999)
+    if isinstance(caught.value, RewardError):
+        assert re.search("'ends' raised .*; the agent is saved in .*last", str(caught.value))
+    steps = agent.num_timesteps
+    del agent
+    assert textgym.load_agent(tmp_path / "run", reward=ends).num_timesteps == steps > 0
 
 
 def test_at_the_command_line_a_reward_that_ends_the_process_exits_with_2(tmp_path, monkeypatch):

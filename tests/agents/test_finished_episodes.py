@@ -56,6 +56,18 @@ def test_episodes_by_hand():
     assert collector.whole_groups == 0 and collector.take(1) == []
 
 
+def test_what_is_paid_on_the_way_counts():
+    """A wrapper may pay at every step; a reset forgets what an open episode got."""
+    collector = EpisodeCollector(1, 1, PAD)
+    for rewards, done in ([[-0.5], False], [[4.0], True], [[-0.25], False]):
+        obs, is_done = np.array([[3, 4, *[PAD] * (WIDTH - 2)]]), np.array([done])
+        zeros = np.zeros(1, np.float32)
+        collector.add(obs, np.array([5]), zeros, np.array(rewards, np.float32), is_done, [{}])
+    collector.forget_open_rows()
+    step(collector, [[3, 4]], [5], [-1], {0: (1.0, None)})
+    assert [episode.reward for episode in collector.take(2)] == [3.5, 1.0]
+
+
 def test_what_the_environment_says_in_between_is_seen_and_not_learned_from():
     """A dialogue: the environment's words 7 7 stand between two turns of the policy."""
     collector = EpisodeCollector(1, 1, PAD)

@@ -213,6 +213,24 @@ def test_a_replay_buffer_keeps_what_a_wrapper_paid(change):
     assert sum((part != 0).sum() for part in kept) > (np.array(env.paid) != 0).sum()
 
 
+@pytest.mark.parametrize("cls", [PPO, DQN])
+def test_what_a_wrapper_pays_at_every_step_stays_there(cls):
+    """A price of each token, beside the split: both are learned from."""
+    env = Wrapper(letter_env(3, reward=pay_each_letter), lambda r: 2 * r - np.float32(0.25))
+    keywords = {"train_freq": 24, "buffer_size": 1000} if cls is DQN else {}
+    agent = agent_on(env, cls, **keywords)
+    if cls is DQN:
+        agent.learn(72)
+        found = np.concatenate([e.rewards for e in agent.replay_buffer.episodes])
+        paid = np.sum(env.paid) + 0.25 * (np.size(env.paid) - len(found))  # of open episodes
+    else:
+        set_up(agent)
+        found, paid = rollout(agent).rewards, np.sum(env.paid)
+    assert found.sum() == pytest.approx(paid, abs=1e-3)
+    letters = {-2.25, 3.75}  # twice a letter's own, less the price
+    assert {-0.25, *letters} >= set(np.unique(found).tolist()) >= letters
+
+
 def test_splits_come_from_the_infos_of_rows_that_ended():
     infos = [{"token_rewards": [1.0, 2.0]}, {"token_rewards": [4.0]}]
     found = with_split(np.array([3.0, 0.0]), np.array([True, False]), infos)

@@ -23,7 +23,7 @@ class Episode:
     :param acted: int64 `[a]`, for each token chosen the place in `tokens` of the last one seen.
     :param actions: int64 `[a]`, the tokens chosen.
     :param log_probs: float32 `[a]`, under the policy that chose them.
-    :param reward: of the environment.
+    :param reward: all that was paid over its steps.
     :param group: number of its group; episodes of one group had the same prompt.
     :param prompt: its text.
     :param completion: its text.
@@ -46,6 +46,7 @@ class _OpenRow:
     lengths: list[int] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    reward: float = 0.0
 
 
 class EpisodeCollector:
@@ -89,15 +90,16 @@ class EpisodeCollector:
         """One step of every row: `obs` int64 `[n, L]`, the others `[n]`."""
         position = np.arange(1, obs.shape[1] + 1)
         lengths = ((obs != self.pad_token_id) * position).max(1).tolist()
-        steps = zip(self._rows, lengths, actions.tolist(), log_probs.tolist(), strict=True)
-        for row, length, action, log_prob in steps:
+        lists = lengths, actions.tolist(), log_probs.tolist(), np.asarray(rewards).tolist()
+        for row, length, action, log_prob, reward in zip(self._rows, *lists, strict=True):
             row.lengths.append(length)
             row.actions.append(action)
             row.log_probs.append(log_prob)
+            row.reward += reward
         for i in np.flatnonzero(dones).tolist():
-            self._finish(i, obs[i], float(rewards[i]), infos[i])
+            self._finish(i, obs[i], infos[i])
 
-    def _finish(self, i: int, obs: np.ndarray, reward: float, info: dict[str, Any]) -> None:
+    def _finish(self, i: int, obs: np.ndarray, info: dict[str, Any]) -> None:
         row, self._rows[i] = self._rows[i], _OpenRow()
         group = info.get("group")
         if group is None:
@@ -113,7 +115,7 @@ class EpisodeCollector:
             acted=np.array(row.lengths) - 1,
             actions=np.array(row.actions),
             log_probs=np.array(row.log_probs, dtype=np.float32),
-            reward=reward,
+            reward=row.reward,
             group=group,
             prompt=info.get("prompt", ""),
             completion=info.get("completion", ""),

@@ -192,9 +192,9 @@ class EpisodeReplayBuffer(ReplayBuffer):
         rewards = self._rewards[env, :count].copy()
         if split is not None:
             split = fit_split(split, float(rewards[-1]))
-            rewards[:] = 0.0
+            rewards[-1] = 0.0  # what a wrapper paid at earlier steps stays
             kept = min(count, len(split))
-            rewards[-kept:] = split[-kept:]
+            rewards[-kept:] += split[-kept:]
             rewards[-kept] += split[:-kept].sum()  # of tokens that were written before we looked
         check_arrays({"rewards": rewards})
         tokens = row[: int(self._lengths(row[None])[0])].astype(np.int32)

@@ -154,6 +154,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
     def _spread(self, env: int, split: np.ndarray) -> None:
         """Give each stored step of the episode that ends now its share of the reward.
 
+        What a wrapper paid at earlier steps stays there.
+
         :param split: float64, one share per token of the episode; those of tokens that an earlier
             rollout consumed go to the first stored one.
         """
@@ -162,7 +164,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         count = min(len(stored), len(split))
         shares[-count:] = split[-count:]
         shares[-count] += split[:-count].sum()
-        stored[:] = shares
+        stored[-1] = 0.0
+        stored += shares
 
     def _close(self, env: int, end: int) -> None:
         """End the open segment of a row before step `end`."""

@@ -1,7 +1,8 @@
 """`learn` of an agent that has a run directory: it holds the directory, and saves there.
 
 Stable-Baselines3's classes stay as they are. Every `learn` turns its callbacks into one with
-`_init_callback`; the agents of `build_agent` have one of their own, which adds ours.
+`_init_callback`; the agents of `build_agent` have one of their own, which adds ours. They have a
+`learn` of their own too, which is SB3's and saves where that is cut short.
 """
 
 from pathlib import Path
@@ -15,6 +16,7 @@ from textgym.agents.callbacks import SaveCheckpoint
 from textgym.agents.loading import save_agent
 from textgym.agents.recording import recorder_of
 from textgym.agents.run_directory import Run
+from textgym.errors import DivergenceError, InputError, StorageError
 from textgym.policies.published import publish
 from textgym.policies.run_checkpoints import CHECKPOINTS, LAST, PREVIOUS
 
@@ -28,11 +30,24 @@ class LearnInRun:
 
     def __init__(self, agent: BaseAlgorithm, run: Run, *, seconds: float) -> None:
         self.agent, self.run, self.seconds = agent, run, seconds
+        self._has_begun = False
 
     def attach(self) -> None:
         """Put this in the place of SB3's, and out of what SB3's `save` pickles."""
-        excluded = [*self.agent._excluded_save_params(), "_init_callback", "_excluded_save_params"]
-        vars(self.agent).update(_init_callback=self, _excluded_save_params=lambda: list(excluded))
+        ours = {"_init_callback": self, "learn": self.learn}
+        excluded = [*self.agent._excluded_save_params(), *ours, "_excluded_save_params"]
+        vars(self.agent).update(ours, _excluded_save_params=lambda: list(excluded))
+
+    def learn(self, *arguments: Any, **keywords: Any) -> BaseAlgorithm:
+        """The algorithm's own `learn`; where it is cut short, what it has learned is saved."""
+        self._has_begun = False
+        learn: Any = type(self.agent).learn
+        try:
+            return learn(self.agent, *arguments, **keywords)  # type: ignore[no-any-return]
+        except BaseException as error:
+            if self._has_begun and not self.run.is_busy:  # else a verb sees to it
+                save_cut_short(self.agent, self.run.directory, error)
+            raise
 
     def __call__(self, callback: MaybeCallback = None, progress_bar: bool = False) -> BaseCallback:
         """SB3's `_init_callback`, with ours before the user's.
@@ -46,11 +61,27 @@ class LearnInRun:
         ours = SaveCheckpoint(self.save, seconds=self.seconds)
         callbacks = [ours, _TellRecorder(), *_as_list(callback)]
         bound: Any = type(self.agent)._init_callback
+        self._has_begun = True
         return bound(self.agent, callbacks, progress_bar)  # type: ignore[no-any-return]
 
     def save(self) -> None:
         """Write the checkpoint to go on from."""
         save_in_run(self.agent, self.run.directory)
+
+
+def save_cut_short(agent: BaseAlgorithm, directory: Path, error: BaseException) -> None:
+    """Save what was learned before a reward model, a prompt, a callback or an interrupt ended it.
+
+    :param error: what ended it; one of ours says from now on where the agent is saved.
+    :raises DivergenceError: for weights that are not finite; the checkpoint before stays.
+    """
+    last = directory / CHECKPOINTS / LAST
+    if isinstance(error, DivergenceError):
+        error.args = (f"{error}; {last} is as it was saved before", *error.args[1:])
+    elif not isinstance(error, StorageError):
+        save_in_run(agent, directory)
+        if isinstance(error, InputError):
+            error.args = (f"{error}; the agent is saved in {last}", *error.args[1:])
 
 
 def save_in_run(agent: BaseAlgorithm, directory: Path) -> None:
