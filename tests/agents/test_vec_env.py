@@ -153,7 +153,7 @@ def test_a_runs_seed_gives_the_same_streams_on_every_machine():
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True, "0"])
 def test_a_seed_that_is_none_is_refused(seed):
-    with pytest.raises(InputError, match=r"seed must be a whole number from 0 to 4294967295"):
+    with pytest.raises(InputError, match=r"seed must be a whole number from 0 to 4,294,967,295"):
         textgym.make_vec("textgym/Length-v0", 2, seed=seed)
 
 
