@@ -49,7 +49,7 @@ def test_defaults_make_a_task():
         ({"reply": lambda prompt, turns: None}, "a task with reply needs max_context"),
         ({"reward": "length"}, "reward must be a function or an object"),
         ({"tokenizer": "byte"}, "tokenizer must be a textgym.Tokenizer, got str"),
-        ({"prompts": 3}, "prompts must be a list of texts, a path or a function"),
+        ({"prompts": 3}, "prompts must be a list of texts, a path, a dataset or a function"),
     ],
 )
 def test_a_field_that_makes_no_sense_is_refused(fields, message):

@@ -453,7 +453,7 @@ def test_what_cannot_work_is_refused_in_one_line():
 
     refused("q_temperature must be a positive number, in reward per nat, got 0", q_temperature=0)
     refused("temperature must be positive while training", temperature=0.0)
-    refused("top_p must be in", top_p=2.0)
+    refused("top_p must be a finite number above 0, at most 1", top_p=2.0)
     refused("mean nothing to Adam: pass optimizer_class=.*ScaledAdam", value_lr_scale=2.0)
     refused("n_quantiles must be at least 1, got 0", TextQuantilePolicy, n_quantiles=0)
     refused("tokenizer has 9 tokens", model=tiny_lm(letter_tokenizer("abcdef")))

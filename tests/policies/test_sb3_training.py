@@ -76,7 +76,7 @@ def test_what_cannot_work_is_refused_in_one_line():
     )
     refused("value_trunk must be 'shared' or 'own'", value_trunk="both")
     refused("temperature must be positive", temperature=0.0)
-    refused("top_p must be in", top_p=2.0)
+    refused("top_p must be a finite number above 0, at most 1", top_p=2.0)
     refused("mean nothing to Adam: pass optimizer_class=.*ScaledAdam", value_lr_scale=2.0)
     with pytest.raises(InputError, match=r"knows only bytes .* environment has 7: pass policy_kw"):
         PPO(TextActorCriticPolicy, letter_env(), **settings(PPO))
