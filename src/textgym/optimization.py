@@ -148,6 +148,7 @@ def muon_rate(optimizer: str, given: float | None, default: float) -> float | No
 
     :raises InputError: for a rate that nothing would use.
     """
+    check_numbers({"muon_learning_rate": given})
     if optimizer == "muon":
         return default if given is None else given
     if given is not None:

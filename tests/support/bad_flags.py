@@ -168,7 +168,7 @@ def _bad_numbers(name, turn):
     allowed = RANGES[name]
     step = 1 if allowed.is_whole else 0.5
     low = allowed.low if allowed.edges[0] == "(" else allowed.low - step
-    high = allowed.high if allowed.edges[1] == ")" else allowed.high + step
+    high = allowed.high if allowed.edges[1] == ")" else 2 * allowed.high + step
     ends = [str(int(end)) if allowed.is_whole else repr(float(end)) for end in (low, high)]
     large = allowed.is_whole and allowed.high >= 10**9 and name not in MAY_BE_LARGE
     return [*_turns(NO_NUMBERS, turn, 2), *ends, *([str(10**9)] if large else [])]
