@@ -1,6 +1,8 @@
 """`--reward NAME,key=value`: values have the types of the signature."""
 
+import enum
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -8,6 +10,10 @@ import pytest
 from textgym.errors import InputError
 from textgym.reward_names import resolve_reward
 from textgym.typed_arguments import typed_arguments
+
+
+class Colour(enum.Enum):
+    RED = "red"
 
 
 def annotated(
@@ -19,6 +25,12 @@ def annotated(
     maybe: float | None = None,
     unit: Literal["a", "b"] = "a",
     many: Sequence[int] = (),
+    years: list[str] | None = None,
+    kinds: frozenset[str] = frozenset(),
+    pair: tuple[float, ...] = (),
+    folder: Path | None = None,
+    colour: "Colour | None" = None,
+    depth: Literal[1, 2] = 1,
     anything: Any = None,
 ): ...
 
@@ -46,6 +58,15 @@ CASES = [
     (annotated, "maybe", "0.5", 0.5),
     (annotated, "unit", "b", "b"),
     (annotated, "many", "[3]", [3]),
+    (annotated, "many", "3", [3]),
+    (annotated, "years", "1984", ["1984"]),
+    (annotated, "years", "none", None),
+    (annotated, "kinds", "true", frozenset({"true"})),
+    (annotated, "pair", "2", (2.0,)),
+    (annotated, "folder", "runs/rm", Path("runs/rm")),
+    (annotated, "colour", "red", Colour.RED),
+    (annotated, "colour", "RED", Colour.RED),
+    (annotated, "depth", "2", 2),
     (annotated, "anything", "3", 3),
     (annotated, "anything", "word", "word"),
     (bare, "text", "7", "7"),
@@ -71,6 +92,10 @@ def test_a_value_has_the_type_that_the_signature_names(function, name, text, exp
         ("count", "1.5", "it: count must be a whole number, got '1.5'"),
         ("flag", "yes", "it: flag must be true or false, got 'yes'"),
         ("maybe", "x", "it: maybe must be a number, got 'x'"),
+        ("unit", "c", "it: unit must be 'a' or 'b', got 'c'"),
+        ("depth", "3", "it: depth must be '1' or '2', got '3'"),
+        ("colour", "green", "it: colour must be 'red' or 'RED', got 'green'"),
+        ("many", "x", "it: many must be a whole number, got 'x'"),
     ],
 )
 def test_a_wrong_value_is_named(name, text, message):
@@ -93,3 +118,8 @@ def broken(wanted: int = 1):
 def test_a_reward_that_cannot_be_made_is_one_line():
     with pytest.raises(InputError, match="broken,wanted=3' cannot be made: KeyError: 3"):
         resolve_reward(f"{__name__}:broken,wanted=3")
+
+
+def test_an_argument_that_is_given_twice_is_refused():
+    with pytest.raises(InputError, match="target is given twice: leave one out"):
+        resolve_reward("length,target=4,target=40")

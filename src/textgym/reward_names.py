@@ -27,7 +27,12 @@ def resolve_reward(spec: object) -> Reward:
 
         return check_reward(load_reward(spec))
     name, *parts = str(spec).split(",")
-    arguments = dict(_argument(part, str(spec)) for part in parts)
+    arguments: dict[str, str] = {}
+    for part in parts:
+        key, value = _argument(part, str(spec))
+        if key in arguments:
+            raise InputError(f"reward {str(spec)!r}: {key} is given twice: leave one out")
+        arguments[key] = value
     if name in registry.rewards:
         target = registry.rewards.resolve(name)
     elif ":" in name:

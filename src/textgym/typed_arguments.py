@@ -1,6 +1,8 @@
 """Arguments written as text ("target=40"), as the signature of what takes them wants them."""
 
+import collections.abc
 import contextlib
+import enum
 import inspect
 import json
 import types
@@ -13,6 +15,16 @@ from textgym.errors import InputError
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number"}
+_SEVERAL: dict[Any, Callable[[list[Any]], Any]] = {
+    list: list,
+    collections.abc.Sequence: list,
+    collections.abc.Collection: list,
+    collections.abc.Iterable: list,
+    set: set,
+    collections.abc.Set: set,
+    frozenset: frozenset,
+    tuple: tuple,
+}
 
 
 def typed_arguments(
@@ -20,8 +32,9 @@ def typed_arguments(
 ) -> dict[str, Any]:
     """Values for a function's parameters: a text stays one where a text is wanted.
 
-    So a pattern that is a number stays a pattern. Where neither annotation nor default says what is
-    wanted, a value is read as JSON, or else is a word.
+    So a pattern that is a number stays a pattern, and one value where several are wanted is a list
+    of one. Where neither annotation nor default says what is wanted, a value is read as JSON, or
+    else is a word.
 
     :param label: what takes them, for errors.
     :raises InputError: for a text that is not what its parameter takes.
@@ -40,18 +53,50 @@ def _typed(name: str, text: str, parameter: inspect.Parameter | None, label: str
         return as_json
     if type(None) in wanted and _WORDS.get(text.lower(), text) is None:
         return None
+    named = _named(wanted)
+    for word, value in named:
+        if word == text:
+            return value
     if isinstance(as_json, list) and any(kind not in (str, bool, int, float) for kind in wanted):
         return as_json
-    if str in wanted or Path in wanted:
+    if str in wanted:
         return as_json if isinstance(as_json, str) else text
+    if Path in wanted:
+        return Path(text)
     for kind in (bool, int, float):
         if kind in wanted:
             with contextlib.suppress(ValueError):
                 return _number(kind, text)
     known = [_EXPECTED[kind] for kind in (bool, int, float) if kind in wanted]
-    if not known:
-        return as_json
-    raise InputError(f"{label}: {name} must be {' or '.join(known)}, got {text!r:.60}")
+    known += dict.fromkeys(repr(word) for word, _ in named)
+    if known:
+        raise InputError(f"{label}: {name} must be {' or '.join(known)}, got {text!r:.60}")
+    return _one_of_several(name, text, wanted, label)
+
+
+def _named(wanted: set[Any]) -> list[tuple[str, Any]]:
+    """What stands in a Literal and the members of an enumeration, by the words that name them."""
+    found = []
+    for kind in wanted:
+        if typing.get_origin(kind) is typing.Literal:
+            found += [(str(value), value) for value in typing.get_args(kind)]
+        elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+            found += [(str(member.value), member) for member in kind]
+            found += [(name, member) for name, member in kind.__members__.items()]
+    return found
+
+
+def _one_of_several(name: str, text: str, wanted: set[Any], label: str) -> Any:
+    """A value by itself where several are taken: a list, tuple or set of one."""
+    for kind in wanted:
+        make = _SEVERAL.get(typing.get_origin(kind) or kind)
+        items = [item for item in typing.get_args(kind) if item is not ...]
+        if make is not None and len(items) < 2:
+            item = inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, annotation=items[0] if items else Any
+            )
+            return make([_typed(name, text, item, label)])
+    return _as_json(text)
 
 
 def _kinds(parameter: inspect.Parameter | None) -> set[Any]:
@@ -70,8 +115,6 @@ def _members(annotation: Any) -> set[Any]:
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return {kind for part in typing.get_args(annotation) for kind in _members(part)}
-    if origin is typing.Literal:
-        return {type(value) for value in typing.get_args(annotation)}
     return {annotation}
 
 
