@@ -255,6 +255,20 @@ def test_a_manifest_of_somebody_else_claims_nothing(tmp_path):
     assert (tmp_path / "outside.txt").exists()
 
 
+@pytest.mark.parametrize("name", ["trainer.json", "reward_model.json"])
+def test_a_file_of_a_name_that_we_use_may_be_the_users(tmp_path, name):
+    path = tmp_path / "project"
+    path.mkdir()
+    for text in ("mine", '{"mine": 1}'):
+        (path / name).write_text(text)
+        with (
+            pytest.raises(InputError, match=f"project: holds a {name} that textgym did not write"),
+            atomic_directory(path) as staging,
+        ):
+            (staging / name).write_text("ours")
+        assert (path / name).read_text() == text and names(path) == [name]
+
+
 def test_a_save_over_a_damaged_manifest_of_ours_succeeds(shared):
     (shared / MANIFEST).write_bytes((shared / MANIFEST).read_bytes()[:-20])
     write(shared, "new")

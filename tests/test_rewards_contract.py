@@ -380,3 +380,15 @@ def test_an_async_function_is_refused():
 
     with pytest.raises(InputError, match="'later' is an async function"):
         check_reward(later)
+
+
+@pytest.mark.parametrize("has_gradients", [True, False])
+def test_gradients_that_a_reward_model_switches_are_set_back(has_gradients):
+    def switches(prompts, completions):
+        torch.set_grad_enabled(not has_gradients)
+        return [0.0] * len(prompts)
+
+    with torch.set_grad_enabled(has_gradients):
+        with pytest.warns(UserWarning, match="'switches' left torch's gradients switched"):
+            call_reward(switches, PROMPTS, COMPLETIONS, {})
+        assert torch.is_grad_enabled() == has_gradients

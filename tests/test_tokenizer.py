@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
 from textgym.errors import InputError
+from textgym.policies.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
 
 CORPUS = ["the film was good, the film was bad", "Ünïcödé, 漢字 and 🎬 <|eos|>", "the end."]
@@ -83,6 +84,28 @@ def test_transformers_opens_what_was_saved(tokenizer, tmp_path):
         assert theirs.decode(ids, skip_special_tokens=True) == text
     for role in ("pad", "eos", "bos"):
         assert getattr(theirs, f"{role}_token_id") == getattr(tokenizer, f"{role}_token_id")
+
+
+def test_a_tokenizer_replaces_its_own_files_only(tmp_path):
+    Tokenizer.byte().save(tmp_path / "own")
+    (tmp_path / "own" / "notes.txt").write_text("mine")
+    Tokenizer.character(["xyz"]).save(tmp_path / "own")
+    assert Tokenizer.load(tmp_path / "own") == Tokenizer.character(["xyz"])
+    assert (tmp_path / "own" / "notes.txt").read_text() == "mine"
+    theirs = tmp_path / "theirs" / "tokenizer.json"
+    theirs.parent.mkdir()
+    theirs.write_text("{}")
+    with pytest.raises(InputError, match=r"holds a tokenizer\.json that textgym did not write"):
+        Tokenizer.byte().save(theirs.parent)
+    assert theirs.read_text() == "{}" and len(list(theirs.parent.iterdir())) == 1
+
+
+def test_a_model_keeps_the_tokenizer_that_fits_it(tmp_path):
+    CausalLM.new(Tokenizer.byte(), hidden_size=32, num_hidden_layers=1).save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="holds a model, with a tokenizer that fits it"):
+        Tokenizer.character(["xyz"]).save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @every_kind
@@ -181,6 +204,7 @@ def test_files_that_cannot_be_used_name_themselves(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"tokenizer\.json: not a tokenizer"):
         Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
     KINDS["byte"].save(tmp_path)
     config = tmp_path / "tokenizer_config.json"
     config.write_text("{")

@@ -14,6 +14,7 @@ from textgym.errors import InputError
 from textgym.storage import json_text, read_small_file, require_regular_file
 
 MANIFEST = "manifest.json"
+_MARKS = {"trainer.json": "dict", "reward_model.json": "kind"}  # files of ours, a key of each
 
 
 def write_manifest(directory: Path, *, copy_of: str | None = None) -> None:
@@ -121,12 +122,21 @@ def _was_ours(directory: Path) -> bool:
     """Whether a manifest that cannot be read was ours rather than another program's."""
     if not os.path.lexists(directory / MANIFEST):
         # We write one beside every such file: somebody deleted it.
-        return any((directory / name).is_file() for name in ("trainer.json", "reward_model.json"))
+        return any(_is_ours(directory / name, key) for name, key in _MARKS.items())
     try:
         content = json.loads(read_small_file(directory / MANIFEST))
     except (ValueError, RecursionError):
         return True  # a damaged one is no JSON any more
     return isinstance(content, dict) and "sha256" in content
+
+
+def _is_ours(file: Path, key: str) -> bool:
+    """Whether a file of a name that we use has what we write in it, too."""
+    try:
+        content = json.loads(read_small_file(file))
+    except (ValueError, RecursionError):  # or an InputError: there is none
+        return False
+    return isinstance(content, dict) and key in content
 
 
 def _text(content: dict[str, Any]) -> str:

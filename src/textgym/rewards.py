@@ -15,6 +15,7 @@ import inspect
 import math
 import numbers
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,7 +74,7 @@ def call_reward(
     """Ask a reward model about b texts and check its answer.
 
     Its arguments are matched by name (see `reward_arguments`), and are copies: it may use them up.
-    A working directory that it leaves changed is set back, with a warning.
+    A working directory, or torch's gradients, that it leaves changed are set back, with a warning.
 
     :param columns: further columns of the prompts, each of length b.
     :param completion_ids: the token ids that the player wrote, each a list; for a reward model that
@@ -163,7 +164,7 @@ def shorten(text: str, limit: int = 60) -> str:
 
 def _ask_once(ask: Callable[[], object], timeout: float | None, where: _Where) -> object:
     """The answer; what is raised becomes a `RewardFailure`, but for an interrupt of the user's."""
-    directory = _working_directory()
+    directory, has_gradients = _working_directory(), _has_gradients()
     try:
         return ask() if timeout is None else _ask_in_time(ask, timeout, where)
     except (RewardError, KeyboardInterrupt):
@@ -180,6 +181,20 @@ def _ask_once(ask: Callable[[], object], timeout: float | None, where: _Where) -
                 f"back to {directory}",
                 stacklevel=2,
             )
+        if _has_gradients() != has_gradients:
+            sys.modules["torch"].set_grad_enabled(has_gradients)
+            warnings.warn(
+                f"reward model {where.name!r} left torch's gradients switched "
+                f"{'off' if has_gradients else 'on'}: they are set back; write `with "
+                "torch.no_grad():` around what needs none",
+                stacklevel=2,
+            )
+
+
+def _has_gradients() -> bool:
+    """Whether torch, if a reward model can have it at all, keeps gradients."""
+    torch = sys.modules.get("torch")
+    return torch is None or bool(torch.is_grad_enabled())
 
 
 def _working_directory() -> str | None:

@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as _Tokenizer
 
 from textgym.errors import InputError
-from textgym.paths import expand, model_directory
+from textgym.paths import model_directory
 from textgym.storage import read_small_file
 from textgym.tokenizer_backends import (
     BOS,
@@ -33,7 +33,7 @@ from textgym.tokenizer_context import (
     start_ids,
     unknown_ids,
 )
-from textgym.tokenizer_files import ROLES, SpecialTokens, TokenizerFiles
+from textgym.tokenizer_files import ROLES, SpecialTokens, TokenizerFiles, tokenizer_directory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -284,13 +284,15 @@ class Tokenizer:
         return None if token_id is None else int(token_id)
 
     def save(self, directory: str | Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, which transformers opens.
+        """Write a directory of its own in one step, which transformers opens.
 
-        What stood beside the tokenizer when it was loaded (chat templates, generation settings) is
-        written again.
+        :raises InputError: if it holds such files that textgym did not write, or a model.
         """
-        directory = expand(directory)
-        directory.mkdir(parents=True, exist_ok=True)
+        with tokenizer_directory(directory) as staging:
+            self.write_files(staging)
+
+    def write_files(self, directory: Path) -> None:
+        """Write its files, and what stood beside them when it was loaded (chat templates, …)."""
         text = self.backend.to_str(pretty=True)  # its own save raises no OSError on a full disk
         (directory / "tokenizer.json").write_text(text, encoding="utf-8")
         self.files.write(

@@ -4,16 +4,20 @@ Chat templates, generation settings and whatever else another project wrote are 
 executed, and written again with the tokenizer.
 """
 
+import contextlib
 import json
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
+from textgym.directories import atomic_directory
 from textgym.errors import InputError
+from textgym.manifest import listed_files
+from textgym.paths import expand
 from textgym.storage import json_text, read_json, require_regular_file
 from textgym.tokenizer_context import describe, unknown_ids
 
@@ -28,6 +32,19 @@ _OWN_SETTINGS = {
     "clean_up_tokenization_spaces": False,
 }
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+
+
+@contextlib.contextmanager
+def tokenizer_directory(path: str | Path) -> Iterator[Path]:
+    """Where a tokenizer is written to, before it stands in a directory of its own.
+
+    :raises InputError: if the directory holds a model of ours, or such files of somebody else's.
+    """
+    path = expand(path)
+    if {"config.json", "reward_model.json"} & (listed_files(path) or set()):
+        raise InputError(f"{path}: holds a model, with a tokenizer that fits it; give another name")
+    with atomic_directory(path) as staging:
+        yield staging
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def write_model(lm: CausalLM, directory: Path, *, dtype: torch.dtype | None = No
     text = json_text(_to_transformers(lm, stored), indent=2) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
     write_tensors(tensors, directory / "model.safetensors")
-    lm.tokenizer.save(directory)
+    lm.tokenizer.write_files(directory)
 
 
 def write_trainer_state(state: dict[str, Any], directory: Path) -> None:
