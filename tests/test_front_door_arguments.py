@@ -13,6 +13,8 @@ from textgym.agents.loading import save_agent
 from textgym.cli_imports import see_named_modules
 from textgym.errors import InputError
 from textgym.policies.sampling import Sampling
+from textgym.reward_models import Length
+from textgym.tokenizer import Tokenizer
 
 
 def test_generate_draws_anew_unless_a_seed_is_given():
@@ -41,6 +43,33 @@ def test_arguments_that_would_not_be_used_are_refused(tmp_path):
         with pytest.raises(InputError, match="temperature 0 takes the likeliest token, so top_k"):
             textgym.evaluate(ENV, policy=lm, temperature=0, **keywords)
     assert Sampling(temperature=0).top_k == 0
+
+
+def test_what_is_given_twice_is_refused_and_what_is_given_at_loading_wins(tmp_path):
+    lm, reward = byte_lm(), {"reward": "length"}
+    with pytest.raises(InputError, match="reward is given twice, by itself and in env_kwargs"):
+        textgym.make_agent("a2c", ENV, policy=lm, reward="length", env_kwargs=reward)
+    with pytest.raises(InputError, match="reward is given twice"):
+        textgym.evaluate(ENV, policy=lm, reward="length", env_kwargs=reward)
+    with pytest.raises(InputError, match="prompts is given twice"):
+        textgym.evaluate(ENV, policy=lm, prompts=["a"], env_kwargs={"prompts": ["b"]})
+    other = {"tokenizer": Tokenizer.character(["abc"])}
+    for call in (
+        lambda **kw: textgym.make_agent("a2c", ENV, **kw),
+        lambda **kw: textgym.evaluate(ENV, **kw),
+    ):
+        with pytest.raises(InputError, match="tokenizer in env_kwargs is not the policy's"):
+            call(policy=lm, env_kwargs=other)
+    same = textgym.evaluate(ENV, policy=lm, n_episodes=2, env_kwargs={"tokenizer": lm.tokenizer})
+    assert len(same.episodes) == 2
+    agent = textgym.make_agent("a2c", ENV, policy=lm, n_envs=2, reward="length,target=3")
+    save_agent(agent, tmp_path / "a")
+    for keywords in ({"reward": "length,target=5"}, {"env_kwargs": {"reward": Length(5)}}):
+        again = textgym.load_agent(tmp_path / "a", **keywords)
+        assert again.env.get_attr("task")[0].reward.target == 5
+        save_agent(again, tmp_path / "b")
+        if "reward" in keywords:
+            assert textgym.load_agent(tmp_path / "b").env.get_attr("task")[0].reward.target == 5
 
 
 def test_an_agent_is_loaded_without_the_kl_term_that_it_had(tmp_path):

@@ -89,6 +89,7 @@ def make_agent(
         raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
     overrides = dict(env_kwargs or {})
     if reward is not None:
+        _check_given_once("reward", overrides)
         overrides["reward"] = resolve_reward(reward)
     lm = None if policy is None else open_policy(policy, pad_token=pad_token)
     if reference is not None and not (isinstance(reference, str | Path) and pad_token is None):
@@ -100,6 +101,7 @@ def make_agent(
         raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
     if isinstance(env, str):
         if lm is not None:
+            _check_tokenizer(overrides.get("tokenizer"), lm)
             overrides["tokenizer"] = lm.tokenizer
         generations = algorithm.num_generations(n_envs, keywords)
         vec_env: VecEnv = make_vec(env, n_envs, seed=seed, num_generations=generations, **overrides)
@@ -178,6 +180,27 @@ def _warn_of_a_fresh_model(task: "Task", prompts: Sequence[str]) -> None:
         )
 
 
+def _check_given_once(name: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Raises if a keyword of its own stands among the fields of the task too.
+
+    :raises InputError: naming it.
+    """
+    if name in env_kwargs:
+        raise InputError(f"{name} is given twice, by itself and in env_kwargs: leave one out")
+
+
+def _check_tokenizer(given: object, lm: "CausalLM") -> None:
+    """Raises if a tokenizer was given beside a policy that writes with another one.
+
+    :raises InputError: saying so.
+    """
+    tokenizer = Tokenizer.load(given) if isinstance(given, str | Path) else given
+    if tokenizer is not None and tokenizer != lm.tokenizer:
+        raise InputError(
+            "the tokenizer in env_kwargs is not the policy's, which writes the texts: leave it out"
+        )
+
+
 def _check_unused(env: object, **given: object) -> None:
     """Raises if something was given that an environment has already.
 
@@ -234,6 +257,10 @@ def load_agent(
             )
     lm, saved_reference, state = read_agent(directory)
     settings, environment = state["settings"], state["environment"]
+    saved_reward, saved_fields = environment["reward"], dict(environment["env_kwargs"])
+    if reward is not None or "reward" in (env_kwargs or {}):
+        saved_reward = None
+        saved_fields.pop("reward", None)
     named = {"env": env, "reward": reward, "n_envs": n_envs, "seed": seed, "reference": reference}
     named = {name: value for name, value in named.items() if value is not None}
     given = {*keywords, *(env_kwargs or {}), *named}
@@ -263,12 +290,12 @@ def load_agent(
                 settings["agent"],
                 environment["id"] if env is None else env,
                 policy=lm,
-                reward=reward if reward is not None else environment["reward"],
+                reward=saved_reward if reward is None else reward,
                 n_envs=settings["n_envs"] if n_envs is None else n_envs,
                 seed=settings["seed"] if seed is None else seed,
                 out=run,
                 reference=saved_reference if reference is None else reference,
-                env_kwargs={**environment["env_kwargs"], **(env_kwargs or {})} or None,
+                env_kwargs={**saved_fields, **(env_kwargs or {})} or None,
                 checkpoint_seconds=checkpoint_seconds,
                 **settled,
             )
@@ -365,7 +392,12 @@ def evaluate(
     named: list[Any] = [gold] if is_single else list(gold)  # type: ignore[arg-type]
     judges = _judges_by_name(named)
     reading = None if reader is None else resolve_reader(reader)
-    overrides: dict[str, Any] = {**(env_kwargs or {}), "tokenizer": lm.tokenizer}
+    overrides: dict[str, Any] = dict(env_kwargs or {})
+    _check_tokenizer(overrides.get("tokenizer"), lm)
+    overrides["tokenizer"] = lm.tokenizer
+    for name, value in (("reward", reward), ("prompts", prompts)):
+        if value is not None:
+            _check_given_once(name, overrides)
     if reward is not None:
         overrides["reward"] = resolve_reward(reward)
     if prompts is not None:
