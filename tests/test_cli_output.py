@@ -33,9 +33,8 @@ def test_the_evaluation_is_of_the_task_that_was_trained_on():
         "train", "runs/a", env="x/Y-v0", reward="length,target=12", env_kwargs=fields
     )
     assert tensorboard == ["tensorboard", "runs/a"]
-    assert evaluate[:4] == ["evaluate", "x/Y-v0", "--reward", "length,target=12"]
-    assert evaluate[4:8] == ["--env-kwargs", "max_new_tokens=24", "--env-kwargs", 'stop=["a b"]']
-    assert evaluate[8:] == ["--policy", "runs/a"]
+    assert evaluate[:6] == "evaluate x/Y-v0 --policy runs/a --reward length,target=12".split()
+    assert evaluate[6:] == ["--env-kwargs", "max_new_tokens=24", "--env-kwargs", 'stop=["a b"]']
 
 
 def test_after_resume_the_runs_own_settings_are_named(tmp_path):
@@ -46,7 +45,7 @@ def test_after_resume_the_runs_own_settings_are_named(tmp_path):
     [train] = commands("fit-reward", out, resume=True)
     assert train[2:4] == ["--policy", "runs/lm"]
     evaluate = commands("train", out, resume=True)[1]
-    assert evaluate == ["evaluate", "x/Y-v0", "--reward", "runs/rm", "--policy", str(out)]
+    assert evaluate == ["evaluate", "x/Y-v0", "--policy", str(out), "--reward", "runs/rm"]
 
 
 def test_what_python_opens_has_no_tilde():

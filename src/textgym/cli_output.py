@@ -56,8 +56,9 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
         return [*lines, f"  textgym train textgym/MovieReview-v0 {rest}"]
     lines.append(f"  textgym tensorboard {here}")
     if verb == "train":
-        task = " ".join([shlex.quote(str(values.get("env") or "ENV")), *_task_flags(values)])
-        return [*lines, f"  textgym evaluate {task} --policy {here}", generate, transformers]
+        env, flags = shlex.quote(str(values.get("env") or "ENV")), _task_flags(values)
+        evaluate = " ".join([f"  textgym evaluate {env} --policy {here}", *flags])
+        return [*lines, evaluate, generate, transformers]
     train = f"  textgym train textgym/MovieReview-v0 --policy {here} --out {beside}"
     return [*lines, generate, train, transformers]
 
