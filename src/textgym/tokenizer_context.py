@@ -13,6 +13,8 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
+from textgym.storage import json_text
+
 # They cut at spaces and drop them: what comes after them marks each word, not the text's start.
 _WORD_SPLITTERS = ("WhitespaceSplit", "Whitespace", "BertPreTokenizer")
 
@@ -86,7 +88,7 @@ def continuation_backend(backend: Backend) -> Backend:
         return backend
     whole = json.loads(backend.to_str())
     whole["normalizer"], whole["pre_tokenizer"] = changed
-    plain = Backend.from_str(json.dumps(whole))
+    plain = Backend.from_str(json_text(whole))
     plain.encode_special_tokens = True
     return plain
 

@@ -5,7 +5,6 @@ executed, and written again with the tokenizer.
 """
 
 import contextlib
-import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,7 +81,7 @@ class TokenizerFiles:
 
     def is_in_template(self, token: str) -> bool:
         """Whether a chat template writes this token."""
-        own = json.dumps(self.settings.get("chat_template"), ensure_ascii=False)
+        own = json_text(self.settings.get("chat_template"))
         return any(token in text for text in (own, *self.templates.values()))
 
     def write(
@@ -197,12 +196,12 @@ def spare_token(
 
     :param taken: tokens that have a role already.
     """
-    template = json.dumps(describe(backend.post_processor), ensure_ascii=False)
+    template = json_text(describe(backend.post_processor))
     unknown = unknown_ids(backend)
     best: tuple[int, int, str] | None = None
     for token_id, added in backend.get_added_tokens_decoder().items():
         token = added.content
-        is_used = token in taken or json.dumps(token, ensure_ascii=False) in template
+        is_used = token in taken or json_text(token) in template
         is_used |= files.is_in_template(token) or token_id in unknown
         rank = _rank(token, is_special=added.special)
         if rank is not None and not is_used:

@@ -101,6 +101,11 @@ def other_settings(folder, run, monkeypatch):
     return r"config\.yaml had learning_rate=0\.003, has 0\.5"
 
 
+def damaged_record(folder, run, monkeypatch):
+    (run / "provenance.json").write_text("{")
+    return r"provenance\.json is damaged"
+
+
 def other_threads(folder, run, monkeypatch):
     monkeypatch.setattr(module.torch, "get_num_threads", lambda: 64)
     return r"threads was \d+, is 64"
@@ -115,7 +120,15 @@ def other_versions(folder, run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [changed_corpus, missing_corpus, other_settings, other_threads, other_versions]
+    "change",
+    [
+        changed_corpus,
+        missing_corpus,
+        other_settings,
+        damaged_record,
+        other_threads,
+        other_versions,
+    ],
 )
 def test_pretraining_refuses_to_go_on_with_something_else(tmp_path, source, monkeypatch, change):
     folder = shutil.copytree(source, tmp_path / "source")

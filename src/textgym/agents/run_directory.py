@@ -272,7 +272,10 @@ def changes_since(out: str | Path) -> list[str]:
     :raises InputError: if its settings cannot be read.
     """
     directory = expand(out)
-    return differences(read_provenance(directory), json.loads(json_text(read_config(directory))))
+    config, before = json.loads(json_text(read_config(directory))), read_provenance(directory)
+    if not before and (directory / PROVENANCE).exists():
+        return [f"{PROVENANCE} is damaged, so nobody knows what it was"]
+    return differences(before, config)
 
 
 def read_provenance(directory: Path) -> dict[str, Any]:
