@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -227,3 +228,14 @@ def test_the_kl_of_an_evaluation_is_that_of_masked_distributions(task_id):
 
     assert kl("[abc]{1,3}") == pytest.approx(0.0, abs=1e-6)
     assert abs(kl(None)) > 0.01
+
+
+def test_sb3_contribs_own_policy_takes_the_masks(task_id):
+    def mask(env):
+        env = env.unwrapped
+        return env.automaton.is_legal(int(env.action_masks()))
+
+    env = ActionMasker(Monitor(gymnasium.make(task_id, constraint=PATTERN)), mask)
+    agent = MaskablePPO("MlpPolicy", env, n_steps=16, batch_size=8, policy_kwargs={"net_arch": [4]})
+    agent.learn(16)
+    assert agent.rollout_buffer.action_masks.sum(-1).max() < env.action_space.n
