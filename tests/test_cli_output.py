@@ -1,12 +1,17 @@
 """What the verbs propose when they are done can be typed as it stands."""
 
+import io
 import os
 import shlex
+import shutil
+import sys
 
 import pytest
 import yaml
+from rich.console import Console
 
 from textgym.cli_output import next_steps
+from textgym.demo_report import print_next_steps
 
 
 def commands(verb, out, **values):
@@ -51,3 +56,18 @@ def test_after_resume_the_runs_own_settings_are_named(tmp_path):
 def test_what_python_opens_has_no_tilde():
     line = next_steps("train", "~/runs/a", {"env": "x/Y-v0"})[-1]
     assert line.endswith(f"from_pretrained({os.path.expanduser('~/runs/a')!r})")
+
+
+@pytest.mark.parametrize("below", [".", "elsewhere"])
+def test_the_demo_names_the_command_that_is_there(below, tmp_path, monkeypatch):
+    here, script = tmp_path / below, tmp_path / ".venv" / "bin" / "textgym"
+    here.mkdir(exist_ok=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
+    shown = io.StringIO()
+    print_next_steps(Console(file=shown), tmp_path / "my demo", [], 1.0)
+    lines = [line for line in shown.getvalue().splitlines() if "tensorboard" in line]
+    [words] = map(shlex.split, lines)
+    assert words[1:] == ["tensorboard", str(tmp_path / "my demo")]
+    assert (here / words[0]) == script

@@ -1,6 +1,8 @@
 """What the demo shows at its end: two tables, and how to go on."""
 
+import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,12 +62,20 @@ def print_next_steps(
     console: Console, directory: Path, pictures: Sequence[Path], seconds: float
 ) -> None:
     """Where everything is, and the commands to go on with."""
-    command = "textgym" if shutil.which("textgym") else ".venv/bin/textgym"
+    command, agent = _command(), shlex.quote(str(directory / "ppo"))
     console.print(f"\nDone in {seconds:.0f} s. Pictures: {', '.join(map(str, pictures))}")
     console.print("Go on with:", highlight=False)
     for line in (
-        f"{command} tensorboard {directory}",
-        f'{command} generate {directory}/ppo --prompt "The film" --max-new-tokens 40',
-        f"{command} evaluate textgym/MovieReview-v0 --policy {directory}/ppo --gold critic",
+        f"{command} tensorboard {shlex.quote(str(directory))}",
+        f'{command} generate {agent} --prompt "The film" --max-new-tokens 40',
+        f"{command} evaluate textgym/MovieReview-v0 --policy {agent} --gold critic",
     ):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _command() -> str:
+    """How a shell here starts `textgym`: by name, or from the environment that runs this."""
+    if shutil.which("textgym"):
+        return "textgym"
+    script, here = Path(sys.executable).with_name("textgym"), Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
