@@ -169,3 +169,12 @@ def test_the_progress_bar_ends_its_line_before_an_error_is_said(tmp_path, capsys
         textgym.train(ENV, reward=fails, n_envs=2, timesteps=64, out=tmp_path / "run")
     assert capsys.readouterr().err.endswith("\n")
     del caught  # which would hold the bar open till now
+
+
+def test_settings_of_another_type_are_named():
+    lm = byte_lm()
+    for keywords, name in (({"out": 3}, "out"), ({"env_kwargs": 3}, "env_kwargs")):
+        with pytest.raises(InputError, match=rf"^{name} must be .*, got 3$"):
+            textgym.make_agent("ppo", ENV, policy=lm, n_envs=2, **keywords)
+    with pytest.raises(InputError, match="env_kwargs must be a table of a task's fields"):
+        textgym.evaluate(ENV, policy=lm, env_kwargs=3)

@@ -87,7 +87,7 @@ def make_agent(
     algorithm = registry.agents.resolve(agent)
     if not isinstance(algorithm, Algorithm):
         raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
-    overrides = dict(env_kwargs or {})
+    overrides = _task_fields(env_kwargs)
     if reward is not None:
         _check_given_once("reward", overrides)
         overrides["reward"] = resolve_reward(reward)
@@ -199,6 +199,16 @@ def _check_tokenizer(given: object, lm: "CausalLM") -> None:
         raise InputError(
             "the tokenizer in env_kwargs is not the policy's, which writes the texts: leave it out"
         )
+
+
+def _task_fields(env_kwargs: object) -> dict[str, Any]:
+    """A copy of `env_kwargs`; empty for None.
+
+    :raises InputError: if it is no table.
+    """
+    if env_kwargs is not None and not isinstance(env_kwargs, dict):
+        raise InputError(f"env_kwargs must be a table of a task's fields, got {env_kwargs!r:.60}")
+    return dict(env_kwargs or {})
 
 
 def _check_unused(env: object, **given: object) -> None:
@@ -392,7 +402,7 @@ def evaluate(
     named: list[Any] = [gold] if is_single else list(gold)  # type: ignore[arg-type]
     judges = _judges_by_name(named)
     reading = None if reader is None else resolve_reader(reader)
-    overrides: dict[str, Any] = dict(env_kwargs or {})
+    overrides = _task_fields(env_kwargs)
     _check_tokenizer(overrides.get("tokenizer"), lm)
     overrides["tokenizer"] = lm.tokenizer
     for name, value in (("reward", reward), ("prompts", prompts)):

@@ -246,6 +246,8 @@ def open_to_write(out: "str | Path | Run | None", *, resume: bool = False) -> It
     :param resume: go on with the run in the directory, warning of what differs since.
     """
     if not isinstance(out, str | Path):
+        if not isinstance(out, Run | None):
+            raise InputError(f"out must be the path of a directory, got {out!r:.60}")
         yield out
         return
     if resume:
