@@ -58,11 +58,47 @@ def near_copy_groups(texts: Sequence[str]) -> Integers:
         if _root(parents, i) == _root(parents, j):
             continue
         one, other = (sets.setdefault(k, np.unique(_shingles(keys[k]))) for k in (i, j))
-        common = len(np.intersect1d(one, other, assume_unique=True))
-        if common >= JACCARD * (len(one) + len(other) - common):
+        if _is_near(one, other):
             _join(parents, i, j)
     roots = np.array([_root(parents, k) for k in range(len(keys))], dtype=np.int64)
     return np.asarray(places[roots][np.searchsorted(places, groups)])
+
+
+class NearCopies:
+    """Looks texts up among others: is one of those a near-copy?
+
+    :param texts: the others; 640 bytes each are kept beside them.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        keys = [text_key(text) or text for text in texts]
+        self._keys = list(dict.fromkeys(keys))
+        self._equal = set(self._keys)
+        self._signatures = _signatures(self._keys)
+        codes = _band_codes(self._signatures)
+        self._order = np.argsort(codes, axis=1, kind="stable")
+        self._codes = np.take_along_axis(codes, self._order, axis=1)
+
+    def holds(self, text: str) -> bool:
+        """Whether a near-copy of the text is among them."""
+        key = text_key(text) or text
+        if key in self._equal:
+            return True
+        if not self._keys:
+            return False
+        signature = _signatures([key])
+        found = []
+        for band, code in enumerate(_band_codes(signature)[:, 0]):
+            start = int(np.searchsorted(self._codes[band], code))
+            places = self._order[band, start : start + NEIGHBOURS]
+            found += places[self._codes[band, start : start + NEIGHBOURS] == code].tolist()
+        alike = [
+            place
+            for place in dict.fromkeys(found)
+            if (self._signatures[place] == signature[0]).mean() >= JACCARD - 0.15
+        ]
+        own = np.unique(_shingles(key)) if alike else np.zeros(0, np.uint64)
+        return any(_is_near(own, np.unique(_shingles(self._keys[place]))) for place in alike)
 
 
 def joined(groups: Integers, links: Sequence[tuple[int, int]]) -> Integers:
@@ -78,6 +114,12 @@ def joined(groups: Integers, links: Sequence[tuple[int, int]]) -> Integers:
         _join(parents, int(places[i]), int(places[j]))
     roots = np.array([_root(parents, k) for k in range(len(parents))], dtype=np.int64)
     return np.asarray(np.sort(first)[roots][places], dtype=np.int64)
+
+
+def _is_near(one: Hashes, other: Hashes) -> bool:
+    """Whether Jaccard's index of two sets of shingles is high enough."""
+    common = len(np.intersect1d(one, other, assume_unique=True))
+    return common >= JACCARD * (len(one) + len(other) - common)
 
 
 def _root(parents: list[int], node: int) -> int:
@@ -139,10 +181,7 @@ def _candidates(signatures: npt.NDArray[np.uint32]) -> Integers:
     """int64 [m, 2], pairs of places that share a band and look alike, the smaller place first."""
     n = len(signatures)
     found = [np.zeros(0, np.int64)]
-    for band in range(BANDS):
-        code = np.zeros(n, np.uint64)
-        for row in range(ROWS):
-            code = _mix(code * _PRIME + signatures[:, band * ROWS + row].astype(np.uint64))
+    for code in _band_codes(signatures):
         order = np.argsort(code, kind="stable")
         for step in range(1, NEIGHBOURS + 1):
             is_shared = code[order[step:]] == code[order[:-step]]
@@ -152,6 +191,15 @@ def _candidates(signatures: npt.NDArray[np.uint32]) -> Integers:
             found.append(one[is_alike] * n + other[is_alike])
     pairs = np.unique(np.concatenate(found))
     return np.stack([pairs // max(n, 1), pairs % max(n, 1)], axis=1)
+
+
+def _band_codes(signatures: npt.NDArray[np.uint32]) -> Hashes:
+    """uint64 [BANDS, n], one number for the hashes of each band."""
+    rows = signatures.reshape(len(signatures), BANDS, ROWS).astype(np.uint64)
+    codes = np.zeros((BANDS, len(signatures)), np.uint64)
+    for row in range(ROWS):
+        codes = _mix(codes * _PRIME + rows[:, :, row].T)
+    return codes
 
 
 def _mix(values: Hashes) -> Hashes:

@@ -268,13 +268,28 @@ def test_a_large_file_is_never_whole_in_memory(tmp_path: Path) -> None:
 
 
 def test_in_a_long_corpus_the_side_depends_on_letters_digits_and_seed_only() -> None:
-    texts = [f"Text number {i}." for i in range(4000)]
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abcdefghijklmnop "), 30)) + "." for _ in range(4000)]
     kept, held = map(list, split_heldout(texts, 0.1, seed=3, in_memory=3999))
     assert sorted(kept + held) == sorted(texts)
     assert 330 <= len(held) <= 470  # 400 expected, standard deviation 19
     assert list(split_heldout(texts[::-1], 0.1, seed=3, in_memory=0)[1]) == held[::-1]
     assert all(is_heldout(text.upper().replace(" ", "-"), 0.1, 3) for text in held)
     assert set(split_heldout(texts, 0.1, seed=4, in_memory=0)[1]) != set(held)
+
+
+def test_in_a_long_corpus_near_copies_of_held_out_texts_are_not_learned_from() -> None:
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abcdefghijklmnop "), 50)) for _ in range(60)]
+    edited = [f"{text[:20]}xyz{text[21:]}" for text in texts]
+    lines: list[str] = []
+    parts = split_heldout(texts + edited, 0.2, 1, in_memory=0, report=lines.append)
+    kept, held = map(list, parts)
+    twins = {**dict(zip(texts, edited, strict=True)), **dict(zip(edited, texts, strict=True))}
+    left_out = {twins[text] for text in held} - set(held)
+    assert left_out and set(kept) == set(twins) - set(held) - left_out
+    assert lines == [f"note: {len(left_out)} texts are near-copies of held-out ones: left out"]
+    assert list(parts[0]) == kept and len(lines) == 1
 
 
 def test_a_short_corpus_is_divided_exactly_with_near_copies_on_one_side() -> None:

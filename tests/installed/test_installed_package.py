@@ -91,7 +91,7 @@ def test_the_quick_demo_runs(tmp_path, flags):
     done = python("-m", "textgym", "demo", "--quick", "--out", "demo", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "demo" / "report.json").read_text(encoding="utf-8"))
-    assert report["before"]["episodes"] == report["after"]["episodes"] == 32
+    assert report["before"]["episodes"] == report["after"]["episodes"] == 16
     assert set(report["after"]["judges"]) == {"critic", "other_raters"}
     for name in ("learning_curve", "over_optimisation"):
         picture = tmp_path / "demo" / "pictures" / f"{name}.png"

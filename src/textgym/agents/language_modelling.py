@@ -108,7 +108,7 @@ def pretrain(
     :param steps: optimizer steps at most (2,000 where `seconds` is not given either).
     :param seconds: wall-clock time at most.
     :param heldout: share of the texts held out, with near-copies on one side; of a corpus of over
-        20,000 texts about that share, by a hash of their letters and digits.
+        20,000 texts about that share, and near-copies of those texts are not learned from.
     :param tokenizer: `"bpe"` (trained; the default), `"byte"` or `"character"`; of a fresh model,
         as the next three.
     :param vocab_size: tokens of a trained tokenizer; 2,048 unless said.

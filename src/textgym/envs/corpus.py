@@ -25,7 +25,7 @@ from textgym.envs.records import (
     text_format,
 )
 from textgym.errors import InputError
-from textgym.near_copies import equal_text_groups, text_key
+from textgym.near_copies import NearCopies, equal_text_groups, text_key
 from textgym.paths import expand
 from textgym.splits import split_rows
 
@@ -173,12 +173,12 @@ def split_heldout(
     Up to `in_memory` texts are read at once and divided exactly: `fraction` of them, at least one,
     and near-copies stay together (`textgym.splits`). A longer corpus is streamed, and each text's
     side is a hash of its letters and digits (see `is_heldout`): the share is then about `fraction`,
-    a text's side stays when the corpus grows, and copies that differ in spaces, case or punctuation
-    are on one side; others need not be.
+    and a text stays held out when the corpus grows. Near-copies of held-out texts are left out of
+    the training texts, which reads the corpus once more.
 
     :param fraction: the share of held-out texts, 0 to 1.
     :param in_memory: texts, 0 to stream every corpus.
-    :param report: gets a line where near-copies had to be divided.
+    :param report: gets a line where near-copies had to be divided, or were left out.
     :raises InputError: `fraction` outside 0 to 1, or `texts` can be read only once.
     """
     if not 0 <= fraction <= 1:
@@ -188,10 +188,8 @@ def split_heldout(
     whole = _whole(texts, in_memory) if 0 < fraction < 1 else None
     if whole is not None:
         return _divided(whole, fraction, seed, report)
-    return (
-        _Selected(texts, lambda text: not is_heldout(text, fraction, seed)),
-        _Selected(texts, lambda text: is_heldout(text, fraction, seed)),
-    )
+    held = _Selected(texts, lambda text: is_heldout(text, fraction, seed))
+    return _Apart(texts, held, report), held
 
 
 def _whole(texts: Iterable[str], limit: int) -> list[str] | None:
@@ -280,10 +278,38 @@ class _Selected:
 
     def __init__(self, texts: Iterable[str], is_wanted: Callable[[str], bool]) -> None:
         self._texts = texts
-        self._is_wanted = is_wanted
+        self.is_wanted = is_wanted
 
     def __iter__(self) -> Iterator[str]:
-        return filter(self._is_wanted, self._texts)
+        return filter(self.is_wanted, self._texts)
+
+
+class _Apart:
+    """The texts that neither are held out nor near-copies of those that are, chosen anew each time.
+
+    The held-out texts are read when the first of these is wanted.
+    """
+
+    def __init__(
+        self, texts: Iterable[str], held: "_Selected", report: Callable[[str], None] | None
+    ) -> None:
+        self._texts, self._held, self._report = texts, held, report
+        self._copies: NearCopies | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        if self._copies is None:
+            self._copies = NearCopies(list(self._held))
+        left_out = 0
+        for text in self._texts:
+            if self._held.is_wanted(text):
+                continue
+            if self._copies.holds(text):
+                left_out += 1
+                continue
+            yield text
+        if left_out and self._report is not None:
+            self._report(f"note: {left_out:,} texts are near-copies of held-out ones: left out")
+            self._report = None  # once is enough
 
 
 def _file_texts(path: Path, column: str, paragraphs: bool) -> Iterator[str]:
