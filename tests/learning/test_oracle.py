@@ -58,6 +58,7 @@ def test_a_kl_regularised_algorithm_comes_to_the_optimum(name, env):
     assert oracle_of(env, 0).distance(lm) < QUICK_BARS[env]
 
 
+@pytest.mark.filterwarnings("ignore:all .* texts of the last")  # it has found the best one
 @pytest.mark.parametrize("name", UNREGULARISED)
 def test_without_a_kl_term_nearly_all_reward_is_earned(name):
     setting = UNREGULARISED[name][ONE]
@@ -68,6 +69,7 @@ def test_without_a_kl_term_nearly_all_reward_is_earned(name):
     assert oracle.distance(lm) > 0.3  # so the bar of the test above sees a missing KL term
 
 
+@pytest.mark.filterwarnings("ignore:all .* texts of the last")  # it has found the best one
 @pytest.mark.parametrize("name", [name for name in UNREGULARISED if name != "qrdqn"])
 def test_shuffled_rewards_fail_that_bar(name):
     setting = UNREGULARISED[name][ONE]
