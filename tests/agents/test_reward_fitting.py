@@ -1,6 +1,7 @@
 """`fit_reward`: killed and interrupted fits go on to the very same reward model."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def test_a_killed_fit_goes_on_to_the_same_model(files, tmp_path):
     """
     out = tmp_path / "killed"
     command = [sys.executable, "-c", textwrap.dedent(script), str(files), str(out)]
-    result = subprocess.run(command, capture_output=True, check=False)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as this process has: resuming asks it
+    result = subprocess.run(command, capture_output=True, check=False, env=one_thread)
     assert result.returncode == -signal.SIGKILL, result.stderr.decode()
     assert not (out / "checkpoints" / "best").exists()
     with pytest.raises(InputError, match=r"holds no reward_model\.json"):
