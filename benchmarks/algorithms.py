@@ -54,9 +54,9 @@ def train(name: str, seed: int, timesteps: int, directory: Path | None = None) -
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
     import textgym
-    from textgym.agents.judges import crowd
-    from textgym.demo_reward import training_reward
-    from textgym.policies.causal_lm import CausalLM
+    from textgym.agents.evaluation.judges import crowd
+    from textgym.demonstration.reward import training_reward
+    from textgym.policies.language_model.causal_lm import CausalLM
 
     torch.set_num_threads(1)
     agent = textgym.make_agent(
@@ -86,10 +86,10 @@ def speed(name: str, out: Path) -> None:
 def run(name: str, seed: int, timesteps: int, out: Path) -> None:
     """One run: train, play the held-out prompts, write `out`."""
     import textgym
-    from textgym.agents.judges import critic, crowd
-    from textgym.demo_reward import training_reward
-    from textgym.envs.movie_reviews import test_prompts
-    from textgym.policies.causal_lm import CausalLM
+    from textgym.agents.evaluation.judges import critic, crowd
+    from textgym.demonstration.reward import training_reward
+    from textgym.envs.tasks.movie_reviews import test_prompts
+    from textgym.policies.language_model.causal_lm import CausalLM
 
     torch.set_num_threads(1)
     start = CausalLM.from_pretrained("start").float()
@@ -216,7 +216,7 @@ def picture(runs: Path, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from textgym.agents.pictures import read_metrics
+    from textgym.agents.evaluation.pictures import read_metrics
 
     figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()

@@ -34,14 +34,14 @@ class Breakage:
 BREAKAGES = (
     Breakage(
         "the advantage has the wrong sign",
-        "agents/rollout_buffer.py",
+        "agents/rollouts/rollout_buffer.py",
         (("advantages=take(self.advantages),", "advantages=-take(self.advantages),"),),
         (f"{ACTOR}::test_loss_and_gradients_of_an_update_equal_the_naive_ones", ORACLE),
         "loss_and_gradients or ppo-textgym/OneToken-v0",
     ),
     Breakage(
         "log-probabilities stand one step off their tokens",
-        "agents/rollout_buffer.py",
+        "agents/rollouts/rollout_buffer.py",
         (
             (
                 "old_log_prob=take(self.log_probs),",
@@ -53,7 +53,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the policy is evaluated one position too early",
-        "agents/rollout_buffer.py",
+        "agents/rollouts/rollout_buffer.py",
         (
             (
                 "self.lengths[s.start : s.end, s.env] - 1 for s in chosen",
@@ -65,7 +65,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the reward comes a step late: on what follows the last token (a pad, or the next text)",
-        "agents/rollout_buffer.py",
+        "agents/rollouts/rollout_buffer.py",
         (
             (
                 "        self.rewards[step] = reward\n",
@@ -77,14 +77,14 @@ BREAKAGES = (
     ),
     Breakage(
         "padding may be sampled",
-        "policies/generation.py",
+        "policies/language_model/generation.py",
         (("never = {tokenizer.pad_token_id, *range(", "never = {*range("),),
         (ACTOR, "tests/policies/test_sampling.py"),
         "never_played or never_sampled",
     ),
     Breakage(
         "no bootstrap at an outer limit",
-        "agents/vec_env.py",
+        "agents/rollouts/vec_env.py",
         (
             (
                 'ending["TimeLimit.truncated"] = is_truncated',
@@ -96,7 +96,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the bootstrap reads the next prompt instead of the text that was cut",
-        "agents/vec_env.py",
+        "agents/rollouts/vec_env.py",
         (
             (
                 'ending["terminal_observation"] = finals[row]',
@@ -121,7 +121,7 @@ BREAKAGES = (
     ),
     Breakage(
         "old log-probabilities are computed anew after each update",
-        "agents/rollout_buffer.py",
+        "agents/rollouts/rollout_buffer.py",
         (
             (
                 "old_log_prob=take(self.log_probs),",
@@ -143,7 +143,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the value is that of the wrong position",
-        "policies/actor_critic.py",
+        "policies/sb3/actor_critic.py",
         (
             (
                 "return self.value_net(hidden.float())  # type",
@@ -155,7 +155,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the KL term is to the policy as it is now",
-        "agents/building.py",
+        "agents/building/build.py",
         (
             (
                 "    recorder.attach(agent, recording)\n",
@@ -169,7 +169,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the reference moves with the model that it was made of",
-        "agents/kl.py",
+        "agents/rollouts/kl.py",
         (
             (
                 'copy.deepcopy(open_policy(reference, label="reference"))',
@@ -180,7 +180,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the KL term is added to the reward instead of taken off",
-        "agents/rollout_buffer.py",
+        "agents/rollouts/rollout_buffer.py",
         (
             (
                 "self.rewards -= kl.coefficient * self.kl_raw",
@@ -192,20 +192,20 @@ BREAKAGES = (
     ),
     Breakage(
         "the reference is read at temperature 1, whatever the policy's",
-        "agents/kl.py",
+        "agents/rollouts/kl.py",
         (("self.sampling.filter(", "Sampling().filter("),),
         (f"{KL}::test_the_whole_sequence_pass_equals_one_pass_for_each_token",),
     ),
     Breakage(
         "k3 with a wrong sign",
-        "agents/kl.py",
+        "agents/rollouts/kl.py",
         (("log_ratio.expm1() - log_ratio", "log_ratio.expm1() + log_ratio"),),
         (KL,),
         "by_hand or unbiased",
     ),
     Breakage(
         "the mean of a group is taken over the wrong axis",
-        "agents/policy_losses.py",
+        "agents/algorithms/losses.py",
         (
             (
                 "centred: np.ndarray = totals - totals.mean(axis=1, keepdims=True)",
@@ -224,7 +224,7 @@ BREAKAGES = (
     ),
     Breakage(
         "log-probabilities are not those of the distribution that was sampled",
-        "policies/actor_critic.py",
+        "policies/sb3/actor_critic.py",
         (
             (
                 "return self.sampling.filter(logits, keep=keep)",
@@ -236,7 +236,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the gradient of the entropy has the wrong sign",
-        "policies/sampling.py",
+        "policies/language_model/sampling.py",
         (
             (
                 "scale = grad_chosen[:, None] + grad_entropy",
@@ -248,7 +248,7 @@ BREAKAGES = (
     ),
     Breakage(
         "segments of a minibatch see one another",
-        "policies/attention.py",
+        "policies/language_model/attention.py",
         (
             (
                 "self.groups = [_SegmentGroup(lengths[part]) for part in "
@@ -261,7 +261,7 @@ BREAKAGES = (
     ),
     Breakage(
         "positions go on from segment to segment",
-        "policies/packing.py",
+        "policies/language_model/packing.py",
         (
             (
                 "return rows, torch.arange(len(rows), device=lengths.device) - starts[rows]",
@@ -273,14 +273,14 @@ BREAKAGES = (
     ),
     Breakage(
         "the cache outlives the update",
-        "policies/actor_critic.py",
+        "policies/sb3/actor_critic.py",
         (("        if mode or self.training:", "        if False:"),),
         (ACTOR,),
         "fused_optimizer",
     ),
     Breakage(
         "an evaluation draws from the training's generator",
-        "policies/actor_critic.py",
+        "policies/sb3/actor_critic.py",
         (
             (
                 "self.predict_generator = torch.Generator(log_probs.device)"
@@ -300,7 +300,7 @@ BREAKAGES = (
     ),
     Breakage(
         "a constraint holds while playing and not while learning",
-        "policies/actor_critic.py",
+        "policies/sb3/actor_critic.py",
         (
             (
                 "        if self.masks is not None:\n            is_legal",
@@ -312,7 +312,7 @@ BREAKAGES = (
     ),
     Breakage(
         "a replayed text that stopped is bootstrapped",
-        "agents/replay_buffer.py",
+        "agents/rollouts/replay_buffer.py",
         (
             (
                 "at_end = len(episode.tokens) if episode.is_truncated else 0",

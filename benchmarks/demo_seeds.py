@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from machine import where
 
-from textgym.demonstration import run_demo
+from textgym.demonstration.run import run_demo
 
 
 def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:

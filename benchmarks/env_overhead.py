@@ -21,7 +21,7 @@ import numpy as np
 import stable_baselines3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from textgym.agents.vec_env import TextVecEnv
+from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
 from textgym.envs.vector_env import TextVectorEnv

@@ -34,11 +34,11 @@ from token_world import (
 )
 from torch import nn
 
-from textgym.agents.grpo import GRPO
-from textgym.agents.kl import KLPenalty
-from textgym.agents.vec_env import TextVecEnv
+from textgym.agents.algorithms.grpo import GRPO
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.vector_env import TextVectorEnv
-from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 GENERATIONS = 8
 BARS = {"textgym": 1.10, "textgym, KL": 1.10}

@@ -23,15 +23,15 @@ from stable_baselines3.common.logger import configure
 from token_world import length_of_text
 
 from textgym import constraints
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.agents.vec_env import TextVecEnv
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.constraints import Constraint
 from textgym.constraints.token_automaton import TokenAutomaton
-from textgym.envs.movie_reviews import review_texts
 from textgym.envs.task import Task
+from textgym.envs.tasks.movie_reviews import review_texts
 from textgym.envs.vector_env import TextVectorEnv
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.tokenizer import Tokenizer
 
 VOCABULARY, ENVS, COMPLETION = 4096, 32, 48

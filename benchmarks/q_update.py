@@ -22,9 +22,9 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from token_world import COMPLETION, ENVS, MINIBATCH, Shape, make_env, make_model, make_ppo
 
-from textgym.agents.replay_buffer import EpisodeReplayBuffer
-from textgym.policies.q_policy import TextQPolicy
-from textgym.policies.quantile_network import TextQuantilePolicy
+from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer
+from textgym.policies.sb3.q_policy import TextQPolicy
+from textgym.policies.sb3.quantile_network import TextQuantilePolicy
 
 STEPS = ENVS * COMPLETION // MINIBATCH
 Q_POLICIES = {DQN: TextQPolicy, QRDQN: TextQuantilePolicy}

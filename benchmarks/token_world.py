@@ -15,12 +15,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
 
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.agents.vec_env import TextVecEnv
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.task import Task
 from textgym.envs.vector_env import TextVectorEnv
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.tokenizer import Tokenizer
 
 VOCABULARY = 4096

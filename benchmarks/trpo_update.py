@@ -23,8 +23,8 @@ from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.logger import configure
 from token_world import ENVS, Shape, make_env, make_model
 
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 
 class PlainPolicy(TextActorCriticPolicy):

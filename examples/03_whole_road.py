@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import textgym
-from textgym.envs import movie_reviews
+from textgym.envs.tasks import movie_reviews
 
 
 def write_files(folder: Path, count: int) -> None:

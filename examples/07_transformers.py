@@ -13,10 +13,10 @@ import tempfile
 import torch
 
 import textgym
-from textgym.envs import movie_reviews
+from textgym.envs.tasks import movie_reviews
 from textgym.policies import CausalLM
-from textgym.policies.documents import text_documents
-from textgym.policies.pretraining import train_language_model
+from textgym.policies.pretraining.documents import text_documents
+from textgym.policies.pretraining.loop import train_language_model
 
 PROMPT = "The film is"
 

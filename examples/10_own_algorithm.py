@@ -23,8 +23,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 import textgym
 from textgym import registry
 from textgym.agents import Algorithm
-from textgym.agents.algorithms import SAMPLING_KEYWORDS, group_size
-from textgym.agents.group_algorithm import GroupAlgorithm
+from textgym.agents.algorithms.critic_free import GroupAlgorithm
+from textgym.agents.building.specs import SAMPLING_KEYWORDS, group_size
 from textgym.errors import InputError
 
 

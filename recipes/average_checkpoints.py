@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from start_model import bits_per_character
 
-from textgym.envs.movie_reviews import review_texts
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.checkpoint import save_pretrained
+from textgym.envs.tasks.movie_reviews import review_texts
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.checkpoint import save_pretrained
 
 
 def main() -> int:

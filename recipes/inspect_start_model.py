@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from textgym.envs.movie_reviews import review_texts
-from textgym.policies.causal_lm import CausalLM
+from textgym.envs.tasks.movie_reviews import review_texts
+from textgym.policies.language_model.causal_lm import CausalLM
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 

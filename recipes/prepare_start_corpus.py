@@ -19,7 +19,7 @@ from pathlib import Path
 
 from source_archives import fetch_python_archive, fetch_wordnet, read_plots, read_wordnet
 
-from textgym.envs.movie_reviews import (
+from textgym.envs.tasks.movie_reviews import (
     corpus_for_pretraining,
     load_critic_snippets,
     load_movie_reviews,

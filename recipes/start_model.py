@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from textgym.envs.movie_reviews import review_texts
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.checkpoint import save_pretrained
-from textgym.policies.documents import Document, text_documents
-from textgym.policies.pretraining import heldout_loss, train_language_model
+from textgym.envs.tasks.movie_reviews import review_texts
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.checkpoint import save_pretrained
+from textgym.policies.pretraining.documents import Document, text_documents
+from textgym.policies.pretraining.loop import heldout_loss, train_language_model
 from textgym.tokenizer import Tokenizer
 
 CONTEXT = 256

@@ -14,9 +14,9 @@ from stable_baselines3.common.logger import Logger
 
 import textgym
 from textgym import registry
-from textgym.agents.algorithms import constructors, load_class
-from textgym.agents.building import build_agent
-from textgym.policies.causal_lm import CausalLM
+from textgym.agents.building.build import build_agent
+from textgym.agents.building.specs import constructors, load_class
+from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -12,14 +12,14 @@ from bad_flags import answers, bad_cases, watchdog, what_is_wrong, write_inputs
 from front_door import ENV
 
 from textgym.checks import RANGES
-from textgym.cli import LISTINGS
-from textgym.cli_verbs import VERBS
+from textgym.command_line.cli import LISTINGS
+from textgym.command_line.verbs import VERBS
 from textgym.errors import InputError
 from textgym.registry import import_reference
 
 COMMANDS = 30
 FUNCTIONS = {
-    "demo": ("textgym.demonstration:run_demo", (), {}),
+    "demo": ("textgym.demonstration.run:run_demo", (), {}),
     "pretrain": ("textgym:pretrain", ("corpus.txt",), {"out": "out"}),
     "sft": ("textgym:sft", ("pairs.jsonl",), {"policy": "lm", "out": "out"}),
     "fit-reward": ("textgym:fit_reward", ("ratings.jsonl",), {"policy": "lm", "out": "out"}),
@@ -28,7 +28,7 @@ FUNCTIONS = {
     "generate": ("textgym:generate", ("lm",), {"prompt": "cat"}),
     "make_agent": ("textgym:make_agent", ("ppo", ENV), {"policy": "lm"}),
     "make_vec": ("textgym:make_vec", (ENV,), {}),
-    "tensorboard": ("textgym.cli_listings:show_tensorboard", ("events",), {}),
+    "tensorboard": ("textgym.command_line.listings:show_tensorboard", ("events",), {}),
 }
 
 

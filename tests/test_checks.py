@@ -11,9 +11,9 @@ from textgym_testing import tiny_lm
 
 from textgym import checks, registry
 from textgym.checks import RANGES, check_device, check_memory, check_numbers, check_positive
-from textgym.cli import LISTINGS
-from textgym.cli_options import flags_of
-from textgym.cli_verbs import VERBS, verb_flags
+from textgym.command_line.cli import LISTINGS
+from textgym.command_line.options import flags_of
+from textgym.command_line.verbs import VERBS, verb_flags
 from textgym.errors import InputError
 from textgym.registry import import_reference
 

@@ -15,9 +15,9 @@ from front_door import ENV, byte_lm, read_lines, run_cli
 
 import textgym
 from textgym import registry
-from textgym.cli_options import from_command_line, kind_of, parameter_texts
-from textgym.cli_verbs import VERBS, verb_flags
-from textgym.policies.causal_lm import CausalLM
+from textgym.command_line.options import from_command_line, kind_of, parameter_texts
+from textgym.command_line.verbs import VERBS, verb_flags
+from textgym.policies.language_model.causal_lm import CausalLM
 
 WORDS = ("sun", "rain", "tea", "cat", "dog", "moon")
 QUIET = "--no-progress-bar"
@@ -234,7 +234,9 @@ def test_version_and_doctor(tmp_path, monkeypatch):
     code, out, _ = run_cli("doctor")
     assert code == 0 and out.endswith("all fine\n")
     assert metadata.version("torch") in out and not list(tmp_path.iterdir())
-    monkeypatch.setattr("textgym.doctor.CORE", (("gymnasium", (99, 0)), ("no-such", (1,))))
+    monkeypatch.setattr(
+        "textgym.command_line.doctor.CORE", (("gymnasium", (99, 0)), ("no-such", (1,)))
+    )
     code, out, _ = run_cli("doctor")
     assert code == 2 and "pip install --upgrade 'gymnasium>=99.0'" in out
     assert "no-such: pip install 'no-such>=1'" in out
@@ -267,7 +269,7 @@ def test_an_internal_error_is_one_line_unless_asked_for(monkeypatch, tmp_path):
     def broken(policy: str, *, prompt: "str | list[str]"):
         raise ZeroDivisionError("oh\nno")
 
-    monkeypatch.setattr("textgym.verbs.generate", broken)
+    monkeypatch.setattr("textgym.agents_by_name.generate", broken)
     code, _, error = run_cli("generate", tmp_path, "--prompt", "a")
     assert code == 1 and error.count("\n") == 1
     assert "internal error, ZeroDivisionError: oh no (set TEXTGYM_TRACEBACK=1" in error
@@ -277,7 +279,10 @@ def test_an_internal_error_is_one_line_unless_asked_for(monkeypatch, tmp_path):
 
 
 def test_help_is_fast_because_it_imports_no_torch():
-    code = "import sys, textgym.cli as c; c.main(['--help']); print('torch' in sys.modules)"
+    code = (
+        "import sys, textgym.command_line.cli as cli; cli.main(['--help']); "
+        "print('torch' in sys.modules)"
+    )
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.endswith("False\n")

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from textgym.cli_output import next_steps
-from textgym.demo_report import print_next_steps
+from textgym.command_line.output import next_steps
+from textgym.demonstration.report import print_next_steps
 
 
 def commands(verb, out, **values):

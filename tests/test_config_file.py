@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgym.cli_options import Flag, from_file
-from textgym.config_file import read_config_file
+from textgym.command_line.config_file import read_config_file
+from textgym.command_line.options import Flag, from_file
 from textgym.errors import InputError, UnknownNameError
 
 # A list of ten lists of ten lists … : ten lines, ten billion values.

@@ -12,15 +12,15 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import textgym
-from textgym import demonstration
-from textgym.agents.loading import load_reward
-from textgym.demo_reward import training_reward
-from textgym.demo_settings import Settings, seconds_of_a_step, written
-from textgym.demonstration import run_demo
+from textgym.agents.building.checkpoint import load_reward
+from textgym.demonstration.reward import training_reward
+from textgym.demonstration.run import run as demonstration
+from textgym.demonstration.run import run_demo
+from textgym.demonstration.settings import Settings, seconds_of_a_step, written
 from textgym.errors import InputError
 from textgym.paths import START
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.pretraining import TrainingReport
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.pretraining.loop import TrainingReport
 
 SPIN = "while True: pass"
 

@@ -107,7 +107,7 @@ def test_a_real_limit_on_file_size_stops_a_model_and_keeps_the_old_one(tmp_path)
     script = """
     import resource, sys
     from textgym.errors import StorageError
-    from textgym.policies.causal_lm import CausalLM
+    from textgym.policies.language_model.causal_lm import CausalLM
     from textgym.tokenizer import Tokenizer
     lm = CausalLM.new(Tokenizer.byte(), hidden_size=16, num_hidden_layers=1)
     lm.save_pretrained(sys.argv[1])

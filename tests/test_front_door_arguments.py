@@ -8,11 +8,11 @@ from front_door import ENV, byte_lm, small_agent
 from stable_baselines3.common.callbacks import BaseCallback
 
 import textgym
-from textgym.agents.callbacks import ProgressBar
-from textgym.agents.loading import save_agent
-from textgym.cli_imports import see_named_modules
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.runs.callbacks import ProgressBar
+from textgym.command_line.imports import see_named_modules
 from textgym.errors import InputError
-from textgym.policies.sampling import Sampling
+from textgym.policies.language_model.sampling import Sampling
 from textgym.reward_models import Length
 from textgym.tokenizer import Tokenizer
 
@@ -134,7 +134,10 @@ def test_the_command_sees_the_current_folder(tmp_path):
         "textgym.register('me/Mine-v0', prompts=['a'], reward=rhymes, max_new_tokens=2)\n"
     )
     byte_lm().save_pretrained(tmp_path / "lm")
-    program = "import sys; sys.path.remove(''); from textgym.cli import main; sys.exit(main())"
+    program = (
+        "import sys; sys.path.remove(''); "
+        "from textgym.command_line.cli import main; sys.exit(main())"
+    )
     arguments = ["evaluate", "mine:me/Mine-v0", "--policy", "lm", "--n-episodes", "2", "--json"]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True

@@ -11,14 +11,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from textgym_testing import assert_same_weights, letter_tokenizer
 
 import textgym
-from textgym.agents.kl import KLPenalty
-from textgym.agents.loading import save_agent
-from textgym.agents.vec_env import TextVecEnv, environment_seed
-from textgym.envs.corpus import Pair, read_pairs, read_ratings, read_texts
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.vec_env import TextVecEnv, environment_seed
+from textgym.envs.texts.corpus import Pair, read_pairs, read_ratings, read_texts
 from textgym.errors import InputError
 from textgym.paths import START, start_model_directory
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.checkpoint import open_policy
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.checkpoint import open_policy
 
 QUIET = {"progress_bar": False, "report": lambda line: None}
 SHORT = {"max_new_tokens": 8}

@@ -13,6 +13,7 @@ ROOT = Path(textgym.__file__).parent
 ROOMS = ("envs", "policies", "reward_models", "agents")
 LEAVES = {
     "constraints",
+    "text_metrics",
     "checks",
     "divergence",
     "errors",
@@ -45,6 +46,24 @@ ALLOWED = {
     "agents": {"envs", "policies", "reward_models"},
     "leaf": set(),
     "front": {*ROOMS, "front"},
+}
+# Inside a room: whom each part may import, besides itself.
+PARTS = {
+    "agents": {
+        "runs": set(),
+        "rollouts": {"runs"},
+        "algorithms": {"rollouts", "runs"},
+        "building": {"algorithms", "rollouts", "runs"},
+        "evaluation": {"rollouts", "runs"},
+        "fitting": {"runs"},
+    },
+    "policies": {
+        "language_model": set(),
+        "pretraining": {"language_model"},
+        "sb3": {"language_model"},
+    },
+    "reward_models": {"rules": set(), "learned": set()},
+    "envs": {"texts": set(), "tasks": {"texts"}},
 }
 
 
@@ -104,6 +123,21 @@ def test_imports_follow_the_arrows(module):
         there = place(name)
         allowed = {here, "leaf", *ALLOWED[here]}
         assert there in allowed, f"{module} ({here}) imports {name} ({there})"
+
+
+def part(module):
+    """The part of a room that a module stands in, or None."""
+    parts = module.split(".")
+    return parts[2] if len(parts) > 2 and parts[2] in PARTS.get(parts[1], ()) else None
+
+
+@pytest.mark.parametrize("module", [m for m in sorted(MODULES) if part(m)])
+def test_imports_inside_a_room_follow_its_arrows(module):
+    room, here = module.split(".")[1:3]
+    for name in imports(module):
+        if name in MODULES and place(name) == room and part(name) not in {None, here}:
+            there = part(name)
+            assert there in PARTS[room][here], f"{module} ({here}) imports {name} ({there})"
 
 
 def transitive(module, seen=None):

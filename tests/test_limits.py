@@ -8,10 +8,10 @@ import pytest
 from front_door import byte_lm, read_lines, run_cli, small_agent
 
 import textgym
-from textgym.agents.evaluation import InOrder
-from textgym.envs.prompts import PromptSource
+from textgym.agents.evaluation.report import InOrder
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
+from textgym.envs.texts.prompts import PromptSource
 from textgym.errors import InputError
 from textgym.tokenizer import Tokenizer
 

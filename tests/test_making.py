@@ -12,13 +12,13 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import textgym
 from textgym import registry
+from textgym.environments_by_id import BUILTIN_TASKS, get_task
 from textgym.envs.text_env import TextEnv
 from textgym.envs.utterance_tokens import UtteranceTokens
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError, UnknownNameError
-from textgym.making import BUILTIN_TASKS, get_task
-from textgym.reward_models.rules import Length
-from textgym.reward_names import resolve_reward
+from textgym.reward_models.rules.rules import Length
+from textgym.rewards_by_name import resolve_reward
 from textgym.tokenizer import Tokenizer
 
 PAD, EOS = 0, 2

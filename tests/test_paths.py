@@ -6,18 +6,18 @@ import pytest
 from front_door import ENV, byte_lm
 
 import textgym
-from textgym.agents.kl import KLPenalty
-from textgym.agents.pictures import read_metrics
-from textgym.cli_listings import show_tensorboard
-from textgym.cli_verbs import chosen_agent
-from textgym.config_file import read_config_file
-from textgym.envs.corpus import read_texts
-from textgym.envs.prompts import PromptSource
+from textgym.agents.evaluation.pictures import read_metrics
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.command_line.config_file import read_config_file
+from textgym.command_line.listings import show_tensorboard
+from textgym.command_line.verbs import chosen_agent
+from textgym.envs.texts.corpus import read_texts
+from textgym.envs.texts.prompts import PromptSource
 from textgym.errors import InputError
 from textgym.paths import absolute, expand
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.reward_models import Lexicon
-from textgym.reward_models.lexicon import read_lexicon
+from textgym.reward_models.rules.lexicon import read_lexicon
 from textgym.tokenizer import Tokenizer
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from textgym import starting
 
-COMMAND = "import sys\nfrom textgym.cli import main\nsys.exit(main())\n"
+COMMAND = "import sys\nfrom textgym.command_line.cli import main\nsys.exit(main())\n"
 
 
 def interrupted_after(module, words):

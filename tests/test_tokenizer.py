@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
 from textgym.errors import InputError
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
 
 CORPUS = ["the film was good, the film was bad", "Ünïcödé, 漢字 and 🎬 <|eos|>", "the end."]

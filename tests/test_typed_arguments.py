@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from textgym.errors import InputError
-from textgym.reward_names import resolve_reward
+from textgym.rewards_by_name import resolve_reward
 from textgym.typed_arguments import typed_arguments
 
 

@@ -11,10 +11,10 @@ from stable_baselines3.common.utils import obs_as_tensor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import textgym
-from textgym.agents.loading import save_agent
-from textgym.agents.markdown import escape_markdown
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.runs.markdown import escape_markdown
 from textgym.errors import InputError, UnknownNameError
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 
 
 def save(agent, directory):
@@ -97,7 +97,7 @@ def test_without_kl_there_is_no_reference_pass(monkeypatch):
     calls = []
     packed = CausalLM.from_agent(agent).model.__class__.packed
     monkeypatch.setattr(
-        "textgym.policies.causal_lm.Decoder.packed",
+        "textgym.policies.language_model.causal_lm.Decoder.packed",
         lambda self, *a: calls.append(self) or packed(self, *a),
     )
     agent.learn(128)
@@ -222,7 +222,7 @@ def test_checkpoints_are_saved_between_updates(tmp_path, monkeypatch, seconds, e
     def save(agent, directory, **keywords):
         saved.append(agent.num_timesteps)
 
-    monkeypatch.setattr("textgym.agents.run_learning.save_agent", save)
+    monkeypatch.setattr("textgym.agents.building.learning.save_agent", save)
     textgym.train(
         ENV,
         policy=tmp_path / "lm",

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from textgym.agents.language_modelling import pretrain, sft
-    from textgym.agents.reward_fitting import fit_reward
-    from textgym.making import get_task, make_vec, register, register_reward
-    from textgym.reward_names import resolve_reward
+    from textgym.agents.fitting.language_modelling import pretrain, sft
+    from textgym.agents.fitting.reward_fitting import fit_reward
+    from textgym.agents_by_name import evaluate, generate, load_agent, make_agent
+    from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.rewards import RewardOutput
+    from textgym.rewards_by_name import resolve_reward
     from textgym.tokenizer import Tokenizer
     from textgym.training import train
-    from textgym.verbs import evaluate, generate, load_agent, make_agent
 
 __version__ = "0.1.0"
 
@@ -45,25 +45,25 @@ __all__ = [
 _MODULES = {
     "RewardOutput": "rewards",
     "Tokenizer": "tokenizer",
-    "get_task": "making",
-    "make_vec": "making",
-    "register": "making",
-    "register_reward": "making",
-    "resolve_reward": "reward_names",
-    "evaluate": "verbs",
-    "fit_reward": "agents.reward_fitting",
-    "generate": "verbs",
-    "load_agent": "verbs",
-    "make_agent": "verbs",
-    "pretrain": "agents.language_modelling",
-    "sft": "agents.language_modelling",
+    "get_task": "environments_by_id",
+    "make_vec": "environments_by_id",
+    "register": "environments_by_id",
+    "register_reward": "environments_by_id",
+    "resolve_reward": "rewards_by_name",
+    "evaluate": "agents_by_name",
+    "fit_reward": "agents.fitting.reward_fitting",
+    "generate": "agents_by_name",
+    "load_agent": "agents_by_name",
+    "make_agent": "agents_by_name",
+    "pretrain": "agents.fitting.language_modelling",
+    "sft": "agents.fitting.language_modelling",
     "train": "training",
 }
 
 
 def _start() -> "tuple[Callable[[str], Any], Callable[[], list[str]]]":
+    from textgym.environments_by_id import register_builtin_tasks
     from textgym.lazy_names import lazy_names
-    from textgym.making import register_builtin_tasks
 
     register_builtin_tasks()
     return lazy_names(__name__, _MODULES)

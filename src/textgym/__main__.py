@@ -2,7 +2,7 @@
 
 import sys
 
-from textgym.cli import main
+from textgym.command_line.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -135,7 +135,7 @@ def _is_reference(text: str) -> bool:
 
 
 tasks = Registry("environment")
-"""Environment ids; `textgym.making` fills it and gives the ids to Gymnasium."""
+"""Environment ids; `textgym.environments_by_id` fills it and gives the ids to Gymnasium."""
 
 rewards = Registry("reward model")
 """Reward models: a reward, a class of rewards, or a function without arguments that makes one."""
@@ -144,11 +144,11 @@ agents = Registry("agent")
 """Agents, that is algorithms: the word that `make_agent` and `--agent` take."""
 
 for _name, _target, _description in (
-    ("length", "rules:Length", "1 at a target length, less the farther the text is from it"),
-    ("regex", "rules:Regex", "pays where a regular expression matches"),
-    ("keyword", "rules:Keyword", "pays where given words occur"),
-    ("repetition", "rules:Repetition", "a penalty on n-grams that occur again"),
-    ("lexicon", "lexicon:Lexicon", "sentiment by a word list with negation and boosters"),
+    ("length", "rules.rules:Length", "1 at a target length, less the farther the text is from it"),
+    ("regex", "rules.rules:Regex", "pays where a regular expression matches"),
+    ("keyword", "rules.rules:Keyword", "pays where given words occur"),
+    ("repetition", "rules.rules:Repetition", "a penalty on n-grams that occur again"),
+    ("lexicon", "rules.lexicon:Lexicon", "sentiment by a word list with negation and boosters"),
     ("shortness", "composition:ShortnessPenalty", "a penalty on texts under a number of words"),
 ):
     rewards.register(_name, f"textgym.reward_models.{_target}", description=_description)
@@ -157,7 +157,7 @@ for _name, _target, _description in (
     ("critic", "critic", "the independent judge, fitted on critics' labels: for evaluation"),
     ("other_raters", "other_domain_raters", "a second judge, from raters of other kinds of text"),
 ):
-    rewards.register(_name, f"textgym.agents.judges:{_target}", description=_description)
+    rewards.register(_name, f"textgym.agents.evaluation.judges:{_target}", description=_description)
 for _name, _target, _description in (
     ("ppo", "PPO", "proximal policy optimisation: the steady default"),
     ("a2c", "A2C", "advantage actor-critic: one update a rollout, simple and fast"),
@@ -172,4 +172,4 @@ for _name, _target, _description in (
     ("best_of_n", "BEST_OF_N", "imitates the best of n: simple, any scale of reward; keep it slow"),
     ("dpo", "DPO", "pairs instead of rewards: of a preference file, or drawn and judged online"),
 ):
-    agents.register(_name, f"textgym.agents.algorithms:{_target}", description=_description)
+    agents.register(_name, f"textgym.agents.building.specs:{_target}", description=_description)

@@ -8,15 +8,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from textgym.agents.callbacks import ProgressBar, StopWhen
-from textgym.agents.resuming import resumable
-from textgym.agents.run_directory import open_run
-from textgym.agents.run_learning import save_cut_short
-from textgym.agents.run_settings import is_plain, plain
+from textgym.agents.building.learning import save_cut_short
+from textgym.agents.runs.callbacks import ProgressBar, StopWhen
+from textgym.agents.runs.directory import open_run
+from textgym.agents.runs.resuming import resumable
+from textgym.agents.runs.settings import is_plain, plain
+from textgym.agents_by_name import DEFAULT_N_ENVS, load_agent, make_agent
 from textgym.checks import check_numbers
+from textgym.environments_by_id import import_environment
 from textgym.interrupts import deferred_interrupt
-from textgym.making import import_environment
-from textgym.verbs import DEFAULT_N_ENVS, load_agent, make_agent
 
 BUDGETS = ("timesteps", "checkpoint_seconds")
 

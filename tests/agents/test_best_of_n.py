@@ -13,10 +13,10 @@ from textgym_groups import (
 )
 from textgym_testing import assert_same_weights, tiny_lm
 
-from textgym.agents.best_of_n import BestOfN
-from textgym.agents.grpo import GRPO
-from textgym.agents.reinforce import REINFORCE
-from textgym.agents.rloo import RLOO
+from textgym.agents.algorithms.best_of_n import BestOfN
+from textgym.agents.algorithms.grpo import GRPO
+from textgym.agents.algorithms.reinforce import REINFORCE
+from textgym.agents.algorithms.rloo import RLOO
 
 
 def test_only_the_best_of_each_group_are_imitated():

@@ -6,11 +6,11 @@ import torch
 from front_door import ENV, byte_lm
 
 import textgym
-from textgym.agents.loading import save_agent
+from textgym.agents.building.checkpoint import save_agent
 from textgym.errors import InputError
-from textgym.policies.causal_lm import inverse_frequencies
+from textgym.policies.language_model.causal_lm import inverse_frequencies
 from textgym.registry import agents
-from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
+from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 
 WITHOUT_KL = ("dqn", "qrdqn", "best_of_n")
 CASES = [(name, {}) for name in sorted(agents.names())] + [("ppo", {"value_trunk": "own"})]

@@ -3,7 +3,7 @@
 from stable_baselines3 import PPO
 from textgym_agents import text_agent
 
-from textgym.agents.callbacks import StopAfterSeconds
+from textgym.agents.runs.callbacks import StopAfterSeconds
 
 
 def test_no_time_at_all_still_leaves_the_rollouts_that_were_asked_for():

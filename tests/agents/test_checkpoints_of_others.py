@@ -16,9 +16,9 @@ from textgym_checkpoints import (
 )
 
 import textgym
-from textgym.agents.loading import save_agent
+from textgym.agents.building.checkpoint import save_agent
 from textgym.errors import InputError
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 
 ID = chat_tokenizer().token_to_id
 GENERATION = {

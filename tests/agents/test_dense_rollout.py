@@ -7,11 +7,11 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from textgym_testing import PAD, letter_env, rollout, set_up, tiny_lm
 
-from textgym.agents.kl import KLPenalty
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.agents.split_rewards import SplitRewards
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.split_rewards import SplitRewards
 from textgym.envs.token_row import TokenRow
-from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.rewards import RewardOutput
 
 

@@ -14,15 +14,15 @@ from torch import nn
 
 import textgym
 from textgym import rewards as contract
-from textgym.agents.flat_rewards import FlatRewards
-from textgym.agents.loading import save_agent
-from textgym.agents.maskable_rollout_buffer import MaskableEpisodeRolloutBuffer
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.rollouts.maskable_rollout_buffer import MaskableEpisodeRolloutBuffer
+from textgym.agents.runs.flat_rewards import FlatRewards
 from textgym.divergence import check_arrays, check_weights, refuse_bad_gradients
 from textgym.errors import DivergenceError, InputError, RewardError
-from textgym.policies import pretraining
-from textgym.policies.documents import text_documents
-from textgym.policies.pretraining import train_language_model
-from textgym.policies.sampling import draw
+from textgym.policies.language_model.sampling import draw
+from textgym.policies.pretraining.documents import text_documents
+from textgym.policies.pretraining.loop import loop as pretraining
+from textgym.policies.pretraining.loop import train_language_model
 from textgym.registry import agents
 
 ALL = sorted(agents.names())

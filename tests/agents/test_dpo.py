@@ -20,11 +20,11 @@ from textgym_groups import (
 from textgym_testing import EOS, assert_same_weights, letter_tokenizer, set_up, tiny_lm
 
 import textgym
-from textgym.agents.dpo import DPO, read_preferences
-from textgym.agents.kl import KLPenalty
-from textgym.agents.loading import save_agent
-from textgym.agents.vec_env import TextVecEnv
-from textgym.envs.corpus import Preference, RatedCompletion
+from textgym.agents.algorithms.dpo import DPO, read_preferences
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.vec_env import TextVecEnv
+from textgym.envs.texts.corpus import Preference, RatedCompletion
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
 

@@ -7,8 +7,14 @@ import pytest
 import torch
 from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 
-from textgym.agents.evaluation import InOrder, Interval, evaluate_texts, play, token_log_probs
-from textgym.policies.sampling import Sampling
+from textgym.agents.evaluation.report import (
+    InOrder,
+    Interval,
+    evaluate_texts,
+    play,
+    token_log_probs,
+)
+from textgym.policies.language_model.sampling import Sampling
 
 PROMPTS = ["a", "bcd", "cdabb", "dd", "abab", "c", "ba"]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from textgym_testing import EOS, letter_task, letter_tokenizer, tiny_lm
 
-from textgym.agents.oracle import (
+from textgym.agents.evaluation.oracle import (
     Oracle,
     expected_reward,
     kl_divergence,
@@ -17,7 +17,7 @@ from textgym.agents.oracle import (
     total_variation,
 )
 from textgym.errors import InputError
-from textgym.policies.sampling import Sampling
+from textgym.policies.language_model.sampling import Sampling
 
 A, B = 3, 4
 HALF = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)

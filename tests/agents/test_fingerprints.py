@@ -9,8 +9,8 @@ import yaml
 from front_door import ENV, byte_lm, read_lines, run_cli
 
 import textgym
-from textgym.agents import fingerprints as module
-from textgym.agents.fingerprints import code_of, computed_with, fingerprint, inputs_of_agent
+from textgym.agents.runs import fingerprints as module
+from textgym.agents.runs.fingerprints import code_of, computed_with, fingerprint, inputs_of_agent
 from textgym.errors import InputError
 
 SMALL = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 1}

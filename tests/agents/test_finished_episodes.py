@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textgym_testing import PAD
 
-from textgym.agents.finished_episodes import (
+from textgym.agents.rollouts.episode_collector import (
     Episode,
     EpisodeCollector,
     collate_episodes,

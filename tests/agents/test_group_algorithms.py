@@ -15,11 +15,11 @@ from textgym_groups import (
 )
 from textgym_testing import tiny_lm
 
-from textgym.agents.finished_episodes import collate_episodes
-from textgym.agents.kl import KLPenalty, kl_estimate
-from textgym.agents.reinforce import REINFORCE
-from textgym.agents.rloo import RLOO
-from textgym.policies.causal_lm import Decoder
+from textgym.agents.algorithms.reinforce import REINFORCE
+from textgym.agents.algorithms.rloo import RLOO
+from textgym.agents.rollouts.episode_collector import collate_episodes
+from textgym.agents.rollouts.kl import KLPenalty, kl_estimate
+from textgym.policies.language_model.causal_lm import Decoder
 
 WIDTH = 5 + 6  # the longest prompt and the budget
 

@@ -4,11 +4,11 @@ import pytest
 from textgym_groups import WORDS, front_door_agent, group_agent, group_env
 from textgym_testing import letter_tokenizer, tiny_lm
 
-from textgym.agents.best_of_n import BestOfN
-from textgym.agents.grpo import GRPO
-from textgym.agents.kl import KLPenalty
-from textgym.agents.reinforce import REINFORCE
-from textgym.agents.rloo import RLOO
+from textgym.agents.algorithms.best_of_n import BestOfN
+from textgym.agents.algorithms.grpo import GRPO
+from textgym.agents.algorithms.reinforce import REINFORCE
+from textgym.agents.algorithms.rloo import RLOO
+from textgym.agents.rollouts.kl import KLPenalty
 from textgym.errors import InputError
 
 

@@ -9,14 +9,14 @@ from textgym_groups import WORDS, assert_whole, front_door_agent, group_agent, g
 from textgym_testing import assert_same_weights, letter_env, letter_tokenizer, tiny_lm
 
 import textgym
-from textgym.agents.best_of_n import BestOfN
-from textgym.agents.dpo import DPO
-from textgym.agents.grpo import GRPO
-from textgym.agents.kl import KLPenalty
-from textgym.agents.loading import save_agent
-from textgym.agents.reinforce import REINFORCE
-from textgym.agents.rloo import RLOO
-from textgym.envs.corpus import Preference
+from textgym.agents.algorithms.best_of_n import BestOfN
+from textgym.agents.algorithms.dpo import DPO
+from textgym.agents.algorithms.grpo import GRPO
+from textgym.agents.algorithms.reinforce import REINFORCE
+from textgym.agents.algorithms.rloo import RLOO
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.envs.texts.corpus import Preference
 
 PAIRS = [Preference("a", "aa", "bc"), Preference("bcd", "ab", "dd")]
 every_word = pytest.mark.parametrize("word", WORDS)

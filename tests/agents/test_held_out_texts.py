@@ -7,9 +7,9 @@ import pytest
 from textgym_testing import tiny_lm
 
 import textgym
-from textgym.agents.language_modelling import TextDocuments
+from textgym.agents.fitting.language_modelling import TextDocuments
 from textgym.errors import InputError
-from textgym.policies.pretraining import TrainingReport
+from textgym.policies.pretraining.loop import TrainingReport
 from textgym.tokenizer import Tokenizer
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "tokenizer": "byte", "progress_bar": False}
@@ -52,7 +52,7 @@ def test_pairs_of_one_prompt_are_on_one_side(tmp_path, monkeypatch):
         seen.append((documents, heldout))
         return TrainingReport()
 
-    monkeypatch.setattr("textgym.agents.language_modelling._train", train)
+    monkeypatch.setattr("textgym.agents.fitting.language_modelling._train", train)
     rows = [(word, f"{word[::-1]} {k}") for word in words(20) for k in range(3)]
     run_sft(tmp_path, rows)
     [(learned, held)] = seen

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from textgym.agents.json_lines import append_line, last_row, read_rows
+from textgym.agents.runs.json_lines import append_line, last_row, read_rows
 from textgym.errors import InputError, StorageError
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from textgym.agents.judges import critic, crowd, other_domain_raters
-from textgym.envs.movie_reviews import load_critic_snippets, load_movie_reviews, review_texts
-from textgym.reward_models.comparisons import RatedTexts
-from textgym.reward_models.metrics import pearson
-from textgym.reward_models.ngrams import NgramModel
-from textgym.reward_models.pairs import mean_ratings, pair_accuracy
+from textgym.agents.evaluation.judges import critic, crowd, other_domain_raters
+from textgym.envs.tasks.movie_reviews import load_critic_snippets, load_movie_reviews, review_texts
+from textgym.reward_models.learned.comparisons import RatedTexts
+from textgym.reward_models.learned.ngrams import NgramModel
+from textgym.reward_models.learned.pairs import mean_ratings, pair_accuracy
 from textgym.rewards import reward_name
+from textgym.text_metrics.metrics import pearson
 
 
 @pytest.mark.parametrize(

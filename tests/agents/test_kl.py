@@ -17,10 +17,10 @@ from textgym_testing import (
     tiny_lm,
 )
 
-from textgym.agents.kl import KLPenalty, kl_estimate
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.kl import KLPenalty, kl_estimate
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
 from textgym.errors import InputError
-from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 
 def kl_agent(kl, *, lm=None, buffer=TeeBuffer, policy=None, **env):

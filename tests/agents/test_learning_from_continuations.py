@@ -9,19 +9,19 @@ from textgym_tokenizers import byte_level, sentencepiece_bpe, unigram, wordpiece
 
 import textgym
 from textgym import constraints
-from textgym.agents.dpo import DPO
-from textgym.agents.evaluation import evaluate_texts, masks_of, play
-from textgym.agents.kl import KLPenalty
-from textgym.agents.vec_env import TextVecEnv
-from textgym.envs.corpus import Preference
+from textgym.agents.algorithms.dpo import DPO
+from textgym.agents.evaluation.report import evaluate_texts, masks_of, play
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.task import Task
+from textgym.envs.texts.corpus import Preference
 from textgym.envs.vector_env import TextVectorEnv
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.documents import pair_documents, text_documents
-from textgym.policies.generation import generate_tokens
-from textgym.policies.sampling import Sampling
-from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.generation import generate_tokens
+from textgym.policies.language_model.sampling import Sampling
+from textgym.policies.pretraining.documents import pair_documents, text_documents
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 
 TOKENIZERS = {
     "sentencepiece": sentencepiece_bpe(),

@@ -8,10 +8,10 @@ import pytest
 from front_door import ENV, byte_lm, small_agent
 
 import textgym
-from textgym.agents.loading import load_reward, read_agent, save_agent
+from textgym.agents.building.checkpoint import load_reward, read_agent, save_agent
 from textgym.errors import InputError
 from textgym.manifest import write_manifest
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import textgym
 from textgym.directories import atomic_directory
 from textgym.errors import InputError
 from textgym.policies import CausalLM
-from textgym.policies.checkpoint import (
+from textgym.policies.language_model.checkpoint import (
     checkpoint_directory,
     read_trainer_state,
     write_model,

@@ -7,13 +7,13 @@ from front_door import ENV, byte_lm, small_agent
 from textgym_testing import assert_same_weights
 
 import textgym
-from textgym.agents.callbacks import StopWhen
-from textgym.agents.loading import environment_record, read_agent, save_agent
-from textgym.cli import main
-from textgym.config_file import read_config_file
+from textgym.agents.building.checkpoint import environment_record, read_agent, save_agent
+from textgym.agents.runs.callbacks import StopWhen
+from textgym.command_line.cli import main
+from textgym.command_line.config_file import read_config_file
 from textgym.errors import InputError
 from textgym.optimization import ScaledAdam
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 
 QUIET = {"progress_bar": False, "report": lambda line: None}
 

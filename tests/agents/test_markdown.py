@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from textgym.agents.markdown import escape_markdown, markdown_table
+from textgym.agents.runs.markdown import escape_markdown, markdown_table
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)

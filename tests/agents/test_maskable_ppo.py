@@ -27,16 +27,16 @@ from textgym_testing import (
 
 import textgym
 from textgym import constraints, registry
-from textgym.agents.kl import KLPenalty
-from textgym.agents.loading import save_agent
-from textgym.agents.maskable_rollout_buffer import MaskableEpisodeRolloutBuffer
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.maskable_rollout_buffer import MaskableEpisodeRolloutBuffer
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
 from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.text_env import TextEnv
 from textgym.errors import InputError
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.maskable import MaskableTextPolicy
-from textgym.policies.token_masks import TokenMasks
+from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.maskable import MaskableTextPolicy
 
 PATTERN = "(a|bc){1,2}d?|c"
 ID = "test/Masked-v0"

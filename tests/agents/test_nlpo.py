@@ -17,14 +17,14 @@ from textgym_testing import (
 )
 
 import textgym
-from textgym.agents.kl import KLPenalty
-from textgym.agents.loading import save_agent
-from textgym.agents.nlpo import NLPO
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.algorithms.nlpo import NLPO
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
 from textgym.errors import InputError
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.packing import row_lengths
-from textgym.policies.top_p_mask import TopPMaskPolicy
+from textgym.policies.language_model.packing import row_lengths
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.top_p_mask import TopPMaskPolicy
 
 
 def new_agent(cls=NLPO, policy=TopPMaskPolicy, kl=None, mask_top_p=None, **changes):

@@ -10,9 +10,9 @@ from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
 
 import textgym
-from textgym.agents.replay_buffer import EpisodeReplayBuffer
+from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer
 from textgym.errors import InputError
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 
 both = pytest.mark.parametrize(("name", "cls"), [("dqn", DQN), ("qrdqn", QRDQN)])
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from textgym.agents.policy_losses import (
+from textgym.agents.algorithms.losses import (
     aggregate,
     clipped_surrogate,
     group_advantages,

@@ -9,9 +9,9 @@ import torch
 from front_door import ENV, byte_lm, run_cli
 
 import textgym
-from textgym.agents.evaluation import Interval
-from textgym.agents.readers import ModelReader, resolve_reader, review_reader
-from textgym.envs import movie_reviews
+from textgym.agents.evaluation.readers import ModelReader, resolve_reader, review_reader
+from textgym.agents.evaluation.report import Interval
+from textgym.envs.tasks import movie_reviews
 from textgym.errors import InputError
 
 

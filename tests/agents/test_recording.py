@@ -14,11 +14,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 
 import textgym
-from textgym.agents.algorithms import PPO
-from textgym.agents.building import build_agent
-from textgym.agents.recording import JSONLines, episode_figures, recorder_of
+from textgym.agents.building.build import build_agent
+from textgym.agents.building.specs import PPO
+from textgym.agents.runs.recording import JSONLines, episode_figures, recorder_of
 from textgym.errors import StorageError
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.rewards import RewardOutput
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"

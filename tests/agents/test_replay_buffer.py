@@ -11,8 +11,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from textgym_off_policy import collect, q_agent
 from textgym_testing import PAD, letter_env
 
-from textgym.agents.replay_buffer import EpisodeReplayBuffer, n_step_returns
-from textgym.agents.split_rewards import SplitRewards
+from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer, n_step_returns
+from textgym.agents.rollouts.split_rewards import SplitRewards
 from textgym.envs.token_row import TokenRow
 from textgym.errors import InputError
 

@@ -13,7 +13,7 @@ from front_door import byte_lm, read_lines, run_cli
 from safetensors.torch import load_file
 
 import textgym
-from textgym.agents import reward_fitting
+from textgym.agents.fitting import reward_fitting
 from textgym.errors import InputError
 
 STEPS = 12
@@ -57,7 +57,7 @@ def test_a_killed_fit_goes_on_to_the_same_model(files, tmp_path):
     script = """
         import os, signal, sys
         import textgym
-        from textgym.agents import reward_fitting
+        from textgym.agents.fitting import reward_fitting
         call = reward_fitting._Saver.__call__
 
         def killed(self, state):

@@ -10,10 +10,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from textgym_testing import PAD, TeeBuffer, letter_env, rollout, set_up, tiny_lm
 
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer, Segment
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer, Segment
 from textgym.envs.token_row import TokenRow
 from textgym.errors import InputError
-from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 
 def new_buffer(steps, n_envs, width=6, cls=EpisodeRolloutBuffer, **keywords):

@@ -15,10 +15,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from textgym_testing import assert_same_weights, letter_env, letter_tokenizer, tiny_lm
 
 import textgym
-from textgym.agents.algorithms import PPO as PPO_WORD
-from textgym.agents.building import build_agent
-from textgym.agents.recording import Recorder
-from textgym.agents.run_directory import start_run
+from textgym.agents.building.build import build_agent
+from textgym.agents.building.specs import PPO as PPO_WORD
+from textgym.agents.runs.directory import start_run
+from textgym.agents.runs.recording import Recorder
 from textgym.errors import InputError, StorageError
 
 SMALL = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 1}
@@ -54,7 +54,7 @@ def test_two_agents_at_once_do_not_share_a_directory(tmp_path):
 def test_a_name_that_another_process_writes_in_is_passed_over(tmp_path):
     script = """
         import sys, time
-        from textgym.agents.run_directory import start_run
+        from textgym.agents.runs.directory import start_run
         run = start_run(sys.argv[1], free_name=True)
         print("held", flush=True)
         time.sleep(60)

@@ -17,7 +17,7 @@ from textgym_testing import letter_tokenizer, tiny_lm
 
 import textgym
 from textgym.agents import EpisodeReplayBuffer, EpisodeRolloutBuffer
-from textgym.agents.recording import recorder_of
+from textgym.agents.runs.recording import recorder_of
 from textgym.errors import InputError
 from textgym.policies import TextActorCriticPolicy, TextQPolicy
 

@@ -7,14 +7,14 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
 from textgym_testing import letter_env, letter_task, rollout, set_up, tiny_lm
 
-from textgym.agents.replay_buffer import EpisodeReplayBuffer
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.agents.split_rewards import DenseRewards, SplitRewards, with_split
+from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.split_rewards import DenseRewards, SplitRewards, with_split
 from textgym.envs.dense_rewards import fit_split
 from textgym.envs.text_env import TextEnv
 from textgym.errors import InputError
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.q_policy import TextQPolicy
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.q_policy import TextQPolicy
 from textgym.rewards import RewardOutput
 
 SPLIT = {0: np.array([1.0, 2.0]), 2: np.array([3.0, -3.0])}  # the second sums to nothing

@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonito
 from textgym_testing import tiny_lm
 
 import textgym
-from textgym.agents.vec_env import TextVecEnv, environment_seed
+from textgym.agents.rollouts.vec_env import TextVecEnv, environment_seed
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
 from textgym.envs.vector_env import TextVectorEnv

@@ -8,7 +8,7 @@ from front_door import small_agent
 from textgym_testing import assert_same_weights
 
 import textgym
-from textgym.agents.loading import save_agent
+from textgym.agents.building.checkpoint import save_agent
 
 SHORT = {"env_kwargs": {"max_new_tokens": 8}}
 CASES = {

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from textgym.agents.kl import kl_estimate
-from textgym.agents.policy_losses import group_advantages, kl_in_loss
+from textgym.agents.algorithms.losses import group_advantages, kl_in_loss
+from textgym.agents.rollouts.kl import kl_estimate
 
 REFERENCE = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
 REWARDS = torch.tensor([0.0, 0.2, 0.6, 1.0], dtype=torch.float64)

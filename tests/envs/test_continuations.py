@@ -6,9 +6,9 @@ from textgym_tokenizers import byte_level, sentencepiece_bpe, unigram, wordpiece
 from tokenizers import processors
 
 from textgym.envs.dense_rewards import character_ends
-from textgym.envs.prompts import PromptSource
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
+from textgym.envs.texts.prompts import PromptSource
 from textgym.envs.utterance_tokens import UtteranceTokens
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.rewards import RewardOutput

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from textgym.envs.corpus import (
+from textgym.envs.texts.corpus import (
     Pair,
     Preference,
     RatedCompletion,
@@ -24,8 +24,8 @@ from textgym.envs.corpus import (
     shuffled,
     split_heldout,
 )
-from textgym.envs.csv_rows import CSVError, csv_rows
-from textgym.envs.records import read_records
+from textgym.envs.texts.csv_rows import CSVError, csv_rows
+from textgym.envs.texts.records import read_records
 from textgym.errors import InputError
 
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

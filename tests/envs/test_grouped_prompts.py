@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.envs.grouped_prompts import GroupedPrompts
-from textgym.envs.prompts import Prompt
 from textgym.envs.task import Task
+from textgym.envs.texts.prompts import Prompt
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
 from textgym.tokenizer import Tokenizer

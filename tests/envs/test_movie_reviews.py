@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from textgym.envs import movie_reviews  # as a module: pytest would collect `test_prompts`
-from textgym.envs.corpus import read_texts
+from textgym.envs.texts.corpus import read_texts
 from textgym.errors import UnknownNameError
 from textgym.near_copies import text_key
 

@@ -3,7 +3,7 @@
 import pytest
 
 import textgym
-from textgym.envs.oracle_tasks import climb, letter_tokenizer, mirror
+from textgym.envs.tasks.oracle_tasks import climb, letter_tokenizer, mirror
 from textgym.errors import InputError
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from textgym.envs.prepare import (
+from textgym.envs.texts.prepare import (
     Cleaner,
     Rule,
     TextFunction,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-from textgym.envs.prompts import PromptSource, fresh_columns
+from textgym.envs.texts.prompts import PromptSource, fresh_columns
 from textgym.errors import InputError
 from textgym.tokenizer import Tokenizer
 

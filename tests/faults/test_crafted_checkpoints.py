@@ -19,12 +19,12 @@ from front_door import byte_lm, small_agent
 from safetensors.torch import load_file, save_file
 
 import textgym
-from textgym.agents.loading import load_reward, save_agent
+from textgym.agents.building.checkpoint import load_reward, save_agent
 from textgym.errors import InputError, TextGymError
 from textgym.manifest import write_manifest
-from textgym.policies.causal_lm import CausalLM
-from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
-from textgym.reward_models.ngrams import NgramHasher, NgramRidge
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
+from textgym.reward_models.learned.ngrams import NgramHasher, NgramRidge
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 VALUES = (None, True, -1, 10**9, 10**30, 0.5, float("nan"), "x" * 50, "../..", [], [[1]], {"a": 1})
@@ -253,7 +253,7 @@ def test_what_makes_the_tokenizer_library_panic(originals, tmp_path):
 
 def craft(originals, tmp_path, **settings):
     """An agent's checkpoint with other keywords in its state."""
-    from textgym.policies.checkpoint import read_trainer_state, write_trainer_state
+    from textgym.policies.language_model.checkpoint import read_trainer_state, write_trainer_state
 
     directory = shutil.copytree(originals / "agent", tmp_path / "agent")
     state = read_trainer_state(directory)

@@ -13,7 +13,8 @@ from front_door import ENV, byte_lm, read_lines, run_cli
 
 import textgym
 from textgym import registry
-from textgym.policies import checkpoint, pretraining
+from textgym.policies.language_model import checkpoint
+from textgym.policies.pretraining.loop import loop as pretraining
 
 SMALL = "--n-envs 2 --n-steps 16 --batch-size 16 --n-epochs 1 --no-progress-bar".split()
 
@@ -24,8 +25,8 @@ def test_kill_9_while_saving_never_harms_the_last_checkpoint(tmp_path):
         import os, signal, sys, time
         from pathlib import Path
         import torch
-        from textgym.policies.causal_lm import CausalLM
-        from textgym.policies.checkpoint import load_trainer_state, save_pretrained
+        from textgym.policies.language_model.causal_lm import CausalLM
+        from textgym.policies.language_model.checkpoint import load_trainer_state, save_pretrained
         from textgym.tokenizer import Tokenizer
 
         torch.set_num_threads(1)

@@ -7,8 +7,8 @@ from front_door import read_lines
 from textgym_testing import assert_same_weights
 
 import textgym
-from textgym.policies import pretraining
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.pretraining.loop import loop as pretraining
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "context": 64, "tokenizer": "byte"}
 SMALL = {**TINY, "heldout": 0.2, "batch_size": 4, "dropout": 0.1, "evaluate_every": 4, "steps": 10}

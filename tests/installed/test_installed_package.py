@@ -59,7 +59,7 @@ def test_the_data_files_and_their_licences_are_there():
         if not (PACKAGE / folder / name).is_file()
     ]
     assert missing == []
-    from textgym.envs import movie_reviews
+    from textgym.envs.tasks import movie_reviews
 
     assert len(movie_reviews.load_movie_reviews()) == 10_596
     packed = sum(path.stat().st_size for path in (PACKAGE / "envs" / "data").iterdir())
@@ -81,7 +81,7 @@ def test_the_start_model_is_there_and_writes(tmp_path):
 def test_the_only_top_level_name_is_textgym_and_the_command_is_installed():
     distribution = metadata.distribution("textgym")
     scripts = {e.name: e.value for e in distribution.entry_points if e.group == "console_scripts"}
-    assert scripts == {"textgym": "textgym.cli:main"}
+    assert scripts == {"textgym": "textgym.command_line.cli:main"}
     installed = {str(path).partition("/")[0] for path in distribution.files or []}
     assert not installed & {"envs", "agents", "policies", "reward_models", "tests", "examples"}
 

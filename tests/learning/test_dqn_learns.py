@@ -10,7 +10,7 @@ from textgym_learning import BUDGET, AnotherTextsScore, share_of_a
 from textgym_off_policy import NO_EPSILON, POLICIES
 from textgym_testing import letter_env, tiny_lm
 
-from textgym.agents.replay_buffer import EpisodeReplayBuffer
+from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer
 from textgym.optimization import ScaledAdam
 
 both = pytest.mark.parametrize("cls", [DQN, QRDQN])

@@ -7,17 +7,17 @@ from textgym_groups import group_env
 from textgym_learning import BUDGET, AnotherTextsScore, share_of_a
 from textgym_testing import tiny_lm
 
-from textgym.agents.best_of_n import BestOfN
-from textgym.agents.dpo import DPO
-from textgym.agents.grpo import GRPO
-from textgym.agents.kl import KLPenalty
-from textgym.agents.nlpo import NLPO
-from textgym.agents.reinforce import REINFORCE
-from textgym.agents.rloo import RLOO
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.envs.corpus import Preference
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.top_p_mask import TopPMaskPolicy
+from textgym.agents.algorithms.best_of_n import BestOfN
+from textgym.agents.algorithms.dpo import DPO
+from textgym.agents.algorithms.grpo import GRPO
+from textgym.agents.algorithms.nlpo import NLPO
+from textgym.agents.algorithms.reinforce import REINFORCE
+from textgym.agents.algorithms.rloo import RLOO
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.envs.texts.corpus import Preference
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.top_p_mask import TopPMaskPolicy
 
 N_ENVS = 16
 

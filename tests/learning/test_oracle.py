@@ -25,9 +25,9 @@ from textgym_oracle import (
 
 import textgym
 from textgym import registry
-from textgym.agents.evaluation import play
-from textgym.agents.oracle import total_variation
-from textgym.policies.sampling import Sampling
+from textgym.agents.evaluation.oracle import total_variation
+from textgym.agents.evaluation.report import play
+from textgym.policies.language_model.sampling import Sampling
 
 CASES = [
     (name, env)

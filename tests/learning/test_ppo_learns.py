@@ -7,9 +7,9 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from textgym_learning import BUDGET, AnotherTextsScore, share_of_a
 from textgym_testing import letter_env, tiny_lm
 
-from textgym.agents.kl import KLPenalty
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 KEYWORDS = {
     PPO: {"batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3},

@@ -18,7 +18,7 @@ from textgym_testing import (
 )
 
 from textgym.optimization import ScaledAdam
-from textgym.policies.packing import PackedSegments
+from textgym.policies.language_model.packing import PackedSegments
 
 
 def logged(agent):

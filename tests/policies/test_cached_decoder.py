@@ -6,7 +6,7 @@ import torch
 from textgym_testing import PAD, tiny_lm
 
 from textgym.errors import InputError
-from textgym.policies.cached_decoder import CachedDecoder
+from textgym.policies.language_model.cached_decoder import CachedDecoder
 
 WIDTH, TOKENS = 9, 7
 

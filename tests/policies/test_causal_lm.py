@@ -11,8 +11,8 @@ from textgym_testing import letter_tokenizer, tiny_lm
 
 from textgym.errors import InputError
 from textgym.manifest import MANIFEST
-from textgym.policies.cached_decoder import CachedDecoder
-from textgym.policies.causal_lm import CausalLM, CausalLMConfig
+from textgym.policies.language_model.cached_decoder import CachedDecoder
+from textgym.policies.language_model.causal_lm import CausalLM, CausalLMConfig
 from textgym.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -157,7 +157,7 @@ def test_a_sliding_window_limits_the_context(theirs):
 
 
 def test_half_precision_on_disk_comes_back_as_float32(tmp_path):
-    from textgym.policies.checkpoint import save_pretrained
+    from textgym.policies.language_model.checkpoint import save_pretrained
 
     lm = tiny_lm()
     save_pretrained(lm, tmp_path / "lm", dtype=torch.bfloat16)

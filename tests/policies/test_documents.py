@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from textgym_testing import EOS, letter_tokenizer
 
 from textgym.errors import InputError
-from textgym.policies.documents import (
+from textgym.policies.pretraining.documents import (
     Document,
     batches,
     collate,

@@ -5,9 +5,9 @@ import torch
 from textgym_testing import EOS, letter_tokenizer, tiny_lm
 
 from textgym.errors import InputError
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.generation import encode_prompts, generate_tokens
-from textgym.policies.sampling import Sampling
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.generation import encode_prompts, generate_tokens
+from textgym.policies.language_model.sampling import Sampling
 from textgym.tokenizer import Tokenizer
 
 PROMPTS = ["a", "bcd", "dabba"]

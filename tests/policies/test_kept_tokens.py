@@ -4,7 +4,7 @@ import pytest
 import torch
 from textgym_testing import PAD, tiny_lm
 
-from textgym.policies.cached_decoder import CachedDecoder
+from textgym.policies.language_model.cached_decoder import CachedDecoder
 
 TOKENS = torch.tensor([1, 2, 3, 4, 5, 6, 1, 3, 5, 2])
 LENGTHS = {"equal": torch.tensor([5, 5]), "ragged": torch.tensor([3, 6, 1])}

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 import textgym.policies
-from textgym.policies import actor_critic, causal_lm, sampling
+from textgym.policies.language_model import causal_lm, sampling
+from textgym.policies.sb3 import actor_critic
 
 
 def test_names_are_loaded_when_they_are_used():

@@ -10,9 +10,9 @@ import torch
 from textgym_testing import EOS, assert_same_weights, letter_tokenizer, tiny_lm
 
 from textgym.errors import InputError
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.documents import Document, collate, text_documents
-from textgym.policies.pretraining import batch_loss, heldout_loss, train_language_model
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.pretraining.documents import Document, collate, text_documents
+from textgym.policies.pretraining.loop import batch_loss, heldout_loss, train_language_model
 
 TEXTS = ["abcd" * 3, "abcdabc", "bcdabcd", "cdab"] * 4
 DOCUMENTS = list(text_documents(TEXTS, letter_tokenizer(), context=16))
@@ -111,7 +111,7 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, dropo
     straight = tiny_lm(spread=1.0)
     whole = train(straight, **options)
 
-    from textgym.policies import pretraining
+    from textgym.policies.pretraining.loop import loop as pretraining
 
     lm, steps = tiny_lm(spread=1.0), []
     real = pretraining.batch_loss
@@ -201,7 +201,7 @@ def test_inputs_are_checked_in_one_line(tmp_path):
 
 
 def test_seconds_are_a_budget_too_and_progress_follows_the_further_one(monkeypatch):
-    from textgym.policies import pretraining
+    from textgym.policies.pretraining.loop import loop as pretraining
 
     clock = iter(range(10_000))
     monkeypatch.setattr(pretraining.time, "monotonic", lambda: float(next(clock)))

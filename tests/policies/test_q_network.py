@@ -24,9 +24,9 @@ from textgym_testing import (
 
 from textgym.errors import InputError
 from textgym.optimization import ScaledAdam
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.q_policy import TextQPolicy
-from textgym.policies.quantile_network import TextQuantilePolicy
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.sb3.q_policy import TextQPolicy
+from textgym.policies.sb3.quantile_network import TextQuantilePolicy
 
 both = pytest.mark.parametrize("cls", [DQN, QRDQN])
 LEGAL = [2, 3, 4, 5, 6]  # all but pad and bos

@@ -5,13 +5,13 @@ import torch
 from front_door import ENV, byte_lm, run_cli
 
 import textgym
-from textgym.agents.loading import load_reward
+from textgym.agents.building.checkpoint import load_reward
 from textgym.directories import atomic_directory
 from textgym.errors import InputError
 from textgym.manifest import MANIFEST, verify_directory
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.checkpoint import load_trainer_state, save_pretrained
-from textgym.policies.published import publish
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.checkpoint import load_trainer_state, save_pretrained
+from textgym.policies.language_model.published import publish
 
 QUIET = {"progress_bar": False, "report": lambda text: None}
 SMALL = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 1, **QUIET}
@@ -175,7 +175,7 @@ def test_a_users_file_at_the_top_is_kept_and_the_checkpoint_saved(tmp_path):
 
 
 def test_a_reward_model_of_a_run_falls_back_too(tmp_path):
-    from textgym.reward_models.ngrams import NgramHasher, NgramRidge
+    from textgym.reward_models.learned.ngrams import NgramHasher, NgramRidge
 
     hasher = NgramHasher(bits=8)
     for name, bias in (("best", 1.0), ("last", 2.0)):

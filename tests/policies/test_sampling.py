@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from textgym_testing import BOS, EOS, PAD, letter_tokenizer, tiny_lm
 
 from textgym.errors import InputError
-from textgym.policies.generation import never_sampled
-from textgym.policies.sampling import Sampling, draw, log_prob_and_entropy
+from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.sampling import Sampling, draw, log_prob_and_entropy
 
 INF = float("inf")
 

@@ -19,13 +19,13 @@ from textgym_testing import (
     tiny_lm,
 )
 
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.agents.vec_env import environment_seed
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.vec_env import environment_seed
 from textgym.envs.text_env import TextEnv
 from textgym.errors import InputError
 from textgym.optimization import ScaledAdam
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 
 @pytest.mark.parametrize("cls", [PPO, A2C])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from textgym.policies.attention import SegmentAttention
+from textgym.policies.language_model.attention import SegmentAttention
 
 CASES = {
     "equal": ([4, 4, 4], 1),

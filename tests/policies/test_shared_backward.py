@@ -9,7 +9,7 @@ from torch.distributions import kl_divergence
 
 import textgym
 from textgym.policies import CausalLM, TextActorCriticPolicy
-from textgym.policies.shared_backward import TokenDistribution, share_backward
+from textgym.policies.sb3.shared_backward import TokenDistribution, share_backward
 
 
 def two_layers() -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -10,18 +10,18 @@ from stable_baselines3 import PPO
 from textgym_checkpoints import END, FURTHER, SPARE, START, chat_tokenizer, read, write_chat_model
 
 from textgym import constraints
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.agents.vec_env import TextVecEnv
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
 from textgym.envs.utterance_tokens import UtteranceTokens
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.causal_lm import CausalLM
-from textgym.policies.generation import generate_tokens, never_sampled
-from textgym.policies.sampling import Sampling
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.generation import generate_tokens, never_sampled
+from textgym.policies.language_model.sampling import Sampling
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.tokenizer import Tokenizer
 
 ID = chat_tokenizer().token_to_id

@@ -25,13 +25,13 @@ from textgym_testing import (
 )
 
 from textgym import constraints
-from textgym.agents.kl import KLPenalty
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
 from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.errors import InputError
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.packing import PackedSegments, pack_rows, row_lengths
-from textgym.policies.token_masks import TokenMasks
+from textgym.policies.language_model.packing import PackedSegments, pack_rows, row_lengths
+from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 PATTERN = "(a|bc){1,2}d?|c"
 LANGUAGE = ["c"] + [

@@ -9,9 +9,9 @@ from textgym_agents import SGD
 from textgym_testing import PAD, assert_same_weights, letter_env, tiny_lm
 
 from textgym.errors import InputError
-from textgym.policies.actor_critic import TextActorCriticPolicy
-from textgym.policies.packing import pack_rows, row_lengths
-from textgym.policies.top_p_mask import TopPMaskPolicy
+from textgym.policies.language_model.packing import pack_rows, row_lengths
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.top_p_mask import TopPMaskPolicy
 
 NEVER = [0, 1]  # pad and bos
 

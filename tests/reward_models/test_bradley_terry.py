@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from textgym.errors import InputError
 from textgym.manifest import write_manifest
-from textgym.policies.causal_lm import CausalLM
-from textgym.reward_models.bradley_terry import BradleyTerryRewardModel, bradley_terry_loss
-from textgym.reward_models.fitting import fit_bradley_terry
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel, bradley_terry_loss
+from textgym.reward_models.learned.fitting import fit_bradley_terry
 from textgym.tokenizer import Tokenizer
 
 

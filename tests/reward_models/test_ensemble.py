@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from textgym.agents.loading import load_reward
+from textgym.agents.building.checkpoint import load_reward
 from textgym.errors import InputError
-from textgym.reward_models.ensemble import Ensemble
-from textgym.reward_models.features import NgramHasher
-from textgym.reward_models.ngrams import NgramRidge
+from textgym.reward_models.learned.ensemble import Ensemble
+from textgym.reward_models.learned.features import NgramHasher
+from textgym.reward_models.learned.ngrams import NgramRidge
 
 
 class Fixed:

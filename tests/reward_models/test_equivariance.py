@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
-from textgym.reward_models.lexicon import Lexicon
-from textgym.reward_models.ngrams import NgramLogistic
-from textgym.reward_models.rules import Keyword, Length, Regex, Repetition
+from textgym.reward_models.learned.ngrams import NgramLogistic
+from textgym.reward_models.rules.lexicon import Lexicon
+from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
 from textgym.reward_models.wrappers import Clip, Normalise, Squash
 from textgym.rewards import call_reward
 

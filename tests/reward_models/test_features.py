@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgym.errors import InputError
-from textgym.reward_models.features import NgramHasher
+from textgym.reward_models.learned.features import NgramHasher
 
 TEXTS = st.lists(st.text(max_size=20), max_size=5)
 
@@ -52,7 +52,7 @@ def test_a_text_has_the_same_features_in_every_batch(texts: list[str]) -> None:
 
 def test_buckets_are_the_same_in_another_process() -> None:
     code = (
-        "from textgym.reward_models.features import NgramHasher;"
+        "from textgym.reward_models.learned.features import NgramHasher;"
         "print(NgramHasher()(['a film, 电影 \\ud800']).buckets.sum())"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

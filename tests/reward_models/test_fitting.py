@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from textgym.errors import DivergenceError, InputError
-from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
-from textgym.reward_models.comparisons import RATERS_PER_PAIR, comparisons, hold_out
-from textgym.reward_models.fitting import FitReport, fit_bradley_terry
-from textgym.reward_models.fitting_loop import FitProgress
-from textgym.reward_models.pairs import pair_accuracy
+from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
+from textgym.reward_models.learned.comparisons import RATERS_PER_PAIR, comparisons, hold_out
+from textgym.reward_models.learned.fitting import FitReport, fit_bradley_terry
+from textgym.reward_models.learned.fitting_loop import FitProgress
+from textgym.reward_models.learned.pairs import pair_accuracy
 from textgym.tokenizer import Tokenizer
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from textgym.envs.movie_reviews import load_movie_reviews
+from textgym.envs.tasks.movie_reviews import load_movie_reviews
 from textgym.errors import InputError
-from textgym.reward_models.lexicon import Lexicon, bundled_lexicon, read_lexicon
-from textgym.reward_models.metrics import pearson
-from textgym.reward_models.pairs import mean_ratings
+from textgym.reward_models.learned.pairs import mean_ratings
+from textgym.reward_models.rules.lexicon import Lexicon, bundled_lexicon, read_lexicon
+from textgym.text_metrics.metrics import pearson
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgym.errors import InputError
-from textgym.reward_models.metrics import (
+from textgym.text_metrics.metrics import (
     commonest_bigram,
     commonest_bigram_share,
     distinct_n,
@@ -16,7 +16,7 @@ from textgym.reward_models.metrics import (
     repetition,
     word_vocabulary,
 )
-from textgym.reward_models.words import contains_phrase, split_words
+from textgym.text_metrics.words import contains_phrase, split_words
 
 
 def test_words_of_mixed_scripts() -> None:

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from textgym.errors import InputError
-from textgym.reward_models.ngram_reader import NgramReader
+from textgym.reward_models.learned.ngram_reader import NgramReader
 
 
 def spelled(letters, unit):
@@ -56,7 +56,7 @@ def test_what_follows_has_probability_one_in_all():
 
 
 def reader_units(text):
-    from textgym.reward_models import ngram_reader
+    from textgym.reward_models.learned import ngram_reader
 
     return ngram_reader._UNIT.findall("ab ab" + text)[2:]
 

@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 from textgym.errors import InputError
 from textgym.manifest import write_manifest
-from textgym.reward_models.features import NgramHasher
-from textgym.reward_models.linear import fit_linear
-from textgym.reward_models.ngrams import (
+from textgym.reward_models.learned.features import NgramHasher
+from textgym.reward_models.learned.linear import fit_linear
+from textgym.reward_models.learned.ngrams import (
     NgramBradleyTerry,
     NgramLogistic,
     NgramModel,
     NgramRidge,
 )
-from textgym.reward_models.pairs import Pairs
+from textgym.reward_models.learned.pairs import Pairs
 
 SMALL = NgramHasher(bits=12)
 GOOD = [f"a fine warm {noun}" for noun in ("film", "story", "cast", "plot", "ending")]

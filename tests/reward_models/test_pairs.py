@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textgym.errors import InputError
-from textgym.reward_models.pairs import (
+from textgym.reward_models.learned.pairs import (
     Pairs,
     agreement,
     mean_ratings,

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 import textgym.reward_models
-from textgym.reward_names import resolve_reward
 from textgym.rewards import reward_name
+from textgym.rewards_by_name import resolve_reward
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from textgym.errors import InputError, RewardError
-from textgym.reward_models.rules import Keyword, Length, Regex, Repetition
+from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
 from textgym.rewards import call_reward, reward_name
 
 

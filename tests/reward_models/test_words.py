@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgym.reward_models import Keyword, Length, Lexicon, Repetition
-from textgym.reward_models.features import NgramHasher
-from textgym.reward_models.metrics import (
+from textgym.reward_models.learned.features import NgramHasher
+from textgym.text_metrics.metrics import (
     commonest_bigram,
     duplicate_share,
     made_up_words,
     word_vocabulary,
 )
-from textgym.reward_models.words import count_characters, split_words
+from textgym.text_metrics.words import count_characters, split_words
 
 HINDI = "\u0939\u093f\u0928\u094d\u0926\u0940"
 LANGUAGE = "\u092d\u093e\u0937\u093e"

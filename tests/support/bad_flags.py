@@ -16,9 +16,9 @@ from front_door import ENV, byte_lm, run_cli
 
 from textgym import registry
 from textgym.checks import RANGES
-from textgym.cli import LISTINGS
-from textgym.cli_options import flags_of
-from textgym.cli_verbs import VERBS, verb_flags
+from textgym.command_line.cli import LISTINGS
+from textgym.command_line.options import flags_of
+from textgym.command_line.verbs import VERBS, verb_flags
 from textgym.envs.task import Task
 
 QUIET = "--no-progress-bar"

@@ -5,8 +5,8 @@ import io
 import json
 
 import textgym
-from textgym.cli import main
-from textgym.policies.causal_lm import CausalLM
+from textgym.command_line.cli import main
+from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
 
 ENV = "textgym/Length-v0"

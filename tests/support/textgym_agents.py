@@ -5,7 +5,7 @@ import torch
 from stable_baselines3 import PPO
 from textgym_testing import BOS, EOS, PAD, NaiveTokenPolicy, TeeBuffer, letter_env, set_up, tiny_lm
 
-from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 SGD = {"optimizer_class": torch.optim.SGD}
 HOT = {"temperature": 1.4, "top_k": 4, "top_p": 0.9}

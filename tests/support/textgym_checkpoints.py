@@ -7,7 +7,7 @@ from front_door import SHAPE
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>\n{% endfor %}"

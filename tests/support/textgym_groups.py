@@ -8,10 +8,10 @@ from textgym_agents import SGD
 from textgym_testing import NaiveTokenPolicy, letter_task, set_up, tiny_lm
 
 import textgym
-from textgym.agents.grpo import GRPO
-from textgym.agents.vec_env import TextVecEnv
+from textgym.agents.algorithms.grpo import GRPO
+from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.vector_env import TextVectorEnv
-from textgym.policies.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 WORDS = ("grpo", "rloo", "reinforce", "best_of_n", "dpo")
 

@@ -5,9 +5,9 @@ from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
 from textgym_testing import letter_env, set_up, tiny_lm
 
-from textgym.agents.replay_buffer import EpisodeReplayBuffer
-from textgym.policies.q_policy import TextQPolicy
-from textgym.policies.quantile_network import TextQuantilePolicy
+from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer
+from textgym.policies.sb3.q_policy import TextQPolicy
+from textgym.policies.sb3.quantile_network import TextQuantilePolicy
 
 POLICIES = {DQN: TextQPolicy, QRDQN: TextQuantilePolicy}
 SGD = {"optimizer_class": torch.optim.SGD}

@@ -12,8 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from textgym_testing import tiny_lm
 
 import textgym
-from textgym.agents.oracle import Oracle
-from textgym.policies.causal_lm import CausalLM
+from textgym.agents.evaluation.oracle import Oracle
+from textgym.policies.language_model.causal_lm import CausalLM
 
 ONE, FEW = "textgym/OneToken-v0", "textgym/FewTokens-v0"
 BETA = 0.15

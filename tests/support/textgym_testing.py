@@ -12,11 +12,11 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models
 from torch import nn
 
-from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-from textgym.agents.vec_env import TextVecEnv
+from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.task import Task
 from textgym.envs.vector_env import TextVectorEnv
-from textgym.policies.causal_lm import CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
 
 PAD, BOS, EOS = 0, 1, 2

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from textgym.agents.algorithms import Algorithm
-    from textgym.agents.callbacks import ProgressBar, StopAfterSeconds
-    from textgym.agents.evaluation import EvaluationReport
-    from textgym.agents.kl import KLPenalty
-    from textgym.agents.oracle import Oracle
-    from textgym.agents.recording import Recorder, RecordingVecEnv
-    from textgym.agents.replay_buffer import EpisodeReplayBuffer
-    from textgym.agents.rollout_buffer import EpisodeRolloutBuffer
-    from textgym.agents.split_rewards import DenseRewards
-    from textgym.agents.vec_env import TextVecEnv
+    from textgym.agents.building.specs import Algorithm
+    from textgym.agents.evaluation.oracle import Oracle
+    from textgym.agents.evaluation.report import EvaluationReport
+    from textgym.agents.rollouts.kl import KLPenalty
+    from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv
+    from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer
+    from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
+    from textgym.agents.rollouts.split_rewards import DenseRewards
+    from textgym.agents.rollouts.vec_env import TextVecEnv
+    from textgym.agents.runs.callbacks import ProgressBar, StopAfterSeconds
+    from textgym.agents.runs.recording import Recorder
 
 __all__ = [
     "Algorithm",
@@ -35,18 +36,18 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Algorithm": "algorithms",
-    "DenseRewards": "split_rewards",
-    "EpisodeReplayBuffer": "replay_buffer",
-    "EpisodeRolloutBuffer": "rollout_buffer",
-    "EvaluationReport": "evaluation",
-    "KLPenalty": "kl",
-    "Oracle": "oracle",
-    "ProgressBar": "callbacks",
-    "Recorder": "recording",
-    "RecordingVecEnv": "recording",
-    "StopAfterSeconds": "callbacks",
-    "TextVecEnv": "vec_env",
+    "Algorithm": "building.specs",
+    "DenseRewards": "rollouts.split_rewards",
+    "EpisodeReplayBuffer": "rollouts.replay_buffer",
+    "EpisodeRolloutBuffer": "rollouts.rollout_buffer",
+    "EvaluationReport": "evaluation.report",
+    "KLPenalty": "rollouts.kl",
+    "Oracle": "evaluation.oracle",
+    "ProgressBar": "runs.callbacks",
+    "Recorder": "runs.recording",
+    "RecordingVecEnv": "rollouts.recording_vec_env",
+    "StopAfterSeconds": "runs.callbacks",
+    "TextVecEnv": "rollouts.vec_env",
 }
 
 

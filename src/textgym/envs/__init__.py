@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from textgym.envs.prompts import PromptSource
     from textgym.envs.task import Task
     from textgym.envs.text_env import TextEnv
     from textgym.envs.text_space import TextSpace
+    from textgym.envs.texts.prompts import PromptSource
     from textgym.envs.utterance_tokens import UtteranceTokens
     from textgym.envs.vector_env import TextVectorEnv
 
 __all__ = ["PromptSource", "Task", "TextEnv", "TextSpace", "TextVectorEnv", "UtteranceTokens"]
 
 _MODULES = {
-    "PromptSource": "prompts",
+    "PromptSource": "texts.prompts",
     "Task": "task",
     "TextEnv": "text_env",
     "TextSpace": "text_space",

@@ -16,9 +16,9 @@ from textgym.checks import check_memory
 from textgym.envs.dense_rewards import token_rewards
 from textgym.envs.grouped_prompts import GroupedPrompts
 from textgym.envs.legal_tokens import compile_constraint
-from textgym.envs.prompts import Prompt, fresh_columns
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
+from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
 from textgym.reward_arguments import TOKEN_IDS, signature_of
 from textgym.rewards import call_reward, check_arguments, shorten

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from textgym.envs.prompts import Prompt, PromptSource
+from textgym.envs.texts.prompts import Prompt, PromptSource
 from textgym.errors import InputError
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from textgym.constraints.token_automaton import TokenAutomaton
-from textgym.envs.prompts import PromptSource
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
+from textgym.envs.texts.prompts import PromptSource
 from textgym.errors import InputError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from textgym.checks import check_numbers
 from textgym.constraints import Constraint, as_constraint
-from textgym.envs.prompts import Prompts, PromptSource, check_source
+from textgym.envs.texts.prompts import Prompts, PromptSource, check_source
 from textgym.errors import InputError, unknown_name
 from textgym.rewards import LARGEST_SCORE, Reward, check_reward
 from textgym.tokenizer import Tokenizer

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from textgym.policies.actor_critic import TextActorCriticPolicy
-    from textgym.policies.causal_lm import CausalLM, CausalLMConfig
-    from textgym.policies.q_policy import TextQPolicy
-    from textgym.policies.quantile_network import TextQuantilePolicy
-    from textgym.policies.sampling import Sampling
+    from textgym.policies.language_model.causal_lm import CausalLM, CausalLMConfig
+    from textgym.policies.language_model.sampling import Sampling
+    from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+    from textgym.policies.sb3.q_policy import TextQPolicy
+    from textgym.policies.sb3.quantile_network import TextQuantilePolicy
 
 __all__ = [
     "CausalLM",
@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CausalLM": "causal_lm",
-    "CausalLMConfig": "causal_lm",
-    "Sampling": "sampling",
-    "TextActorCriticPolicy": "actor_critic",
-    "TextQPolicy": "q_policy",
-    "TextQuantilePolicy": "quantile_network",
+    "CausalLM": "language_model.causal_lm",
+    "CausalLMConfig": "language_model.causal_lm",
+    "Sampling": "language_model.sampling",
+    "TextActorCriticPolicy": "sb3.actor_critic",
+    "TextQPolicy": "sb3.q_policy",
+    "TextQuantilePolicy": "sb3.quantile_network",
 }
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from textgym.reward_models.bradley_terry import BradleyTerryRewardModel
     from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
-    from textgym.reward_models.ensemble import Ensemble
-    from textgym.reward_models.fitting import FitReport, fit_bradley_terry
-    from textgym.reward_models.fitting_loop import FitProgress
-    from textgym.reward_models.lexicon import Lexicon
-    from textgym.reward_models.ngrams import NgramBradleyTerry, NgramLogistic, NgramRidge
-    from textgym.reward_models.rules import Keyword, Length, Regex, Repetition
+    from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
+    from textgym.reward_models.learned.ensemble import Ensemble
+    from textgym.reward_models.learned.fitting import FitReport, fit_bradley_terry
+    from textgym.reward_models.learned.fitting_loop import FitProgress
+    from textgym.reward_models.learned.ngrams import NgramBradleyTerry, NgramLogistic, NgramRidge
+    from textgym.reward_models.rules.lexicon import Lexicon
+    from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
     from textgym.reward_models.wrappers import Clip, Normalise, Squash
 
 __all__ = [
@@ -40,24 +40,24 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BradleyTerryRewardModel": "bradley_terry",
+    "BradleyTerryRewardModel": "learned.bradley_terry",
     "Clip": "wrappers",
-    "Ensemble": "ensemble",
-    "FitProgress": "fitting_loop",
-    "FitReport": "fitting",
-    "Keyword": "rules",
-    "Length": "rules",
-    "Lexicon": "lexicon",
-    "NgramBradleyTerry": "ngrams",
-    "NgramLogistic": "ngrams",
-    "NgramRidge": "ngrams",
+    "Ensemble": "learned.ensemble",
+    "FitProgress": "learned.fitting_loop",
+    "FitReport": "learned.fitting",
+    "Keyword": "rules.rules",
+    "Length": "rules.rules",
+    "Lexicon": "rules.lexicon",
+    "NgramBradleyTerry": "learned.ngrams",
+    "NgramLogistic": "learned.ngrams",
+    "NgramRidge": "learned.ngrams",
     "Normalise": "wrappers",
-    "Regex": "rules",
-    "Repetition": "rules",
+    "Regex": "rules.rules",
+    "Repetition": "rules.rules",
     "ShortnessPenalty": "composition",
     "Squash": "wrappers",
     "WeightedSum": "composition",
-    "fit_bradley_terry": "fitting",
+    "fit_bradley_terry": "learned.fitting",
 }
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from textgym.errors import InputError
-from textgym.reward_models.words import count_words
 from textgym.rewards import Reward, RewardOutput, call_reward, check_reward, reward_name
+from textgym.text_metrics.words import count_words
 
 _OWN = "\0own"  # a component's name that no reward model uses
 

@@ -1,0 +1,1 @@
+"""From a word to an agent, and back from its checkpoint."""

@@ -1,0 +1,336 @@
+"""Agents and learned reward models on disk: what a checkpoint holds beside the language model.
+
+A checkpoint of an agent is a directory that transformers opens as the language model. Our trainer
+state stands beside it in safetensors and JSON: value head, optimizer, generators, settings, and the
+reference model of the KL term in `reference/`. No pickle is written or read.
+"""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from textgym.agents.building.saved_state import check_agent_state
+from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.runs.settings import is_plain, plain
+from textgym.directories import atomic_directory
+from textgym.divergence import LARGEST_WEIGHT, check_weights
+from textgym.envs.task import Task
+from textgym.errors import DivergenceError, InputError
+from textgym.optimization import check_optimizer_state
+from textgym.paths import expand
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.checkpoint import (
+    checkpoint_directory,
+    open_model,
+    read_trainer_state,
+    write_model,
+    write_trainer_state,
+)
+from textgym.policies.language_model.run_checkpoints import checkpoints_of, read_first_whole
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.q_policy import SoftQPolicy
+from textgym.registry import tasks
+from textgym.reward_models.learned.bradley_terry import KIND as BRADLEY_TERRY
+from textgym.reward_models.learned.bradley_terry import TRUNK_FOLDER, BradleyTerryRewardModel
+from textgym.reward_models.learned.ensemble import KIND as ENSEMBLE
+from textgym.reward_models.learned.ensemble import Ensemble
+from textgym.reward_models.learned.ngrams import NgramModel
+from textgym.rewards import Reward
+from textgym.storage import read_json
+
+REFERENCE = "reference"
+# What comes of a state that belongs to something else, in torch and in NumPy.
+NOT_THIS_STATE = (
+    KeyError,
+    IndexError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
+# Keywords of an agent → what they set in the groups of its optimizer.
+_GROUP_SETTINGS = {
+    "learning_rate": ("lr",),
+    "final_learning_rate": ("lr",),
+    "value_lr_scale": ("lr_scale",),
+    "value_warmup_rollouts": ("start_step", "start_update"),
+}
+# Where a policy's state holds the language model, which a checkpoint holds once.
+_LANGUAGE_MODEL = ("lm.", "q_net.lm.", "quantile_net.lm.")
+
+
+def environment_record(
+    env_id: str,
+    *,
+    reward: object = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    lost: Iterable[str] = (),
+) -> dict[str, Any]:
+    """What a checkpoint keeps of an environment: names and JSON values, and what it cannot keep.
+
+    :param reward: the name of a reward model, the reward itself (which is then asked for again), or
+        None: the environment's own.
+    :param env_kwargs: fields of the task that were replaced.
+    :param lost: further names of objects that are asked for again.
+    """
+    fields = {key: plain(value) for key, value in (env_kwargs or {}).items() if key != "tokenizer"}
+    kept = {key: value for key, value in fields.items() if is_plain(value)}
+    is_named = isinstance(reward, str | Path)
+    lost = {*lost, *(fields.keys() - kept.keys())}
+    if reward is not None and not is_named:
+        lost |= {"reward"}
+    return {
+        "id": env_id,
+        "reward": str(reward) if is_named else None,
+        "env_kwargs": kept,
+        "not_saved": sorted(lost),
+    }
+
+
+def environment_of(task: Task) -> dict[str, Any]:
+    """`environment_record` of an environment that was made by hand: its task says what it is.
+
+    Fields that differ from those registered under its id are kept or, as objects, asked for again.
+    """
+    registered = tasks.resolve(task.id) if task.id in tasks else None
+    given: Mapping[str, Any] = registered if isinstance(registered, Mapping) else {}
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(task):
+        value = getattr(task, field.name)
+        if field.name in ("id", "reward", "tokenizer") or value is given.get(field.name):
+            continue
+        is_builtin = registered is not None and not given and field.name == "prompts"
+        if not is_builtin and value != given.get(field.name, field.default):
+            changed[field.name] = value
+    is_own = task.reward is given.get("reward")
+    return environment_record(task.id, reward=None if is_own else task.reward, env_kwargs=changed)
+
+
+def save_agent(
+    agent: BaseAlgorithm,
+    directory: str | Path,
+    *,
+    environment: dict[str, Any] | None = None,
+    keep_old_as: str | None = None,
+) -> None:
+    """Write an agent made by `make_agent`, atomically.
+
+    :param environment: what `load_agent` needs to make the environment again, as
+        `environment_record` gives it; None: what the agent itself knows.
+    :param keep_old_as: the name beside it under which the old directory is kept.
+    :raises InputError: for an agent of another policy, or another record.
+    :raises DivergenceError: for weights that are not finite; what was saved before stays.
+    :raises StorageError: if the directory cannot be written.
+    """
+    policy = _text_policy(agent)
+    check_policy(policy)
+    if environment is None:
+        environment = agent.text_environment  # type: ignore[attr-defined]
+    if environment.keys() != {"id", "reward", "env_kwargs", "not_saved"}:
+        raise InputError(
+            "environment must be what environment_record(...) gives: else a checkpoint would come "
+            f"back with another environment; got the keys {sorted(environment)}"
+        )
+    kl = _kl_penalty(agent)
+    generator = policy.generator
+    state = {
+        "settings": agent.text_settings,  # type: ignore[attr-defined]
+        "environment": environment,
+        "num_timesteps": agent.num_timesteps,
+        "n_updates": getattr(agent, "_n_updates", 0),
+        "value": {
+            name: tensor
+            for name, tensor in policy.state_dict().items()
+            if not name.startswith(_LANGUAGE_MODEL)
+        },
+        "optimizer": policy.optimizer.state_dict(),
+        "optimizer_class": type(policy.optimizer).__name__,
+        "generator": None if generator is None else generator.get_state(),
+        "policy_seed": policy.seed,
+        "kl_coefficient": None if kl is None else kl.coefficient,
+        "also": {name: getattr(agent, name) for name in getattr(agent, "also_saved", ())},
+    }
+    with atomic_directory(expand(directory), keep_old_as=keep_old_as) as temporary:
+        write_model(policy.lm, temporary)
+        write_trainer_state(state, temporary)
+        if kl is not None:
+            (temporary / REFERENCE).mkdir()
+            write_model(kl.reference(policy.lm.device), temporary / REFERENCE)
+
+
+@torch.no_grad()
+def check_policy(policy: TextActorCriticPolicy | SoftQPolicy) -> None:
+    """Raises unless a policy's weights are finite, and probabilities come out of them.
+
+    :raises DivergenceError: saying what is not finite.
+    """
+    check_weights(policy.state_dict().items())
+    check_weights(policy.lm.state_dict().items(), LARGEST_WEIGHT)
+    stop = torch.tensor([[policy.lm.tokenizer.eos_token_id]], device=policy.lm.device)
+    if not bool(torch.isfinite(policy.lm(stop)).all()):  # finite weights may be too large to use
+        raise DivergenceError(
+            "the training diverged: the probabilities of the next token are not finite, so the "
+            "weights are not saved: lower learning_rate, or the scale of the rewards"
+        )
+
+
+def read_agent(directory: str | Path) -> tuple[CausalLM, CausalLM | None, dict[str, Any]]:
+    """The language model, the reference (None without a KL term) and the state of a checkpoint.
+
+    Where the last checkpoint of a run is damaged, the one before is taken, with a warning.
+
+    :raises InputError: if it is no checkpoint of an agent, or damaged.
+    """
+    places = checkpoints_of(directory, "trainer.json") or [checkpoint_directory(directory)]
+    return read_first_whole(places, _read_agent, must_have_manifest=True)
+
+
+def _read_agent(directory: Path) -> tuple[CausalLM, CausalLM | None, dict[str, Any]]:
+    state = read_trainer_state(directory)
+    if not isinstance(state, dict) or "environment" not in state:
+        raise InputError(f"{directory}: a language model's checkpoint, not one of an RL agent")
+    check_agent_state(state, directory / "trainer.json")
+    reference = None
+    if state["kl_coefficient"] is not None and (directory / REFERENCE).is_dir():
+        reference = _in_its_dtype(directory / REFERENCE).requires_grad_(False)
+    return _in_its_dtype(directory), reference, state
+
+
+def _in_its_dtype(directory: Path) -> CausalLM:
+    """The language model of a checkpoint in the precision that it was trained in."""
+    lm = open_model(directory)
+    is_half = read_json(directory / "config.json").get("dtype") == "bfloat16"
+    return lm.to(torch.bfloat16) if is_half else lm
+
+
+def restore_agent(
+    agent: BaseAlgorithm, state: dict[str, Any], *, given: Collection[str] = ()
+) -> None:
+    """Give a freshly built agent the state of a checkpoint; its weights it has already.
+
+    :param given: keywords that the agent was built with instead of the saved ones: what they say
+        stays, in the optimizer, the generators and the KL term too.
+    :raises InputError: if the two do not fit.
+    """
+    policy = _text_policy(agent)
+    try:
+        policy.load_state_dict({**policy.state_dict(), **state["value"]})
+        _restore_optimizer(policy.optimizer, state, given)
+    except NOT_THIS_STATE as error:
+        raise InputError(f"the checkpoint does not fit this agent: {_in_a_line(error)}") from None
+    is_seeded = "seed" in given
+    if not is_seeded:
+        policy.seed = state["policy_seed"]
+    if state["generator"] is not None and not is_seeded:
+        policy.generator = torch.Generator(policy.lm.device)
+        try:
+            policy.generator.set_state(state["generator"].cpu())
+        except NOT_THIS_STATE as error:
+            raise InputError(f"the checkpoint's generator is none: {_in_a_line(error)}") from None
+    agent.num_timesteps = int(state["num_timesteps"])
+    agent._n_updates = int(state["n_updates"])
+    for name in getattr(agent, "also_saved", ()):
+        if name in state.get("also", {}) and not (is_seeded and name == "rng_state"):
+            try:
+                setattr(agent, name, _of_type(state["also"][name], getattr(agent, name)))
+            except NOT_THIS_STATE as error:
+                raise InputError(f"the checkpoint's {name} is none: {_in_a_line(error)}") from None
+    kl, saved = _kl_penalty(agent), state["kl_coefficient"]
+    if kl is not None and "kl_coef" not in given and saved is not None:
+        kl.coefficient = float(saved)
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, state: dict[str, Any], given: Collection[str]
+) -> None:
+    """Moments and counts come from the checkpoint, and of the settings those not given anew."""
+    made = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    is_another = state.get("optimizer_class", type(optimizer).__name__) != type(optimizer).__name__
+    if is_another and "policy_kwargs" in given:
+        return  # its moments mean nothing to this one
+    check_optimizer_state(optimizer, state["optimizer"])
+    optimizer.load_state_dict(state["optimizer"])
+    for group, fresh in zip(optimizer.param_groups, made, strict=True):
+        names = {name for keyword in given for name in _GROUP_SETTINGS.get(keyword, ())}
+        if "policy_kwargs" in given:
+            names |= fresh.keys() - {"steps_done", "updates_begun"}
+        group.update({name: fresh[name] for name in names & fresh.keys()})
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{' '.join(str(error).split()):.120}"
+
+
+def _of_type(value: Any, like: Any) -> Any:
+    """A value of the type that an agent has there.
+
+    :raises TypeError: if it is of another one.
+    """
+    kinds: Any = (int, float) if isinstance(like, int | float) else type(like)
+    if like is not None and not isinstance(value, kinds):
+        raise TypeError(f"expected {type(like).__name__}, got {value!r:.40}")
+    return value
+
+
+def _kl_penalty(agent: BaseAlgorithm) -> KLPenalty | None:
+    """The KL term of an agent: its buffer's, or its own where it has no rollout buffer."""
+    buffer = getattr(agent, "rollout_buffer", None)
+    return getattr(agent if buffer is None else buffer, "kl", None)
+
+
+def load_reward(directory: str | Path) -> Reward:
+    """A reward model that was saved: `fit_reward`'s on a trunk, one on n-grams, or several as one.
+
+    The trunk is opened here and handed over, so that reward models know no language model.
+
+    :raises InputError: if the directory holds none.
+    """
+    return read_first_whole(reward_directories(directory), _read_reward, must_have_manifest=True)
+
+
+def _read_reward(directory: Path) -> Reward:
+    fields = read_json(directory / "reward_model.json")
+    kind = fields.get("kind") if isinstance(fields, dict) else None
+    if kind == ENSEMBLE:
+        return Ensemble.from_pretrained(directory, _read_member)
+    if kind == BRADLEY_TERRY:
+        trunk = open_model(directory / TRUNK_FOLDER)
+        return BradleyTerryRewardModel.from_pretrained(directory, trunk)
+    return NgramModel.from_pretrained(directory)
+
+
+def _read_member(directory: Path) -> Reward:
+    """A member of an ensemble, which is none itself: directories do not nest without end."""
+    fields = read_json(directory / "reward_model.json")
+    if isinstance(fields, dict) and fields.get("kind") == ENSEMBLE:
+        raise InputError(f"{directory}: an ensemble inside an ensemble")
+    return _read_reward(directory)
+
+
+def reward_directories(path: str | Path) -> list[Path]:
+    """The reward models that a path may mean: itself, or those of a run directory.
+
+    :raises InputError: if there is none.
+    """
+    places = checkpoints_of(path, "reward_model.json")
+    if not places:
+        raise InputError(
+            f"{path}: holds no reward_model.json, so it is no reward model (fit-reward)"
+        )
+    return places
+
+
+def _text_policy(agent: BaseAlgorithm) -> TextActorCriticPolicy | SoftQPolicy:
+    policy = agent.policy
+    is_ours = hasattr(agent, "text_settings")
+    if not isinstance(policy, TextActorCriticPolicy | SoftQPolicy) or not is_ours:
+        raise InputError(
+            "only agents made by make_agent can be saved as a directory: for others use SB3's own "
+            "save, or CausalLM.from_agent(agent).save_pretrained(directory)"
+        )
+    return policy

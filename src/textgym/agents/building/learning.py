@@ -1,0 +1,113 @@
+"""`learn` of an agent that has a run directory: it holds the directory, and saves there.
+
+Stable-Baselines3's classes stay as they are. Every `learn` turns its callbacks into one with
+`_init_callback`; the agents of `build_agent` have one of their own, which adds ours. They have a
+`learn` of their own too, which is SB3's and saves where that is cut short.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.runs.callbacks import SaveCheckpoint
+from textgym.agents.runs.directory import Run
+from textgym.agents.runs.recording import recorder_of
+from textgym.errors import DivergenceError, InputError, StorageError
+from textgym.policies.language_model.published import publish
+from textgym.policies.language_model.run_checkpoints import CHECKPOINTS, LAST, PREVIOUS
+
+
+class LearnInRun:
+    """What `agent.learn` does first: take the run directory, and see to its checkpoints.
+
+    :param seconds: wall-clock time between two checkpoints; there is one at the start and one at
+        the end besides.
+    """
+
+    def __init__(self, agent: BaseAlgorithm, run: Run, *, seconds: float) -> None:
+        self.agent, self.run, self.seconds = agent, run, seconds
+        self._has_begun = False
+
+    def attach(self) -> None:
+        """Put this in the place of SB3's, and out of what SB3's `save` pickles."""
+        ours = {"_init_callback": self, "learn": self.learn}
+        excluded = [*self.agent._excluded_save_params(), *ours, "_excluded_save_params"]
+        vars(self.agent).update(ours, _excluded_save_params=lambda: list(excluded))
+
+    def learn(self, *arguments: Any, **keywords: Any) -> BaseAlgorithm:
+        """The algorithm's own `learn`; where it is cut short, what it has learned is saved."""
+        self._has_begun = False
+        learn: Any = type(self.agent).learn
+        try:
+            return learn(self.agent, *arguments, **keywords)  # type: ignore[no-any-return]
+        except BaseException as error:
+            if self._has_begun and not self.run.is_busy:  # else a verb sees to it
+                save_cut_short(self.agent, self.run.directory, error)
+            raise
+
+    def __call__(self, callback: MaybeCallback = None, progress_bar: bool = False) -> BaseCallback:
+        """SB3's `_init_callback`, with ours before the user's.
+
+        :raises InputError: if another agent goes on with the run.
+        """
+        self.run.hold()
+        if self.agent.num_timesteps == 0:  # a record goes on where SB3 counts anew
+            self.run.step_offset = self.run.last_step()
+        self.agent.text_settings["step_offset"] = self.run.step_offset  # type: ignore[attr-defined]
+        ours = SaveCheckpoint(self.save, seconds=self.seconds)
+        callbacks = [ours, _TellRecorder(), *_as_list(callback)]
+        bound: Any = type(self.agent)._init_callback
+        self._has_begun = True
+        return bound(self.agent, callbacks, progress_bar)  # type: ignore[no-any-return]
+
+    def save(self) -> None:
+        """Write the checkpoint to go on from."""
+        save_in_run(self.agent, self.run.directory)
+
+
+def save_cut_short(agent: BaseAlgorithm, directory: Path, error: BaseException) -> None:
+    """Save what was learned before a reward model, a prompt, a callback or an interrupt ended it.
+
+    :param error: what ended it; one of ours says from now on where the agent is saved.
+    :raises DivergenceError: for weights that are not finite; the checkpoint before stays.
+    """
+    last = directory / CHECKPOINTS / LAST
+    if isinstance(error, DivergenceError):
+        error.args = (f"{error}; {last} is as it was saved before", *error.args[1:])
+    elif not isinstance(error, StorageError):
+        save_in_run(agent, directory)
+        if isinstance(error, InputError):
+            error.args = (f"{error}; the agent is saved in {last}", *error.args[1:])
+
+
+def save_in_run(agent: BaseAlgorithm, directory: Path) -> None:
+    """Write the checkpoint of an agent in its run directory, which transformers opens too.
+
+    The one before is kept, in case that this one comes to harm.
+    """
+    save_agent(agent, directory / CHECKPOINTS / LAST, keep_old_as=PREVIOUS)
+    publish(directory)
+
+
+class _TellRecorder(BaseCallback):
+    """The last continuations are written where a callback ends `learn` before its budget, too."""
+
+    def _on_training_end(self) -> None:
+        recorder = recorder_of(self.model)
+        if recorder is not None:
+            recorder.learning_ended()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def _as_list(callback: MaybeCallback) -> list[BaseCallback]:
+    if callback is None:
+        return []
+    if isinstance(callback, list):
+        return callback
+    return [callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)]

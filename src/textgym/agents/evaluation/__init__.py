@@ -1,0 +1,1 @@
+"""Playing held-out prompts, and what is reported of the texts."""

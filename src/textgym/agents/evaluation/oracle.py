@@ -1,0 +1,245 @@
+"""The policy that training should find, computed exactly on a task that is small enough.
+
+With reward r, reference π_ref and the price β of a nat, the objective
+
+    J(π) = E_π[r(x, y)] - β KL(π ‖ π_ref)
+
+has one maximum for each prompt x, which is known in closed form:
+
+    π*(y | x) = π_ref(y | x) exp(r(x, y) / β) / Z(x)
+    J(π) = β log Z(x) - β KL(π ‖ π*)
+
+(Ziegler et al. 2019, "Fine-Tuning Language Models from Human Preferences", equation 2; Korbak et
+al. 2022, "RL with KL penalties is better viewed as Bayesian inference"; Rafailov et al. 2023,
+"Direct Preference Optimization", equation 4). Where all completions y can be listed, every term is
+a finite sum. Legend: `c` completions of one prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textgym.envs.episode_rows import EpisodeRows
+from textgym.envs.task import Task
+from textgym.envs.texts.prompts import Prompt
+from textgym.errors import InputError
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.packing import PackedSegments, pack_sequences
+from textgym.policies.language_model.sampling import Sampling
+from textgym.policies.language_model.token_masks import TokenMasks
+
+MOST_COMPLETIONS = 20_000
+PLAIN = Sampling()
+
+
+# ---- the mathematics ---------------------------------------------------------
+
+
+def optimum(log_reference: Tensor, rewards: Tensor, beta: float) -> Tensor:
+    """log π* `[c]` from log π_ref `[c]` and rewards `[c]`: see the module.
+
+    :raises InputError: if β is not positive: without a penalty the best policy need not be unique.
+    """
+    if not beta > 0:
+        raise InputError(f"beta must be positive, got {beta}: it is the price of a nat of KL")
+    return (log_reference + rewards / beta).log_softmax(-1)
+
+
+def total_variation(p: Tensor, q: Tensor) -> float:
+    """½ Σ |p - q| of two distributions `[c]`: the largest difference over all sets of outcomes."""
+    return float((p - q).abs().sum() / 2)
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> float:
+    """KL(p ‖ q) in nats, from log-probabilities `[c]`; what p never does counts for nothing."""
+    terms = log_p.exp() * (log_p - log_q)
+    return float(terms.masked_fill(log_p == -torch.inf, 0.0).sum())
+
+
+def expected_reward(log_p: Tensor, rewards: Tensor) -> float:
+    """E_p[r], from log-probabilities `[c]` and rewards `[c]`."""
+    return float((log_p.exp() * rewards).sum())
+
+
+# ---- every completion, as the environment plays it ---------------------------
+
+
+@dataclass(frozen=True)
+class Completions:
+    """All that can be written after one prompt.
+
+    :param prompt: as the environment drew it.
+    :param tokens: of each completion, the stop token included where one ends it.
+    :param texts: of each completion, as the reward model saw it.
+    :param rewards: float64 `[c]`, as the environment paid them.
+    """
+
+    prompt: Prompt
+    tokens: list[tuple[int, ...]]
+    texts: list[str]
+    rewards: Tensor
+
+
+def list_completions(
+    task: Task, tokens: Sequence[int], *, most: int = MOST_COMPLETIONS
+) -> list[Completions]:
+    """Every completion of each of a task's prompts; under a constraint, every legal one.
+
+    The environment itself is played, so that stops, budget and pay are what they are in training.
+
+    :param tokens: ids that the policy may choose, at every step.
+    :param most: completions of a prompt, at the most.
+    :raises InputError: for a task that has no such list: a dialogue, prompts without end, a
+        context that fills up, or too many completions.
+    """
+    source = task.prompt_source()
+    if task.reply is not None or not len(source) or source.truncated_count:
+        raise InputError(
+            f"{task.id}: the completions of a dialogue, and those of prompts from a function or "
+            "cut at their start, cannot be listed: give whole prompts in a list"
+        )
+    return [_play_all(task, prompt, tokens, most) for prompt in source.all()]
+
+
+def _play_all(task: Task, prompt: Prompt, tokens: Sequence[int], most: int) -> Completions:
+    """Extends all unfinished texts by every token, until none is left."""
+    alone = replace(task, prompts=[{"prompt": prompt.text, **prompt.columns}])
+    automaton = EpisodeRows(alone, 1).automaton
+    done: list[tuple[int, ...]] = []
+    texts: list[str] = []
+    rewards: list[float] = []
+    unfinished: list[tuple[int, ...]] = [()]
+    while unfinished:
+        played = [
+            (*prefix, token)
+            for prefix in unfinished
+            for token in tokens
+            if automaton is None or automaton.is_legal(automaton.states(prefix)[-1])[token]
+        ]
+        if len(done) + len(played) > most:
+            raise InputError(
+                f"{task.id}: more than {most:,} completions of one prompt: lower max_new_tokens "
+                "or take a tokenizer with fewer tokens"
+            )
+        rows = EpisodeRows(alone, len(played))
+        rows.reset(range(len(played)), [np.random.default_rng(0)] * len(played))
+        for actions in np.array(played).T:
+            result = rows.step(actions)
+        if result.is_truncated.any():
+            raise InputError(f"{task.id}: a full context cuts texts off, so they have no reward")
+        unfinished = [played[row] for row in range(len(played)) if row not in result.endings]
+        for row, ending in sorted(result.endings.items()):
+            done.append(played[row])
+            texts.append(ending["completion"])
+            rewards.append(float(result.rewards[row]))
+    return Completions(prompt, done, texts, torch.tensor(rewards, dtype=torch.float64))
+
+
+# ---- what a model makes of them ----------------------------------------------
+
+
+@torch.no_grad()
+def log_probs(
+    lm: CausalLM,
+    completions: Completions,
+    sampling: Sampling = PLAIN,
+    masks: TokenMasks | None = None,
+) -> Tensor:
+    """log π(y | x) of every completion, float64 `[c]`, in one pass over all of them.
+
+    :param sampling: how the policy draws; what it leaves out has a log-probability of -inf.
+    :param masks: the legal tokens, under a constraint.
+    """
+    prompt, device = completions.prompt.ids.tolist(), lm.device
+    flat, lengths = pack_sequences([[*prompt, *tokens[:-1]] for tokens in completions.tokens])
+    starts = lengths.cumsum(0) - lengths
+    sizes = lengths - (len(prompt) - 1)  # tokens chosen
+    owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    step = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes)[owner]
+    acted = starts[owner] + len(prompt) - 1 + step
+    packed = PackedSegments(flat, lengths, acted).to(device)
+    hidden = lm.model.packed(packed.tokens, packed.lengths, packed.acted_index)
+    logits = lm.lm_head(hidden).double()
+    if masks is not None:
+        logits = masks.apply(logits, packed)
+    logits = sampling.filter(logits, never_sampled(lm))
+    chosen = torch.tensor([token for tokens in completions.tokens for token in tokens])
+    each = logits.log_softmax(-1).gather(-1, chosen[:, None].to(device))[:, 0].cpu()
+    return each.new_zeros(len(sizes)).index_add(0, owner, each)
+
+
+class Oracle:
+    """A small task's best policy under a KL penalty, and how near a model comes to it.
+
+    :param task: as `textgym.get_task` gives it.
+    :param reference: the model that the KL term is to; it is read once, here.
+    :param beta: β, the agent's `kl_coef`.
+    :param sampling: how the policy draws.
+    :raises InputError: see `list_completions` and `optimum`.
+    """
+
+    def __init__(
+        self, task: Task, reference: CausalLM, beta: float, *, sampling: Sampling = PLAIN
+    ) -> None:
+        never = set(never_sampled(reference).tolist())
+        tokens = [i for i in range(reference.tokenizer.vocab_size) if i not in never]
+        own_task = replace(task, tokenizer=reference.tokenizer)
+        automaton = EpisodeRows(own_task, 1).automaton
+        self.masks = None if automaton is None else TokenMasks(automaton)
+        self.tokenizer, self.beta, self.sampling = reference.tokenizer, beta, sampling
+        self.completions = list_completions(own_task, tokens)
+        self.log_reference = self.log_probs(reference)
+        self.log_optimum = [
+            optimum(log_reference, c.rewards, beta)
+            for log_reference, c in zip(self.log_reference, self.completions, strict=True)
+        ]
+
+    def log_probs(self, lm: CausalLM) -> list[Tensor]:
+        """log π(y | x) under a model, for each prompt float64 `[c]`.
+
+        :raises InputError: for a model with another tokenizer than the reference's.
+        """
+        if lm.tokenizer != self.tokenizer:
+            raise InputError(
+                f"the oracle lists texts in the reference's {self.tokenizer.vocab_size} tokens, "
+                f"but the model has another tokenizer, of {lm.tokenizer.vocab_size}: make an "
+                "oracle for it"
+            )
+        return [log_probs(lm, c, self.sampling, self.masks) for c in self.completions]
+
+    def distance(self, lm: CausalLM) -> float:
+        """Total variation between the model and π*, on the prompt where it is largest."""
+        return max(
+            total_variation(mine.exp(), best.exp())
+            for mine, best in zip(self.log_probs(lm), self.log_optimum, strict=True)
+        )
+
+    def reward(self, lm: CausalLM) -> float:
+        """The model's expected reward, mean over the prompts."""
+        pairs = zip(self.log_probs(lm), self.completions, strict=True)
+        return sum(expected_reward(mine, c.rewards) for mine, c in pairs) / len(self.completions)
+
+    @property
+    def highest_reward(self) -> float:
+        """What a policy without any penalty could earn, mean over the prompts."""
+        return sum(float(c.rewards.max()) for c in self.completions) / len(self.completions)
+
+    def kl(self, lm: CausalLM) -> float:
+        """KL(π ‖ π_ref) in nats per text, mean over the prompts."""
+        pairs = zip(self.log_probs(lm), self.log_reference, strict=True)
+        return sum(kl_divergence(mine, theirs) for mine, theirs in pairs) / len(self.completions)
+
+    def objective(self, lm: CausalLM) -> float:
+        """J(π), mean over the prompts: what a KL-regularised algorithm raises."""
+        return self.reward(lm) - self.beta * self.kl(lm)
+
+    @property
+    def highest_objective(self) -> float:
+        """J(π*) = β log Z, mean over the prompts."""
+        pairs = zip(self.log_reference, self.completions, strict=True)
+        values = [(log_ref + c.rewards / self.beta).logsumexp(-1) for log_ref, c in pairs]
+        return self.beta * float(torch.stack(values).mean())

@@ -1,0 +1,329 @@
+"""Playing held-out prompts with a policy, and everything worth knowing of the texts it wrote."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv
+
+from textgym.agents.evaluation.readers import Reader
+from textgym.agents.rollouts.kl import kl_estimate
+from textgym.envs.texts.prompts import Prompt
+from textgym.policies.language_model.cached_decoder import CachedDecoder
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.packing import PackedSegments, pack_segments
+from textgym.policies.language_model.sampling import Sampling, draw
+from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.reward_models.composition import free_name
+from textgym.rewards import Reward, call_reward, reward_name
+from textgym.text_metrics.metrics import (
+    commonest_bigram_share,
+    distinct_n,
+    duplicate_share,
+    made_up_words,
+    repetition,
+)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode.
+
+    :param tokens: int64, the terminal row without its padding.
+    :param acted: int64, for each chosen token the position of the last token before it.
+    """
+
+    prompt: str
+    completion: str
+    reward: float
+    finish_reason: str
+    tokens: np.ndarray
+    acted: np.ndarray
+    info: Mapping[str, Any] = field(repr=False)
+
+
+class InOrder:
+    """A source of prompts that gives each once, in order, and then the last one again and again.
+
+    :param prompts: texts, mappings with the key `prompt` and columns, or those of a `PromptSource`.
+    """
+
+    def __init__(self, prompts: Sequence[str | Mapping[str, Any] | Prompt]) -> None:
+        self.prompts, self.next = list(prompts), 0
+
+    def __call__(self, np_random: np.random.Generator) -> str | Mapping[str, Any] | Prompt:
+        """The next prompt, with its columns."""
+        index = self.next
+        self.next += 1
+        return self.prompts[min(index, len(self.prompts) - 1)]
+
+
+@torch.no_grad()
+def play(
+    lm: CausalLM, env: VecEnv, count: int, *, sampling: Sampling, seed: int = 0
+) -> list[Episode]:
+    """Play `count` episodes: the first that start, so that short ones are not favoured.
+
+    :param env: its prompts should come from `InOrder`, or any source.
+    :param sampling: temperature 0 takes the likeliest token.
+    """
+    generator = torch.Generator(lm.device).manual_seed(seed)
+    decoder = CachedDecoder(lm.model, lm.tokenizer.pad_token_id)
+    never = never_sampled(lm)
+    actions_count = lm.tokenizer.vocab_size
+    never = never[never < actions_count]
+    masks = masks_of(env)
+    rows = torch.as_tensor(env.reset(), device=lm.device)
+    number = list(range(env.num_envs))  # which episode a row plays
+    begun = env.num_envs
+    acted: list[list[int]] = [[] for _ in number]
+    done: dict[int, Episode] = {}
+    while len(done) < count:
+        logits = lm.lm_head(decoder(rows))[:, :actions_count].float()
+        if masks is not None:
+            states = [int(state) for state in env.env_method("action_masks")]
+            logits = masks.apply_states(logits, states)
+        logits = sampling.filter(logits, never)
+        if sampling.temperature == 0:
+            actions = logits.argmax(-1)
+        else:
+            actions = draw(logits.log_softmax(-1), generator)
+        for env_index, last in enumerate((decoder.known - 1).tolist()):
+            acted[env_index].append(last)
+        observations, rewards, dones, infos = env.step(actions.cpu().numpy())
+        for i in np.flatnonzero(dones):
+            if number[i] < count:
+                done[number[i]] = _episode(infos[i], float(rewards[i]), acted[i], int(actions[i]))
+            number[i], acted[i] = begun, []
+            begun += 1
+        rows = torch.as_tensor(observations, device=lm.device)
+    return [done[i] for i in range(count)]
+
+
+def masks_of(env: VecEnv) -> TokenMasks | None:
+    """The masks of an environment's constraint, for its states; None without one."""
+    automaton = env.get_attr("automaton")[0] if env.has_attr("automaton") else None
+    return None if automaton is None else TokenMasks(automaton)
+
+
+def _episode(info: dict[str, Any], reward: float, acted: list[int], last: int) -> Episode:
+    positions = np.array(acted, dtype=np.int64)
+    end = int(positions[-1]) + 2  # the last chosen token stands one past what was seen
+    tokens = np.array(info["terminal_observation"][:end], dtype=np.int64)
+    return Episode(
+        prompt=info["prompt"],
+        completion=info["completion"],
+        reward=reward,
+        finish_reason=info["finish_reason"],
+        tokens=tokens,
+        acted=positions,
+        info=info,
+    )
+
+
+@torch.no_grad()
+def token_log_probs(
+    lm: CausalLM,
+    episodes: Sequence[Episode],
+    sampling: Sampling,
+    *,
+    masks: TokenMasks | None = None,
+    batch_size: int = 64,
+) -> list[np.ndarray]:
+    """Log-probability of each chosen token under a model, float64, one array per episode.
+
+    :param masks: of the constraint that the tokens were chosen under, if there was one.
+    """
+    never = never_sampled(lm)
+    order = sorted(range(len(episodes)), key=lambda i: len(episodes[i].tokens))
+    result: dict[int, np.ndarray] = {}
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        packed, actions = _pack([episodes[i] for i in part], lm.device)
+        hidden = lm.model.packed(packed.tokens, packed.lengths, packed.acted_index)
+        logits = lm.lm_head(hidden).float()
+        if masks is not None:
+            logits = masks.apply_states(logits, _states(masks, [episodes[i] for i in part]))
+        logits = sampling.filter(logits, never, keep=actions)
+        chosen = logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0].double().cpu().numpy()
+        sizes = [len(episodes[i].acted) for i in part]
+        for i, values in zip(part, np.split(chosen, np.cumsum(sizes)[:-1]), strict=True):
+            result[i] = values
+    return [result[i] for i in range(len(episodes))]
+
+
+def _states(masks: TokenMasks, episodes: Sequence[Episode]) -> list[int]:
+    """The state of the constraint's automaton before each chosen token."""
+    completions = [episode.tokens[episode.acted[0] + 1 :].tolist() for episode in episodes]
+    return [state for ids in completions for state in masks.automaton.states(ids)[:-1]]
+
+
+def _pack(episodes: Sequence[Episode], device: torch.device) -> tuple[PackedSegments, torch.Tensor]:
+    packed = pack_segments([e.tokens for e in episodes], [e.acted for e in episodes]).to(device)
+    return packed, packed.tokens[packed.acted_index + 1]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the half-width of its 95% normal interval."""
+
+    mean: float
+    half_width: float
+
+    @classmethod
+    def of(cls, values: Sequence[float] | np.ndarray) -> "Interval":
+        """Of independent values."""
+        array = np.asarray(values, dtype=np.float64)
+        spread = float(array.std(ddof=1)) if len(array) > 1 else math.nan
+        return cls(float(array.mean()), 1.96 * spread / math.sqrt(len(array)))
+
+    @classmethod
+    def of_ratio(cls, above: Sequence[float] | np.ndarray, below: Sequence[float]) -> "Interval":
+        """Of Σ above / Σ below over independent pairs, linearised; NaN if nothing is below."""
+        a, b = np.asarray(above, np.float64), np.asarray(below, np.float64)
+        total = float(b.sum())
+        if not total:
+            return cls(math.nan, math.nan)
+        ratio = float(a.sum()) / total
+        rest = (a - ratio * b) * (len(a) / total)
+        return cls(ratio, cls.of(rest).half_width)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What a policy wrote on held-out prompts, in figures.
+
+    :param reward: training reward per text.
+    :param judges: score of each independent judge, by name.
+    :param perplexity: per chosen token, under the reference model at temperature 1 (None without).
+    :param kl: nats per episode to the reference model (None without).
+    :param length: tokens per completion, the stop token counted.
+    :param bigram_share: occurrences per text of the commonest bigram with a content word.
+    :param made_up: share of words that the given vocabulary does not hold (None without one).
+    :param bits_per_character: of all completions together under a reader
+        (`agents/evaluation/readers.py`); None without one. Lower is more
+        fluent, up to a point: read it beside `distinct_2`.
+    :param prompts_cut: share of texts whose prompt was cut at its start (`truncate_prompt`).
+    """
+
+    episodes: list[Episode] = field(repr=False)
+    reward: Interval
+    judges: dict[str, Interval]
+    perplexity: float | None
+    kl: Interval | None
+    distinct_2: float
+    length: Interval
+    repetition: float
+    duplicates: float
+    bigram_share: float
+    made_up: float | None
+    finish: dict[str, float]
+    prompts_cut: float = 0.0
+    bits_per_character: Interval | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """Everything but the texts, as JSON values."""
+
+        def pair(value: Interval | None) -> list[float] | None:
+            return None if value is None else [value.mean, value.half_width]
+
+        return {
+            "episodes": len(self.episodes),
+            "reward": pair(self.reward),
+            "judges": {name: pair(score) for name, score in self.judges.items()},
+            "perplexity": self.perplexity,
+            "kl": pair(self.kl),
+            "distinct_2": self.distinct_2,
+            "length": pair(self.length),
+            "repetition": self.repetition,
+            "duplicates": self.duplicates,
+            "bigram_share": self.bigram_share,
+            "made_up": self.made_up,
+            "finish": self.finish,
+            "prompts_cut": self.prompts_cut,
+            "bits_per_character": pair(self.bits_per_character),
+        }
+
+
+def named_judges(judges: Sequence[Reward], names: Sequence[str] | None = None) -> dict[str, Reward]:
+    """Judges by name; where two have the same, the later one's gets `_2` (`_3`, …) added.
+
+    :param names: one for each judge; None: their own.
+    """
+    named: dict[str, Reward] = {}
+    for judge, name in zip(judges, names or map(reward_name, judges), strict=True):
+        named[free_name(name, named)] = judge
+    return named
+
+
+def evaluate_texts(
+    episodes: Sequence[Episode],
+    *,
+    lm: CausalLM,
+    sampling: Sampling,
+    judges: Sequence[Reward] | Mapping[str, Reward] = (),
+    reference: CausalLM | None = None,
+    masks: TokenMasks | None = None,
+    vocabulary: frozenset[str] | None = None,
+    reader: Reader | None = None,
+) -> EvaluationReport:
+    """The figures of played episodes.
+
+    :param lm: the policy that played; `sampling` how it drew.
+    :param judges: reward models that training never used, or a mapping that names them.
+    :param reference: the frozen starting model.
+    :param masks: of the constraint that the texts were written under (for the KL).
+    :param vocabulary: known words, lower case.
+    :param reader: says how surprising the texts are; one that no training used.
+    """
+    prompts = [e.prompt for e in episodes]
+    texts = [e.completion for e in episodes]
+    perplexity, kl = None, None
+    if reference is not None:
+        plain = np.concatenate(token_log_probs(reference, episodes, Sampling()))
+        perplexity = float(np.exp(-plain.mean()))
+        drawn = sampling if sampling.temperature > 0 else Sampling()
+        own = token_log_probs(lm, episodes, drawn, masks=masks)
+        theirs = token_log_probs(reference, episodes, drawn, masks=masks)
+        pairs = zip(own, theirs, strict=True)
+        kl = Interval.of(
+            [
+                float(kl_estimate(torch.as_tensor(a), torch.as_tensor(b), "k1").sum())
+                for a, b in pairs
+            ]
+        )
+    rows = [dict(e.info.get("columns", {})) for e in episodes]
+    names = {name: None for row in rows for name in row}
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    ids = [e.tokens[e.acted + 1].tolist() for e in episodes]
+    scores: dict[str, Interval] = {}
+    by_name = judges if isinstance(judges, Mapping) else named_judges(judges)
+    for name, judge in by_name.items():
+        output = call_reward(judge, prompts, texts, columns, completion_ids=ids)
+        scores[name] = Interval.of(np.asarray(output.scores, dtype=np.float64))
+    reasons = [e.finish_reason for e in episodes]
+    return EvaluationReport(
+        episodes=list(episodes),
+        reward=Interval.of([e.reward for e in episodes]),
+        judges=scores,
+        perplexity=perplexity,
+        kl=kl,
+        distinct_2=distinct_n(texts, 2),
+        length=Interval.of([float(e.info["completion_length"]) for e in episodes]),
+        repetition=float(np.mean([repetition(text) for text in texts])),
+        duplicates=duplicate_share(texts),
+        bigram_share=commonest_bigram_share(texts),
+        made_up=None if vocabulary is None else made_up_words(texts, vocabulary),
+        finish={reason: reasons.count(reason) / len(reasons) for reason in sorted(set(reasons))},
+        prompts_cut=sum("prompt_cut" in e.info for e in episodes) / len(episodes),
+        bits_per_character=None
+        if reader is None
+        else Interval.of_ratio(reader.bits(prompts, texts), [float(len(text)) for text in texts]),
+    )

@@ -1,0 +1,1 @@
+"""The verbs that fit language models and reward models to files."""

@@ -1,0 +1,1 @@
+"""Where texts are played and kept: vector environment, buffers, episodes, the KL term."""

@@ -1,0 +1,221 @@
+"""Whole episodes as algorithms without a critic want them: collected row by row, packed at the end.
+
+Legend: `n` rows, `L` width of a row, `a` acted tokens of one episode, `A` of all, `E` episodes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textgym.errors import InputError
+from textgym.policies.language_model.packing import PackedSegments, pack_segments
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode.
+
+    :param tokens: int64, all that the policy saw when it chose the last token.
+    :param acted: int64 `[a]`, for each token chosen the place in `tokens` of the last one seen.
+    :param actions: int64 `[a]`, the tokens chosen.
+    :param log_probs: float32 `[a]`, under the policy that chose them.
+    :param reward: all that was paid over its steps.
+    :param group: number of its group; episodes of one group had the same prompt.
+    :param prompt: its text.
+    :param completion: its text.
+    """
+
+    tokens: np.ndarray
+    acted: np.ndarray
+    actions: np.ndarray
+    log_probs: np.ndarray
+    reward: float
+    group: int
+    prompt: str = ""
+    completion: str = ""
+
+
+@dataclass
+class _OpenRow:
+    """The steps of one row since its episode began."""
+
+    lengths: list[int] = field(default_factory=list)
+    actions: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    reward: float = 0.0
+
+
+class EpisodeCollector:
+    """Follows the rows of a vector environment and hands out whole groups.
+
+    A row that ends is refilled at once, so a rollout's end finds some episodes open. They go on in
+    the next rollout, and each token keeps the log-probability under the policy that drew it: no
+    token is thrown away, and short texts are not preferred.
+
+    :param n_envs: rows.
+    :param num_generations: episodes of a group.
+    :param pad_token_id: fills the rows to the right.
+    """
+
+    def __init__(self, n_envs: int, num_generations: int, pad_token_id: int) -> None:
+        self.num_generations, self.pad_token_id = num_generations, pad_token_id
+        self._rows = [_OpenRow() for _ in range(n_envs)]
+        self._waiting: dict[int, list[Episode]] = {}
+        self._whole: list[list[Episode]] = []
+        self._count = 0
+
+    @property
+    def whole_groups(self) -> int:
+        """Groups that are complete and not yet taken."""
+        return len(self._whole)
+
+    def forget_open_rows(self) -> None:
+        """The environment was reset: what the rows began will not be finished."""
+        self._rows = [_OpenRow() for _ in self._rows]
+        self._waiting = {}
+
+    def add(
+        self,
+        obs: np.ndarray,
+        actions: np.ndarray,
+        log_probs: np.ndarray,
+        rewards: np.ndarray,
+        dones: np.ndarray,
+        infos: Sequence[dict[str, Any]],
+    ) -> None:
+        """One step of every row: `obs` int64 `[n, L]`, the others `[n]`."""
+        position = np.arange(1, obs.shape[1] + 1)
+        lengths = ((obs != self.pad_token_id) * position).max(1).tolist()
+        lists = lengths, actions.tolist(), log_probs.tolist(), np.asarray(rewards).tolist()
+        for row, length, action, log_prob, reward in zip(self._rows, *lists, strict=True):
+            row.lengths.append(length)
+            row.actions.append(action)
+            row.log_probs.append(log_prob)
+            row.reward += reward
+        for i in np.flatnonzero(dones).tolist():
+            self._finish(i, obs[i], infos[i])
+
+    def _finish(self, i: int, obs: np.ndarray, info: dict[str, Any]) -> None:
+        row, self._rows[i] = self._rows[i], _OpenRow()
+        group = info.get("group")
+        if group is None:
+            if self.num_generations > 1:
+                raise InputError(
+                    f"the environment deals no groups: make it with num_generations="
+                    f"{self.num_generations}, as textgym.make_vec does"
+                )
+            group = self._count
+        self._count += 1
+        episode = Episode(
+            tokens=obs[: row.lengths[-1]].astype(np.int64),
+            acted=np.array(row.lengths) - 1,
+            actions=np.array(row.actions),
+            log_probs=np.array(row.log_probs, dtype=np.float32),
+            reward=row.reward,
+            group=group,
+            prompt=info.get("prompt", ""),
+            completion=info.get("completion", ""),
+        )
+        members = self._waiting.setdefault(group, [])
+        members.append(episode)
+        if len(members) == self.num_generations:
+            self._whole.append(self._waiting.pop(group))
+        elif len(self._waiting) > len(self._rows) + 1:  # more than rows that could complete them
+            raise InputError(
+                f"the environment's groups never reach {self.num_generations} episodes: make it "
+                f"with num_generations={self.num_generations}, as textgym.make_vec does"
+            )
+
+    def take(self, n_groups: int) -> list[Episode]:
+        """The episodes of the first `n_groups` whole groups, group by group."""
+        taken, self._whole = self._whole[:n_groups], self._whole[n_groups:]
+        return [episode for group in taken for episode in group]
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """Episodes laid end to end, for one causal pass.
+
+    :param observations: the packed segments, `A` acted positions.
+    :param actions: `[A]` int64.
+    :param old_log_prob: `[A]` float32, under the policy that drew them.
+    :param advantages: `[A]` float32, one value an episode, at each of its tokens.
+    :param reference_log_prob: `[A]` float32 under the reference; None where the loss has no KL.
+    :param episode_of: `[A]` int64, the number of each token's episode, 0 to `E - 1`.
+    :param lengths: `[E]` int64, acted tokens of each episode.
+    :param given_at: `[E]` int64, where each episode stood in the sequence that was collated.
+    """
+
+    observations: PackedSegments
+    actions: Tensor
+    old_log_prob: Tensor
+    advantages: Tensor
+    reference_log_prob: Tensor | None
+    episode_of: Tensor
+    lengths: Tensor
+    given_at: Tensor
+
+    def episode_sums(self, per_token: Tensor) -> Tensor:
+        """Sums `[E]` of `[A]` values over each episode, in the order in which they were given."""
+        zeros = torch.zeros(len(self.lengths), dtype=per_token.dtype, device=per_token.device)
+        return zeros.index_add(0, self.given_at[self.episode_of], per_token)
+
+
+def collate_episodes(
+    episodes: Sequence[Episode],
+    advantages: np.ndarray,
+    reference_log_probs: Sequence[np.ndarray] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> EpisodeBatch:
+    """A batch, longest episodes first (the attention then pads little).
+
+    :param advantages: float `[E]`.
+    :param reference_log_probs: float32 `[a]` of each episode.
+    """
+    order = sorted(range(len(episodes)), key=lambda i: -len(episodes[i].tokens))
+    chosen = [episodes[i] for i in order]
+    acted = np.array([len(episode.actions) for episode in chosen])
+
+    def flat(parts: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
+        return torch.as_tensor(np.concatenate(parts), dtype=dtype, device=device)
+
+    reference = None
+    if reference_log_probs is not None:
+        reference = flat([reference_log_probs[i] for i in order], torch.float32)
+    return EpisodeBatch(
+        observations=pack_episodes(chosen).to(device),
+        actions=flat([e.actions for e in chosen], torch.int64),
+        old_log_prob=flat([e.log_probs for e in chosen], torch.float32),
+        advantages=flat([np.repeat(advantages[order], acted)], torch.float32),
+        reference_log_prob=reference,
+        episode_of=flat([np.repeat(np.arange(len(chosen)), acted)], torch.int64),
+        lengths=torch.as_tensor(acted, device=device),
+        given_at=torch.as_tensor(order, device=device),
+    )
+
+
+def pack_episodes(episodes: Sequence[Episode]) -> PackedSegments:
+    """Episodes end to end, in the order given."""
+    return pack_segments([e.tokens for e in episodes], [e.acted for e in episodes])
+
+
+def minibatches(
+    episodes: Sequence[Episode], batch_size: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Indices of episodes in a random order, cut into parts of nearly equal counts of tokens.
+
+    :param batch_size: acted tokens of a part, about; there are `round(tokens / batch_size)` parts.
+    """
+    order = rng.permutation(len(episodes))
+    sizes = np.array([len(episodes[i].actions) for i in order])
+    count = min(max(1, round(sizes.sum() / batch_size)), len(order))
+    middles = sizes.cumsum() - sizes / 2
+    part = np.minimum((middles * count / sizes.sum()).astype(int), count - 1)
+    for i in range(count):
+        if (part == i).any():
+            yield order[part == i]

@@ -1,0 +1,378 @@
+"""What a training run writes down: text metrics, sample texts, `metrics.jsonl`, TensorBoard.
+
+It rides on Stable-Baselines3's own logger, so that `learn(tb_log_name=...)`, `tensorboard_log` and
+`verbose` work as always, and subclasses nothing: a `VecEnv` wrapper sees the finished episodes,
+whoever holds the rollout calls `Recorder.rollout_done` once it is whole, just before SB3 writes its
+figures, and what every algorithm of SB3 logs first and last in an update says when it is learned.
+Every tag is explained in docs/metrics.md.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from textgym.agents.runs.flat_rewards import FlatRewards
+from textgym.agents.runs.json_lines import append_line
+from textgym.agents.runs.markdown import markdown_table
+from textgym.agents.runs.directory import METRICS, SAMPLES, Run, start_run
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.language_model.generation import encode_prompts, generate_tokens
+from textgym.policies.sb3.q_policy import SoftQPolicy
+from textgym.text_metrics.metrics import distinct_n, duplicate_share, repetition
+from textgym.storage import json_text
+
+if TYPE_CHECKING:
+    from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv
+
+FINISH_REASONS = ("stop", "length", "context", "truncated")
+# What every algorithm of Stable-Baselines3 logs when an update begins, and when it is over.
+_UPDATE_BEGINS, _UPDATE_DONE = "train/learning_rate", "train/n_updates"
+
+
+class JSONLines(KVWriter):
+    """One JSON object a line, appended: the record of a run, which survives a torn last line.
+
+    While `is_waiting`, figures are kept for the next line: SB3's off-policy algorithms show theirs
+    in the middle of a rollout.
+    """
+
+    is_waiting = False
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.last_step: int | None = None
+        self._kept: dict[str, Any] = {}
+        self.step_offset = 0  # steps before SB3 began to count anew
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        """Write the numbers among the values; one that is not finite as null.
+
+        :raises StorageError: if the file cannot be written.
+        """
+        self._kept |= key_values
+        if self.is_waiting:
+            return
+        row: dict[str, Any] = {"step": self.step_offset + step}
+        for key, value in sorted(self._kept.items()):
+            if isinstance(value, int | float | np.number):
+                row[key] = float(value)
+        append_line(self.path, json_text(row))
+        self.last_step, self._kept = step, {}
+
+    def close(self) -> None:
+        """Nothing is left open between two lines."""
+
+
+@dataclass(frozen=True)
+class KLFigures:
+    """The KL term of a rollout; docs/metrics.md explains each.
+
+    :param per_episode, weighted: None where no episode ended.
+    """
+
+    coefficient: float
+    per_token: float
+    per_episode: float | None
+    weighted: float | None
+
+
+@dataclass(frozen=True)
+class RolloutFigures:
+    """What a rollout tells a `Recorder`.
+
+    :param tokens: completion tokens.
+    :param mean_log_prob: of the tokens, under the policy that drew them; None if they were given.
+    :param kl: None without a KL term.
+    :param total_reward: mean of what was optimised, where the algorithm knows it; None: the mean
+        reward of the episodes that ended, less `kl.weighted`.
+    """
+
+    tokens: int
+    mean_log_prob: float | None
+    kl: KLFigures | None = None
+    total_reward: float | None = None
+
+
+class Recorder:
+    """Collects finished episodes and writes their figures into `agent.logger`.
+
+    Continuations of `prompts` are written before the first update of a `learn`, after the update
+    that passes half of its budget, after the last one, and every `sample_every` updates, each at
+    the step (completion tokens) that its weights have learned from. Where a
+    callback ends `learn` before its budget, the last set needs a run directory.
+
+    :param prompts: texts that are continued again and again, so that a reader sees the change.
+    :param max_new_tokens: of these continuations.
+    :param directory: a run directory for `metrics.jsonl` and `samples.jsonl` (the next free name
+        if there is a run), or a run that is held; None writes to SB3's logger only.
+    :param sample_every: updates between two sets of continuations at most.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        directory: str | Path | Run | None = None,
+        sample_every: int = 10,
+    ) -> None:
+        self.prompts, self.max_new_tokens = list(prompts), max_new_tokens
+        if isinstance(directory, str | Path):
+            directory = start_run(directory, free_name=True)
+        self.run: Run | None = directory
+        self.sample_every = sample_every
+        self.agent: BaseAlgorithm | None = None
+        self.episodes: list[dict[str, Any]] = []
+        self.rollouts = self.updates = 0
+        self._writer: JSONLines | None = None
+        self._flat_rewards = FlatRewards()
+        self.env: RecordingVecEnv | None = None
+        self._tokens_learned = 0
+        self._sampled_at: tuple[int, int] | None = None  # step, updates
+        self._rollout_began = self._update_began = 0.0
+
+    def attach(self, agent: BaseAlgorithm, env: "RecordingVecEnv") -> None:
+        """Record what `agent` does on `env`."""
+        self.agent = agent
+        env.recorder, self.env = self, env
+        buffer = getattr(agent, "rollout_buffer", None) or getattr(agent, "replay_buffer", None)
+        holder: Any = agent if buffer is None else buffer
+        holder.recorder = self
+
+    def listen_to(self, env: "RecordingVecEnv") -> None:
+        """From here on, record what is played on `env`; what the one before began is dropped."""
+        if self.env is not None:
+            self.env.recorder = None
+        env.recorder, self.env = self, env
+        self.episodes = []
+        self.step_begins()
+
+    def step_begins(self) -> None:
+        """Called before every step: the first one of a rollout starts its clock.
+
+        Outside `learn`, where somebody evaluates on the agent's own environment, none does.
+        """
+        agent = self.agent
+        if self._rollout_began or agent is None or agent.num_timesteps >= agent._total_timesteps:
+            return
+        self._join_logger()
+        self._rollout_began = time.perf_counter()
+
+    def episode_done(self, info: dict[str, Any]) -> None:
+        """Keep one finished episode until its rollout is over."""
+        if self._rollout_began:
+            self.episodes.append(info)
+
+    def rollout_done(self, rollout: RolloutFigures) -> None:
+        """Write the figures of a whole rollout."""
+        assert self.agent is not None
+        now = time.perf_counter()
+        logger = self.agent.logger
+        if self._rollout_began:  # else earlier rollouts left enough to learn from
+            seconds = now - self._rollout_began
+            logger.record("time/rollout_tokens_per_second", rollout.tokens / seconds)
+        if rollout.mean_log_prob is not None:
+            logger.record("policy/entropy", -rollout.mean_log_prob)
+        figures = episode_figures(self.episodes)
+        untold = _alike_in_tables(figures)
+        for key, value in figures.items():
+            logger.record(key, value, exclude=("stdout", "log") if key in untold else None)
+        self._flat_rewards.add(_returns(self.episodes))
+        if rollout.kl is not None:
+            for name, figure in vars(rollout.kl).items():
+                if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
+                    logger.record(f"kl/{name}", figure)
+        returns = _returns(self.episodes)
+        if returns:
+            environment = float(np.mean(returns))
+            weighted = 0.0 if rollout.kl is None else rollout.kl.weighted
+            if rollout.total_reward is not None:
+                logger.record("reward/total", rollout.total_reward)
+            elif weighted is not None:
+                logger.record("reward/total", environment - weighted)
+        self.episodes = []
+        self.rollouts += 1
+        if isinstance(self.agent, OffPolicyAlgorithm):
+            if self._writer is not None:
+                self._writer.is_waiting = False
+            self.agent.dump_logs()  # SB3 itself counts single episodes
+            if self._writer is not None:
+                self._writer.is_waiting = True
+        self._rollout_began = 0.0
+
+    def learned(self, tokens: int) -> None:
+        """Called for each minibatch with its completion tokens."""
+        self._tokens_learned += tokens
+
+    def update_begins(self) -> None:
+        """Called before an update. A rollout that SB3's `log_interval` left out is recorded."""
+        assert self.agent is not None
+        step = self.agent.num_timesteps
+        is_whole = not isinstance(self.agent, OffPolicyAlgorithm)  # else the rollout's end follows
+        if is_whole and self._writer is not None and self._writer.last_step != step:
+            self._writer.write(self.agent.logger.name_to_value, {}, step)
+        self._tokens_learned, self._update_began = 0, time.perf_counter()
+
+    def update_done(self) -> None:
+        """Called after an update."""
+        assert self.agent is not None
+        self.updates += 1
+        if self._update_began and self._tokens_learned:
+            speed = self._tokens_learned / (time.perf_counter() - self._update_began)
+            self.agent.logger.record("time/update_tokens_per_second", speed)
+        if self._is_time_for_samples():
+            self.write_samples()
+
+    def learning_ended(self) -> None:
+        """Write the last set of continuations, unless the weights are those of the last set."""
+        if self.updates and (self._sampled_at is None or self._sampled_at[1] != self.updates):
+            self.write_samples()
+
+    def _is_time_for_samples(self) -> bool:
+        assert self.agent is not None
+        step, end = self.agent.num_timesteps, self.agent._total_timesteps
+        last_step, last_update = self._sampled_at or (0, 0)
+        half = (self.agent._num_timesteps_at_start + end) / 2
+        is_half = last_step < half <= step
+        return step >= end or is_half or self.updates - last_update >= self.sample_every
+
+    def write_samples(self) -> None:
+        """Continue the fixed prompts with the policy as it is, into TensorBoard and the record."""
+        agent = self.agent
+        if agent is None:
+            return
+        step, policy = agent.num_timesteps, agent.policy
+        self._sampled_at = step, self.updates
+        if not self.prompts:
+            return
+        if not isinstance(policy, TextActorCriticPolicy | SoftQPolicy):
+            return
+        rows = encode_prompts(policy.lm, self.prompts, max_new_tokens=1)
+        room = policy.lm.config.max_position_embeddings - max(map(len, rows))
+        masks = policy.masks
+        if masks is not None and not masks.knows(rows):  # prompts of somebody's own
+            masks = None
+        tokens = generate_tokens(
+            policy.lm,
+            rows,
+            max_new_tokens=min(self.max_new_tokens, room),
+            sampling=policy.sampling,
+            masks=masks,
+            generator=torch.Generator(policy.lm.device).manual_seed(0),
+        )
+        texts = policy.lm.tokenizer.decode_continuations(rows, tokens)
+        pairs = list(zip(self.prompts, texts, strict=True))
+        for output in agent.logger.output_formats:
+            # Not by `record`, which would write it with the rollout after these weights.
+            if isinstance(output, TensorBoardOutputFormat):
+                output.writer.add_text("samples/continuations", _table(pairs), step)
+                output.writer.flush()
+        if self.run is not None:
+            for prompt, text in pairs:
+                total = self.run.step_offset + step
+                row = {"step": total, "prompt": prompt, "completion": text}
+                append_line(self.run.directory / SAMPLES, json_text(row))
+
+    def _join_logger(self) -> None:
+        """Join SB3's logger, which is a new object at every `learn`."""
+        assert self.agent is not None
+        logger = self.agent.logger
+        if self.run is not None and self._writer not in logger.output_formats:
+            self._writer = JSONLines(self.run.directory / METRICS)
+            self._writer.step_offset = self.run.step_offset
+            self._writer.is_waiting = isinstance(self.agent, OffPolicyAlgorithm)
+            logger.output_formats.append(self._writer)
+        if getattr(logger, "recorder", None) is self:
+            return
+        self._watch(logger)
+        if self._sampled_at != (self.agent.num_timesteps, self.updates):
+            self.write_samples()
+
+    def _watch(self, logger: Logger) -> None:
+        """Hear from a logger where updates begin and end: SB3 calls nobody else then."""
+        record = logger.record
+
+        def heard(key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
+            record(key, value, exclude)
+            if key == _UPDATE_BEGINS:
+                self.update_begins()
+            elif key == _UPDATE_DONE:
+                self.update_done()
+
+        logger.record = heard  # type: ignore[method-assign]
+        vars(logger)["recorder"] = self
+
+
+def recorder_of(agent: BaseAlgorithm) -> Recorder | None:
+    """The recorder of an agent made by `make_agent`; None for others."""
+    buffer = getattr(agent, "rollout_buffer", None) or getattr(agent, "replay_buffer", None)
+    return getattr(agent if buffer is None else buffer, "recorder", None)
+
+
+def _alike_in_tables(keys: Iterable[str]) -> set[str]:
+    """Keys that SB3's printed table would cut to one name, which is an error there."""
+    names = {key: key.partition("/")[2] for key in keys}
+    long = {key: name[:30] for key, name in names.items() if len(name) > 33}
+    counts = Counter(long.values())
+    return {key for key, shown in long.items() if counts[shown] > 1}
+
+
+def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Text metrics of finished episodes, by tag; nothing where no episode ended.
+
+    :param episodes: infos of their last steps, as `TextVecEnv` in `VecMonitor` gives them.
+    """
+    if not episodes:
+        return {}
+    figures: dict[str, float] = {}
+    rewards = np.array(_returns(episodes))
+    if len(rewards):
+        figures |= {"reward/environment": float(rewards.mean()), "reward/std": float(rewards.std())}
+    written = [info for info in episodes if "completion" in info]
+    if written:
+        texts = [info["completion"] for info in written]
+        lengths = np.array([info["completion_length"] for info in written], dtype=np.float64)
+        figures |= {
+            "text/length": float(lengths.mean()),
+            "text/distinct_2": distinct_n(texts, 2),
+            "text/repetition": float(np.mean([repetition(text) for text in texts])),
+            "text/duplicates": duplicate_share(texts),
+            "text/prompts_cut": sum("prompt_cut" in info for info in episodes) / len(episodes),
+        }
+        if len(rewards) == len(lengths) and lengths.std() > 0 and rewards.std() > 0:
+            figures["reward/length_correlation"] = float(np.corrcoef(lengths, rewards)[0, 1])
+    # An outer `TimeLimit` ends an episode of `TextEnv` without a word.
+    reasons = [str(info.get("finish_reason", "truncated")) for info in episodes]
+    for reason in dict.fromkeys((*FINISH_REASONS, *reasons)):
+        figures[f"text/finish_{reason}"] = reasons.count(reason) / len(reasons)
+    components: dict[str, list[float]] = {}
+    for info in episodes:
+        for name, value in info.get("reward_components", {}).items():
+            applies = value == value  # NaN: the component says nothing of this text
+            components.setdefault(name, []).extend([float(value)] if applies else [])
+    for name, values in components.items():
+        figures[f"reward_components/{name}"] = float(np.mean(values)) if values else math.nan
+    return figures
+
+
+def _returns(episodes: Sequence[dict[str, Any]]) -> list[float]:
+    """The environment's reward of each episode that a monitor has seen."""
+    return [float(info["episode"]["r"]) for info in episodes if "episode" in info]
+
+
+def _table(pairs: Sequence[tuple[str, str]]) -> str:
+    """What TensorBoard's text page shows of prompts and their continuations."""
+    return markdown_table(("prompt", "continuation"), pairs)

@@ -1,0 +1,1 @@
+"""The command `textgym`: flags, verbs and what they print."""

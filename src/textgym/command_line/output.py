@@ -1,0 +1,123 @@
+"""What the verbs print after they have done their work."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from textgym.agents.evaluation.report import EvaluationReport
+from textgym.agents.runs.settings import read_config
+from textgym.storage import json_text
+
+if TYPE_CHECKING:
+    from textgym.agents.evaluation.report import Interval
+
+
+def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Print the outcome of a verb, or where to look next.
+
+    :param values: the flags that were given.
+    :param extra: the flags that are the command line's own.
+    """
+    if verb == "evaluate":
+        show_evaluation(result, as_json=extra["json"], samples=extra["samples"])
+    elif verb == "generate":
+        prompts = values["prompt"]
+        for prompt, text in zip(prompts, result, strict=True):
+            print(f"{prompt}{text}")
+    elif "out" in values:
+        for line in next_steps(verb, str(values["out"]), values):
+            print(line)
+
+
+def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
+    """The commands that make sense after a verb.
+
+    :param values: the flags that were given; those of a run that was gone on with are in `out`.
+    """
+    if verb not in ("pretrain", "sft", "fit-reward", "train"):
+        return []
+    if values.get("resume") or values.get("force_resume"):
+        values = {**read_config(out), **values}
+    here, beside = shlex.quote(out), shlex.quote(str(Path(out).parent / "ppo"))
+    generate = f'  textgym generate {here} --prompt "The film"'
+    transformers = (
+        "transformers opens it too: "
+        f"AutoModelForCausalLM.from_pretrained({os.path.expanduser(out)!r})"
+    )
+    lines = ["go on with:"]
+    if verb == "fit-reward":
+        policy = shlex.quote(str(values.get("policy") or "POLICY"))  # an object in Python has none
+        rest = f"--policy {policy} --reward {here} --out {beside}"
+        return [*lines, f"  textgym train textgym/MovieReview-v0 {rest}"]
+    lines.append(f"  textgym tensorboard {here}")
+    if verb == "train":
+        env, flags = shlex.quote(str(values.get("env") or "ENV")), _task_flags(values)
+        evaluate = " ".join([f"  textgym evaluate {env} --policy {here}", *flags])
+        return [*lines, evaluate, generate, transformers]
+    train = f"  textgym train textgym/MovieReview-v0 --policy {here} --out {beside}"
+    return [*lines, generate, train, transformers]
+
+
+def _task_flags(values: dict[str, Any]) -> list[str]:
+    """The flags that make the same task again: its reward, and the fields that were replaced."""
+    reward, fields = values.get("reward"), values.get("env_kwargs") or {}
+    flags = [f"--reward {shlex.quote(str(reward))}"] if reward is not None else []
+    for name, value in fields.items():
+        text = value if isinstance(value, str) else json_text(value)
+        flags.append(f"--env-kwargs {shlex.quote(f'{name}={text}')}")
+    return flags
+
+
+def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) -> None:
+    """The figures of an evaluation as a table or as JSON, and a few of its texts."""
+    if as_json:
+        print(json_text(report.figures(), indent=2))
+        return
+    console = Console(width=None if Console().is_terminal else 100, highlight=False)
+    table = Table(title=f"{len(report.episodes)} texts (means with 95% intervals)")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for label, value in evaluation_rows(report):
+        table.add_row(escape(label), value)
+    console.print(table)
+    if samples > 0 and report.episodes:
+        texts = Table(title="samples", show_lines=True)
+        for column in ("prompt", "continuation", "reward"):
+            texts.add_column(column, overflow="fold")
+        for episode in report.episodes[:samples]:
+            texts.add_row(
+                escape(episode.prompt), escape(episode.completion), f"{episode.reward:.3f}"
+            )
+        console.print(texts)
+
+
+def evaluation_rows(report: EvaluationReport) -> list[tuple[str, str]]:
+    """Label and value of every figure that is known."""
+
+    def share(value: float | None) -> str | None:
+        return None if value is None else f"{value:.3f}"
+
+    def interval(value: "Interval | None") -> str | None:
+        return None if value is None else str(value)
+
+    rows = [
+        ("reward", interval(report.reward)),
+        *((f"judge {name}", interval(score)) for name, score in report.judges.items()),
+        ("perplexity under the reference", share(report.perplexity)),
+        ("KL to the reference, nats per text", interval(report.kl)),
+        ("bits per character, read", interval(report.bits_per_character)),
+        ("distinct-2", share(report.distinct_2)),
+        ("repetition", share(report.repetition)),
+        ("duplicates", share(report.duplicates)),
+        ("commonest bigram per text", share(report.bigram_share)),
+        ("made-up words", share(report.made_up)),
+        ("length, tokens", interval(report.length)),
+        *((f"ended by {reason}", share(part)) for reason, part in report.finish.items()),
+        ("prompts cut at their start", share(report.prompts_cut or None)),
+    ]
+    return [(label, value) for label, value in rows if value is not None]

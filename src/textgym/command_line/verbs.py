@@ -1,0 +1,200 @@
+"""The verbs of the command line that are functions: where each is, and which flags it has."""
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textgym import registry
+from textgym.command_line.options import Flag, flags_of, with_default
+from textgym.errors import InputError
+from textgym.paths import expand
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb that calls a function with its flags as keywords.
+
+    :param target: "module:function".
+    :param documented_by: "module:name" of what documents parameters that the function only passes
+        on.
+    :param hidden: parameters that are for Python only.
+    :param extra: flags for the command line only.
+    """
+
+    help: str
+    target: str
+    documented_by: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    extra: tuple[Flag, ...] = ()
+
+    @property
+    def function(self) -> Any:
+        """The function, imported now."""
+        return _import(self.target)
+
+
+_CONFIG = Flag(
+    "config", "text", "a YAML file of flags; those given beside it win", None, is_path=True
+)
+
+VERBS = {
+    "demo": Verb(
+        "the whole road on real text, in minutes",
+        "textgym.demonstration.run:run_demo",
+        hidden=("settings", "console", "split"),
+    ),
+    "pretrain": Verb(
+        "train a tokenizer and a language model on a corpus",
+        "textgym.agents.fitting.language_modelling:pretrain",
+        documented_by=(
+            "textgym.policies.pretraining.loop:train_language_model",
+            "textgym.optimization:build_optimizer",
+        ),
+    ),
+    "sft": Verb(
+        "fine-tune on prompt-completion pairs",
+        "textgym.agents.fitting.language_modelling:sft",
+        documented_by=(
+            "textgym.policies.pretraining.loop:train_language_model",
+            "textgym.optimization:build_optimizer",
+            "textgym.agents.fitting.language_modelling:pretrain",
+        ),
+    ),
+    "fit-reward": Verb(
+        "fit a reward model to ratings or preferences",
+        "textgym.agents.fitting.reward_fitting:fit_reward",
+        documented_by=(
+            "textgym.reward_models.learned.fitting:fit_bradley_terry",
+            "textgym.optimization:build_optimizer",
+            "textgym.agents.fitting.language_modelling:pretrain",
+        ),
+    ),
+    "train": Verb(
+        "train a policy with an RL algorithm",
+        "textgym.training:train",
+        documented_by=("textgym.agents_by_name:make_agent",),
+        hidden=("callback",),
+    ),
+    "evaluate": Verb(
+        "let a policy write, and judge what it wrote",
+        "textgym.agents_by_name:evaluate",
+        hidden=("vocabulary",),
+        extra=(
+            Flag("json", "switch", "print the figures as JSON", False),
+            Flag("samples", "integer", "how many texts to show", 4),
+        ),
+    ),
+    "generate": Verb("continue prompts", "textgym.agents_by_name:generate"),
+}
+
+# Filled in by make_agent, or of no use in a shell.
+_NOT_OF_THE_ALGORITHM = (
+    "policy",
+    "env",
+    "seed",
+    "rollout_buffer_class",
+    "rollout_buffer_kwargs",
+    "tensorboard_log",
+    "_init_setup_model",
+    "use_sde",
+    "sde_sample_freq",
+)
+
+
+def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
+    """The flags of a verb; those of `train` depend on the algorithm that `arguments` choose.
+
+    :raises UnknownNameError: for an agent that is not known.
+    """
+    verb = VERBS[name]
+    documents = [_import(reference) for reference in verb.documented_by]
+    flags = flags_of(verb.function, documented_by=documents, hidden=verb.hidden)
+    if verb.target == "textgym.agents_by_name:evaluate":
+        flags = [_as_path(flag) if flag.name == "prompts" else flag for flag in flags]
+    if name == "train":
+        flags += _algorithm_flags(chosen_agent(arguments), {flag.name for flag in flags})
+    return [*flags, *verb.extra, _CONFIG]
+
+
+def _as_path(flag: Flag) -> Flag:
+    """On the command line, prompts are a file."""
+    text = "a file of prompts, each played once"
+    return Flag(flag.name, "text", text, flag.default, is_path=True)
+
+
+def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
+    """What `make_agent` passes on: to `build_agent`, to the policy and to the algorithm."""
+    from textgym.agents.building.build import build_agent
+    from textgym.agents.building.specs import Algorithm, constructors, load_class
+    from textgym.agents.rollouts.kl import KLPenalty
+
+    algorithm = registry.agents.resolve(agent)
+    if not isinstance(algorithm, Algorithm):
+        raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
+    cls, policy = load_class(algorithm.target), load_class(algorithm.policy)
+    hidden = ["name", "algorithm", "env", "lm", "directory", "sample_prompts"]
+    hidden += ["environment", "checkpoint_seconds"]
+    hidden += [] if algorithm.has_critic else ["value_warmup_rollouts"]
+    if algorithm.kl == "refused":
+        hidden += ["reference", "kl_coef", "kl_estimator", "kl_target"]
+    ours = flags_of(build_agent, documented_by=[KLPenalty], hidden=hidden)
+    policy_bases = constructors(policy)
+    policys = [
+        flag
+        for base in reversed(policy_bases)
+        for flag in flags_of(base.__init__, documented_by=policy_bases)  # type: ignore[misc]
+        if flag.name in algorithm.policy_keywords
+    ]
+    bases = constructors(cls)
+    own = [
+        flag
+        for base in reversed(bases)
+        for flag in flags_of(
+            vars(base)["__init__"], documented_by=bases, hidden=_NOT_OF_THE_ALGORITHM
+        )
+    ]
+    defaults = _defaults(algorithm)
+    flags = {flag.name: flag for flag in (*own, *policys, *ours) if flag.name not in taken}
+    return [with_default(f, defaults.get(f.name, f.default)) for f in flags.values()]
+
+
+def _defaults(algorithm: Any) -> dict[str, Any]:
+    """An algorithm's defaults; those that depend on the task are described."""
+    small, large = algorithm.defaults(32, 16), algorithm.defaults(64, 32)
+    fixed = {k: v if large[k] == v else "fits the task and n_envs" for k, v in small.items()}
+    return {**fixed, "value_lr_scale": 10.0} if algorithm.has_critic else fixed
+
+
+def chosen_agent(arguments: Sequence[str]) -> str:
+    """The `--agent` of a command line, of its configuration file or of the run to resume."""
+    agent = _peek(arguments, "--agent")
+    if agent is not None:
+        return agent
+    files = [_peek(arguments, "--config")]
+    out = _peek(arguments, "--out")
+    if {"--resume", "--force-resume"} & {*arguments} and out is not None:
+        files.append(str(expand(out) / "config.yaml"))
+    for file in files:
+        if file is not None and expand(file).is_file():
+            from textgym.yaml_files import read_yaml
+
+            content = read_yaml(file)
+            if isinstance(content, dict) and isinstance(content.get("agent"), str):
+                return str(content["agent"])
+    return str(inspect.signature(VERBS["train"].function).parameters["agent"].default)
+
+
+def _peek(arguments: Sequence[str], option: str) -> str | None:
+    for i, argument in enumerate(arguments):
+        if argument == option and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith(option + "="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _import(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,1 @@
+"""`textgym demo`: from a corpus to an agent, step by step."""

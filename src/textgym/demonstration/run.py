@@ -1,0 +1,401 @@
+"""`textgym demo`: the whole road on real text, from a language model to a policy and its judge.
+
+Review snippets → (tokenizer, pretraining) → fine-tuning → a reward model from people's ratings →
+PPO with a KL term → an independent judge on held-out prompts. A second, short run with too small a
+KL coefficient shows what over-optimisation looks like. docs/demo.md tells the story.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from textgym.agents.building.build import build_agent
+from textgym.agents.building.checkpoint import load_reward, read_agent
+from textgym.agents.evaluation.judges import critic, other_domain_raters
+from textgym.agents.evaluation.pictures import (
+    learning_curve,
+    over_optimisation,
+    read_metrics,
+    save_pictures,
+)
+from textgym.agents.evaluation.readers import REVIEWS, Reader, resolve_reader
+from textgym.agents.evaluation.report import EvaluationReport
+from textgym.agents.runs.directory import open_run
+from textgym.agents.runs.resuming import resumable
+from textgym.agents_by_name import evaluate
+from textgym.checks import check_numbers
+from textgym.demonstration.report import figures_table, print_next_steps, texts_table, write_texts
+from textgym.demonstration.reward import fit_crowd, training_reward
+from textgym.demonstration.settings import (
+    MAX_NEW_TOKENS,
+    Settings,
+    seconds_of_a_step,
+    written,
+)
+from textgym.environments_by_id import make_vec
+from textgym.envs.tasks import movie_reviews
+from textgym.errors import InputError
+from textgym.paths import START
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.pretraining.documents import pair_documents, text_documents
+from textgym.policies.pretraining.loop import train_language_model
+from textgym.registry import agents as agent_registry
+from textgym.reward_models.composition import WeightedSum
+from textgym.rewards import Reward
+from textgym.storage import read_json, write_json_atomically
+from textgym.text_metrics.metrics import word_vocabulary
+from textgym.tokenizer import Tokenizer
+
+ENVIRONMENT = "textgym/MovieReview-v0"
+JUDGE_TAG = "reward_components/critic"
+PARTS = ("start", "reward_model", "ppo", "ppo_small_kl")
+PATIENCE = 10 * 60  # seconds beyond which the short form is offered
+
+_T = TypeVar("_T")
+
+
+@resumable(may_change=())
+def run_demo(
+    *,
+    out: str | Path = "runs/demo",
+    from_scratch: bool = False,
+    seed: int = 0,
+    quick: bool = False,
+    reader: str | Path = REVIEWS,
+    settings: Settings | Mapping[str, Any] | None = None,
+    split: str = "test",
+    resume: bool = False,
+    progress_bar: bool = True,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Run the demo; everything it makes is in `out` (the next free name if that is taken).
+
+    The same seed and thread count give the same figures on every machine of a kind.
+
+    :param out: run directory.
+    :param from_scratch: begin with raw text instead of the start model that comes along.
+    :param seed: of everything that is drawn.
+    :param quick: a little of everything: shows the road, not the result.
+    :param reader: who reads the texts: the directory of a language model such as SmolLM2, or
+        "reviews", n-grams of the held-out reviews.
+    :param settings: how much of everything.
+    :param split: prompts to report on; `"validation"` for choosing settings.
+    :param resume: go on with a demo that was stopped: parts that are finished are taken as they
+        are, with the settings of then.
+    :param progress_bar: show progress bars.
+    :return: the figures of `report.json`.
+    :raises InputError: if the reader is none.
+    :raises StorageError: if `out` cannot be written.
+    """
+    check_numbers({"seed": seed})
+    if settings is None:
+        settings = Settings.quick() if quick else Settings()
+    elif isinstance(settings, Mapping):
+        settings = Settings(**settings)
+    reading = resolve_reader(reader)
+    began = time.monotonic()
+    config = {
+        "verb": "run_demo",
+        "from_scratch": from_scratch,
+        "seed": seed,
+        "quick": quick,
+        "reader": str(reader),
+        "split": split,
+        "settings": asdict(settings),
+    }
+    with open_run(out, config, free_name=not resume, resume=resume) as run:
+        demo = _Demo(
+            run.directory, settings, from_scratch, seed, progress_bar, console or Console(), reading
+        )
+        try:
+            figures = demo.run(split)
+        except BaseException:
+            demo.say_what_is_there()
+            raise
+        seconds = time.monotonic() - began
+        figures = {"seed": seed, "from_scratch": from_scratch, "split": split, **figures}
+        write_json_atomically(run.directory / "report.json", {**figures, "seconds": seconds})
+        print_next_steps(demo.console, run.directory, demo.pictures(), seconds)
+    return {**figures, "seconds": round(seconds, 1)}
+
+
+@dataclass
+class _Demo:
+    """The parts of a demo, in order; what is finished stands in a folder of its own."""
+
+    directory: Path
+    settings: Settings
+    from_scratch: bool
+    seed: int
+    progress_bar: bool
+    console: Console
+    reader: Reader
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, split: str) -> dict[str, Any]:
+        """All parts; returns the figures."""
+        start = self._timed("start", self.start)
+        reward_model, crowd = self._timed("reward_model", lambda: self.reward_model(start))
+        settings = self.settings
+        rate = settings.scratch_learning_rate if self.from_scratch else settings.learning_rate
+        chosen = self._timed("ppo", lambda: self.train(start, reward_model, learning_rate=rate))
+        self._timed(
+            "lesson",
+            lambda: self.train(start, reward_model, learning_rate=1e-3, is_lesson=True),
+        )
+        self.console.print("\n[bold]The judge reads held-out prompts[/bold], before and after")
+        prompts = _prompts(split, settings.prompts)
+        before, after = self._timed(
+            "evaluation",
+            lambda: [self.evaluate(lm, reward_model, prompts, start) for lm in (start, chosen)],
+        )
+        write_texts(self.directory / "texts.jsonl", before, after)
+        self.console.print(figures_table(before, after))
+        self.console.print(texts_table(before, after))
+        return {
+            "reader": self.reader.name,
+            "reward_model": crowd,
+            "before": before.figures(),
+            "after": after.figures(),
+            "seconds_of_parts": {name: round(value, 1) for name, value in self.seconds.items()},
+        }
+
+    def _timed(self, name: str, part: Callable[[], _T]) -> _T:
+        began = time.monotonic()
+        result = part()
+        self.seconds[name] = time.monotonic() - began
+        return result
+
+    def say_what_is_there(self) -> None:
+        """Where the finished parts of a demo that ends early are, and how to go on."""
+        parts = [name for name in PARTS if (self.directory / name).is_dir()]
+        if parts:
+            self.console.print(
+                f"\nFinished or begun so far, in {self.directory}: {', '.join(parts)}. Go on with: "
+                f"textgym demo --out {self.directory} --resume",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def start(self) -> CausalLM:
+        """A language model of movie reviews, fine-tuned to continue their first words."""
+        place, say = self.directory / "start", self.console.print
+        if (place / "config.json").is_file():
+            say("[bold]1, 2. The fine-tuned start model[/bold] is there already")
+            lm = CausalLM.from_pretrained(place)
+            self._say_how_long(lm)
+            return lm
+        if self.from_scratch:
+            lm = self._pretrain()
+        else:
+            say("[bold]1. The start model[/bold] that comes along (trained on plain English)")
+            lm = CausalLM.from_pretrained(START)
+            self._say_how_long(lm)
+        say("[bold]2. Fine-tuning[/bold] on first words → rest of a movie review")
+        texts = movie_reviews.review_texts("reward_model") + movie_reviews.review_texts("judge")
+        context = lm.config.max_position_embeddings
+        documents, held = (
+            list(pair_documents(map(_pair, part), lm.tokenizer, context=context))
+            for part in (self._share(texts), self._share(movie_reviews.review_texts("validation")))
+        )
+        result = train_language_model(
+            lm,
+            documents,
+            heldout=held,
+            steps=self.settings.sft_steps,
+            batch_size=32,
+            optimizer="adamw",
+            learning_rate=1e-4,
+            evaluate_every=max(1, self.settings.sft_steps // 2),
+            seed=self.seed,
+            progress_bar=self.progress_bar,
+        )
+        say(f"   held-out perplexity {result.perplexity:.1f} per completion token")
+        lm.save_pretrained(place)
+        return lm
+
+    def _pretrain(self) -> CausalLM:
+        """A tokenizer and a model from raw text."""
+        texts = list(movie_reviews.corpus_for_pretraining())
+        self.console.print(f"[bold]1. Tokenizer and pretraining[/bold] on {len(texts):,} reviews")
+        lm = CausalLM.new(Tokenizer.train_bpe(texts, vocab_size=2048), seed=self.seed)
+        self._say_how_long(lm)
+        held = self._share(movie_reviews.review_texts("validation"))
+        result = train_language_model(
+            lm,
+            list(text_documents(texts, lm.tokenizer, context=256)),
+            heldout=list(text_documents(held, lm.tokenizer, context=256)),
+            steps=self.settings.pretrain_steps,
+            evaluate_every=300,
+            seed=self.seed,
+            progress_bar=self.progress_bar,
+        )
+        self.console.print(
+            f"   {result.steps:,} steps, {result.tokens:,} tokens, held-out perplexity "
+            f"{result.perplexity:.1f} per token"
+        )
+        return lm
+
+    def _say_how_long(self, lm: CausalLM) -> None:
+        """The time that it will take here; a shorter form where that is long."""
+        step = seconds_of_a_step(lm)
+        needed = self.settings.estimate(step, from_scratch=self.from_scratch)
+        quick = Settings.quick().estimate(step, from_scratch=self.from_scratch)
+        self.console.print(
+            f"   about {written(needed)} on this machine as busy as it is now "
+            f"(a training step takes {step:.2f} s)",
+            highlight=False,
+        )
+        if needed > PATIENCE:
+            self.console.print(
+                f"   [bold]too slow?[/bold] `textgym demo --quick` shows the road, not the result, "
+                f"in about {written(quick)}",
+                highlight=False,
+            )
+
+    def _share(self, texts: Sequence[str]) -> Sequence[str]:
+        return texts[: max(60, round(self.settings.share * len(texts)))]
+
+    def reward_model(self, start: CausalLM) -> tuple[Reward, dict[str, Any]]:
+        """A model of what people preferred, and its figures."""
+        place, record = self.directory / "reward_model", self.directory / "reward_model.json"
+        if (place / "reward_model.json").is_file() and record.is_file():
+            self.console.print("[bold]3. The reward model[/bold] is there already")
+            return load_reward(place), dict(read_json(record))
+        self.console.print("[bold]3. Reward model[/bold] from people's ratings of reviews")
+        model, report = fit_crowd(
+            start,
+            steps=self.settings.reward_steps,
+            learning_rate=self.settings.reward_learning_rate,
+            share=self.settings.share,
+            seed=self.seed,
+            progress_bar=self.progress_bar,
+        )
+        self.console.print(f"   {report}", highlight=False)
+        write_json_atomically(record, report.figures())
+        model.save_pretrained(place)
+        return model, dict(read_json(record))
+
+    def train(
+        self,
+        start: CausalLM,
+        reward_model: Reward,
+        *,
+        learning_rate: float,
+        is_lesson: bool = False,
+    ) -> CausalLM:
+        """One PPO run; the lesson has a KL coefficient that is too small, and a fixed rate."""
+        settings, say = self.settings, self.console.print
+        directory = self.directory / ("ppo_small_kl" if is_lesson else "ppo")
+        kl_coef = settings.small_kl_coef if is_lesson else settings.kl_coef
+        timesteps = settings.collapse_timesteps if is_lesson else settings.timesteps
+        reward: Reward = training_reward(reward_model)
+        if is_lesson:
+            say(f"[bold]5. A lesson[/bold]: the same with too small a β ({kl_coef})")
+            reward = WeightedSum({"crowd": (reward_model, 1.0), "critic": (critic(), 0.0)})
+        else:
+            say(f"[bold]4. PPO[/bold], Stable-Baselines3's own, β = {kl_coef}")
+        finished = _finished(directory, timesteps)
+        if finished is not None:
+            say("   is there already")
+            return finished
+        shutil.rmtree(directory, ignore_errors=True)  # what a demo that was stopped left unfinished
+        n_envs, n_steps = settings.rows, MAX_NEW_TOKENS
+        env = make_vec(
+            ENVIRONMENT,
+            n_envs,
+            seed=self.seed,
+            tokenizer=start.tokenizer,
+            reward=reward,
+            max_new_tokens=MAX_NEW_TOKENS,
+        )
+        algorithm: Any = agent_registry.resolve("ppo")
+        agent = build_agent(
+            "ppo",
+            algorithm,
+            env,
+            start,
+            kl_coef=kl_coef,
+            temperature=settings.temperature,
+            learning_rate=learning_rate,
+            final_learning_rate=None if is_lesson else learning_rate / 10,
+            n_steps=n_steps,
+            batch_size=n_envs * n_steps // 2,
+            value_warmup_rollouts=1 if is_lesson else 3,
+            directory=directory,
+            sample_prompts=_prompts("validation", 8),
+            seed=self.seed,
+        )
+        agent.learn(timesteps, progress_bar=self.progress_bar)
+        return CausalLM.from_agent(agent)
+
+    def evaluate(
+        self, lm: CausalLM, reward_model: Reward, prompts: Sequence[str], start: CausalLM
+    ) -> EvaluationReport:
+        """What a model writes on held-out prompts."""
+        return evaluate(
+            ENVIRONMENT,
+            policy=lm,
+            reward=training_reward(reward_model),
+            gold=[critic(), other_domain_raters()],
+            reference=start,
+            prompts=prompts,
+            temperature=self.settings.temperature,
+            env_kwargs={"max_new_tokens": MAX_NEW_TOKENS},
+            vocabulary=_known_words(),
+            reader=self.reader,
+            seed=1,
+        )
+
+    def pictures(self) -> list[Path]:
+        """The learning curve, and what over-optimisation looks like."""
+        chosen = read_metrics(self.directory / "ppo" / "metrics.jsonl")
+        small = read_metrics(self.directory / "ppo_small_kl" / "metrics.jsonl")
+        settings = self.settings
+        runs = {f"β = {settings.kl_coef}": chosen, f"β = {settings.small_kl_coef}": small}
+        return save_pictures(
+            {
+                "learning_curve": learning_curve(chosen, judge=JUDGE_TAG),
+                "over_optimisation": over_optimisation(runs, judge=JUDGE_TAG),
+            },
+            self.directory,
+        )
+
+
+def _finished(directory: Path, timesteps: int) -> CausalLM | None:
+    """The policy of a run that took all of its steps; None where there is no such run."""
+    try:
+        lm, _, state = read_agent(directory)
+    except InputError:
+        return None
+    return lm if int(state["num_timesteps"]) >= timesteps else None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """A review cut after its first three words; the space goes with the completion."""
+    words = text.split(" ")
+    prompt = " ".join(words[:3])
+    return prompt, text[len(prompt) :]
+
+
+def _known_words() -> frozenset[str]:
+    """Every word of the bundled texts."""
+    others = movie_reviews.load_other_domains().values()
+    return word_vocabulary(
+        [
+            *movie_reviews.review_texts(),
+            *(snippet.text for snippet in movie_reviews.load_critic_snippets()),
+            *(rated.text for items in others for rated in items),
+        ]
+    )
+
+
+def _prompts(split: str, count: int) -> list[str]:
+    if split == "validation":
+        return movie_reviews.validation_prompts(count)
+    return movie_reviews.test_prompts(count)

@@ -1,0 +1,97 @@
+"""How much of everything the demo does, in steps, and how long that takes on this machine.
+
+One training step is timed at the start; the rest is multiplied.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.pretraining.documents import Document, collate
+from textgym.policies.pretraining.loop import batch_loss
+
+MAX_NEW_TOKENS = 40
+TEXTS, TOKENS = 32, 40
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much of everything, in steps: the same on every machine.
+
+    :param pretrain_steps: only from scratch.
+    :param reward_steps: of fitting the reward model's trunk: one pass over the ratings.
+    :param reward_learning_rate: Muon's, of the reward model's matrices.
+    :param timesteps: completion tokens of the main run; `collapse_timesteps` of the teaching run.
+    :param learning_rate: of the main run, falling to a tenth; `scratch_learning_rate` from scratch,
+        where the weights are larger and a step of one size is a smaller one.
+    :param prompts: held-out prompts.
+    :param rows: texts that are written side by side; a rollout is 40 tokens of each.
+    :param share: of the reviews that fine-tuning and reward models read.
+    """
+
+    pretrain_steps: int = 1_400
+    sft_steps: int = 40
+    reward_steps: int = 354
+    reward_learning_rate: float = 0.005
+    timesteps: int = 56_320
+    collapse_timesteps: int = 15_360
+    learning_rate: float = 1.5e-4
+    scratch_learning_rate: float = 3e-4
+    kl_coef: float = 0.27
+    small_kl_coef: float = 0.03
+    temperature: float = 0.8
+    prompts: int = 500
+    rows: int = 32
+    share: float = 1.0
+
+    @classmethod
+    def quick(cls) -> "Settings":
+        """A little of everything: for tests of the road, not of the result."""
+        return cls(
+            pretrain_steps=20,
+            sft_steps=2,
+            reward_steps=4,
+            timesteps=4 * 8 * MAX_NEW_TOKENS,
+            collapse_timesteps=2 * 8 * MAX_NEW_TOKENS,
+            prompts=16,
+            rows=8,
+            share=0.02,
+        )
+
+    def estimate(self, step_seconds: float, *, from_scratch: bool = False) -> float:
+        """Seconds that all of it takes where a training step takes so long.
+
+        Multiples of a step of 1,280 tokens, measured on the parts of whole runs.
+        """
+        rollouts = (self.timesteps + self.collapse_timesteps) / (TEXTS * TOKENS)
+        steps = 1.0 * self.sft_steps + 0.62 * self.reward_steps + 6.2 * rollouts
+        steps += 47 * self.share + 0.08 * self.prompts
+        return 15.0 + step_seconds * (steps + (0.5 * self.pretrain_steps if from_scratch else 0))
+
+
+def seconds_of_a_step(lm: CausalLM, *, repeats: int = 3) -> float:
+    """Wall-clock time of a forward and backward pass over 1,280 tokens, the median of a few.
+
+    The model is as it was; nothing is drawn.
+    """
+    ids = [3 + (7 * place) % (lm.config.vocab_size - 3) for place in range(TOKENS)]
+    batch = collate([Document(ids, 1)] * TEXTS)
+    times = []
+    for _ in range(repeats + 1):  # the first warms up
+        began = time.perf_counter()
+        with torch.enable_grad():
+            loss = batch_loss(lm, batch)
+            torch.autograd.grad(loss, [p for p in lm.parameters() if p.requires_grad])
+        times.append(time.perf_counter() - began)
+    return sorted(times[1:])[repeats // 2]
+
+
+def written(seconds: float) -> str:
+    """A time as people say it: half a minute, four minutes, an hour and a half."""
+    if seconds < 90:
+        return f"{10 * max(1, round(seconds / 10))} seconds"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,266 @@
+"""From names to objects: registering a task, and making environments of it.
+
+Gymnasium knows only the id of a task and the functions here that make it. The task itself stays in
+`textgym.registry.tasks`, since Gymnasium deep-copies what it stores, and a reward model must not be
+copied. Names (of reward models, of checkpoint directories) are resolved here and nowhere below.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+from gymnasium.envs.registration import registry as gymnasium_ids
+
+from textgym import registry
+from textgym.checks import check_numbers
+from textgym.envs.task import Task, check_fields
+from textgym.envs.text_env import ACTIONS, TextEnv
+from textgym.envs.vector_env import TextVectorEnv
+from textgym.errors import InputError, UnknownNameError, unknown_name
+from textgym.rewards import check_arguments
+from textgym.rewards_by_name import resolve_reward
+from textgym.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecMonitor
+
+__all__ = [
+    "BUILTIN_TASKS",
+    "get_task",
+    "import_environment",
+    "make_env",
+    "make_vec",
+    "make_vector_env",
+    "register",
+    "register_builtin_tasks",
+    "register_reward",
+    "resolve_reward",
+]
+
+NOT_OF_A_TASK = ("max_episode_steps", "render_mode")  # what `make_vec` takes beside its fields
+
+BUILTIN_TASKS = {
+    "textgym/MovieReview-v0": "small_tasks:movie_review",
+    "textgym/Length-v0": "small_tasks:length",
+    "textgym/Keyword-v0": "small_tasks:keyword",
+    "textgym/OneToken-v0": "oracle_tasks:one_token",
+    "textgym/FewTokens-v0": "oracle_tasks:few_tokens",
+}
+
+
+def register(
+    id: str,
+    *,
+    prompts: Any,
+    reward: Any,
+    max_new_tokens: int = 64,
+    stop: str | Sequence[str] | None = None,
+    max_episode_steps: int | None = None,
+    **task_fields: Any,
+) -> None:
+    """Register a text environment under an id: for `gymnasium.make`, `make_vec`, the command line.
+
+    Registering an id of one's own again replaces it.
+
+    :param id: "namespace/Name-v0", as Gymnasium writes ids.
+    :param prompts: a list of texts or of mappings, a path, or a function: see `PromptSource`.
+    :param reward: a reward model, or its name (see `resolve_reward`).
+    :param max_episode_steps: an outer limit in steps, which truncates; rarely what one wants.
+    :param task_fields: the other fields of a `Task`.
+    :raises InputError: for a field that does not exist or makes no sense.
+    """
+    fields = {
+        "prompts": prompts,
+        "reward": reward,
+        "max_new_tokens": max_new_tokens,
+        "stop": stop,
+        **task_fields,
+    }
+    if id in BUILTIN_TASKS:
+        raise InputError(f"{id!r} is built in: choose an id with your own namespace, 'me/Name-v0'")
+    check_fields(list(fields))
+    is_named = isinstance(reward, str | Path)  # resolved when an environment is made
+    task = _build(id, fields | {"reward": _unresolved} if is_named else fields)
+    if isinstance(prompts, list | tuple):  # files and functions are read when one is made
+        check_arguments(task.reward, task.prompt_source().all()[0].columns)
+    registry.tasks.register(id, fields, replace=True)
+    _give_to_gymnasium(id, max_episode_steps)
+
+
+def register_reward(name: str, target: Any, *, description: str = "") -> None:
+    """Give a reward model a name, for `reward="name"` and `--reward name`.
+
+    :param target: the reward, a class of rewards, a function without arguments that makes one, or
+        "module:attribute" of one of these.
+    :raises InputError: if the name is taken by another target.
+    """
+    registry.rewards.register(name, target, description=description)
+
+
+def register_builtin_tasks() -> None:
+    """Register the ids that come with textgym. Reads no data: that happens when one is made."""
+    for task_id, function in BUILTIN_TASKS.items():
+        target = f"textgym.envs.tasks.{function}"
+        registry.tasks.register(task_id, target, replace=True)
+        _give_to_gymnasium(task_id, None)
+
+
+def get_task(id: str, **overrides: Any) -> Task:
+    """The task behind an id, names resolved.
+
+    :param id: a registered id, or "module:id": the module is imported first.
+    :param overrides: fields of the task to replace; `tokenizer` may be a checkpoint directory.
+    :raises UnknownNameError: for an id or a field that does not exist.
+    """
+    name = import_environment(id)
+    try:
+        fields = registry.tasks.resolve(name)
+    except UnknownNameError as error:
+        if ":" in id or name.startswith("textgym/"):
+            raise
+        raise UnknownNameError(
+            f"{error} (one that a module of yours registers is 'module:{name}')"
+        ) from None
+    if not isinstance(fields, Mapping):
+        assert callable(fields)
+        fields = fields()
+    check_fields(list(overrides))
+    return _build(name, {**fields, **overrides})
+
+
+def import_environment(id: str) -> str:
+    """Import the module of "module:id", if there is one; returns the id alone.
+
+    :raises InputError: if there is no such module.
+    """
+    if not isinstance(id, str):
+        raise InputError(
+            f"expected an environment's id, 'namespace/Name-v0' or 'module:id', got a "
+            f"{type(id).__name__} (make_agent takes environments too)"
+        )
+    module, separator, name = id.rpartition(":")
+    if separator:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not module.startswith(error.name or "\0"):
+                raise  # the module is there, something that it imports is not
+            raise InputError(f"environment {id!r}: no module named {error.name!r}") from None
+    return name
+
+
+def make_env(
+    task_id: str, action: str = "token", render_mode: str | None = None, **overrides: Any
+) -> TextEnv:
+    """One environment: what `gymnasium.make(id, ...)` calls.
+
+    :param action: "token" or "text".
+    :param overrides: fields of the task to replace.
+    """
+    task = get_task(task_id, **_checked_overrides(overrides))
+    return TextEnv(task, action=_checked_action(action), render_mode=render_mode)
+
+
+def make_vector_env(
+    task_id: str,
+    num_envs: int = 1,
+    action: str = "token",
+    max_episode_steps: int | None = None,
+    num_generations: int = 1,
+    render_mode: str | None = None,
+    **overrides: Any,
+) -> TextVectorEnv:
+    """Many at once: what `gymnasium.make_vec(id, ...)` calls.
+
+    :raises InputError: for text actions, which have no batch form.
+    """
+    if _checked_action(action) != "token":
+        raise InputError(
+            'the native vector environment has token actions only: with action="text" pass '
+            'vectorization_mode="sync" to gymnasium.make_vec'
+        )
+    return TextVectorEnv(
+        get_task(task_id, **_checked_overrides(overrides)),
+        num_envs,
+        max_episode_steps=max_episode_steps,
+        num_generations=num_generations,
+        render_mode=render_mode,
+    )
+
+
+def make_vec(
+    id: str,
+    n_envs: int = 1,
+    seed: int | None = None,
+    num_generations: int = 1,
+    **overrides: Any,
+) -> "VecMonitor":
+    """A Stable-Baselines3 `VecEnv` of a task, monitored; also good as `eval_env`.
+
+    :param seed: of the prompts that are drawn, 0 to 2³² - 1. Different seeds have no prompt stream
+        in common (see `textgym.agents.rollouts.vec_env.environment_seed`).
+    :param num_generations: episodes of each prompt that is drawn (see `TextVectorEnv`).
+    :param overrides: fields of the task, `max_episode_steps` or `render_mode`.
+    :raises InputError: for a seed or a field that makes no sense.
+    """
+    from stable_baselines3.common.vec_env import VecMonitor
+
+    from textgym.agents.rollouts.vec_env import TextVecEnv
+
+    check_numbers({"n_envs": n_envs, "seed": seed, "num_generations": num_generations})
+    name = import_environment(id)
+    task_fields = {k: v for k, v in overrides.items() if k not in NOT_OF_A_TASK}
+    task = get_task(id, **_checked_overrides(task_fields))
+    limit = overrides.get("max_episode_steps", gymnasium.spec(name).max_episode_steps)
+    vector_env = TextVectorEnv(
+        task,
+        n_envs,
+        max_episode_steps=limit,
+        num_generations=num_generations,
+        render_mode=overrides.get("render_mode"),
+    )
+    env = TextVecEnv(vector_env)
+    if seed is not None:
+        env.seed(seed)
+    return VecMonitor(env)
+
+
+def _give_to_gymnasium(task_id: str, max_episode_steps: int | None) -> None:
+    gymnasium_ids.pop(task_id, None)  # else Gymnasium warns of an override
+    gymnasium.register(
+        task_id,
+        entry_point="textgym.environments_by_id:make_env",
+        vector_entry_point="textgym.environments_by_id:make_vector_env",
+        max_episode_steps=max_episode_steps,
+        kwargs={"task_id": task_id},
+    )
+
+
+def _build(task_id: str, fields: Mapping[str, Any]) -> Task:
+    """A task of raw fields: names resolved, defaults filled in."""
+    fields = dict(fields)
+    fields["reward"] = resolve_reward(fields["reward"])
+    tokenizer = fields.get("tokenizer")
+    if tokenizer is None:
+        fields["tokenizer"] = Tokenizer.byte()
+    elif isinstance(tokenizer, str | Path):
+        fields["tokenizer"] = Tokenizer.load(tokenizer)
+    return Task(id=task_id, **fields)
+
+
+def _unresolved(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    """Stands for a reward that is given by name, while the other fields are checked."""
+    raise NotImplementedError
+
+
+def _checked_action(action: str) -> Any:
+    if action not in ACTIONS:
+        raise unknown_name("action", str(action), ACTIONS)
+    return action
+
+
+def _checked_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
+    check_fields(list(overrides))
+    return overrides

@@ -1,0 +1,1 @@
+"""Where texts come from: prompts, corpora, rows of files, preparation."""

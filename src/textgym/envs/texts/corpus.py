@@ -1,0 +1,434 @@
+"""Corpora of the user's own, streamed from disk: texts, prompt-completion pairs, ratings.
+
+Formats: .txt (one text a line, or one a paragraph), .jsonl and .csv, each also as .gz, in UTF-8.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from textgym.envs.texts.records import (
+    MAX_LINE_BYTES,
+    SUFFIXES,
+    Record,
+    given_record,
+    given_rows,
+    read_lines,
+    read_records,
+    text_column,
+    text_format,
+)
+from textgym.errors import InputError
+from textgym.near_copies import NearCopies, equal_text_groups, text_key
+from textgym.paths import expand
+from textgym.splits import split_rows
+
+T = TypeVar("T")
+Rows = str | Path | Iterable[Any]  # a file, or rows given in Python
+
+IN_MEMORY = 20_000  # texts of a corpus that is divided exactly
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One example for supervised fine-tuning."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class RatedCompletion:
+    """A text with several people's ratings on one scale.
+
+    :param prompt: what the text continues; "" if it stands alone.
+    :param block: rows of the same block were rated by the same people, in the same order; None
+        if it is not known who rated.
+    """
+
+    text: str
+    ratings: tuple[float, ...]
+    prompt: str = ""
+    block: int | str | None = None
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two completions of one prompt, of which somebody preferred the first (or neither)."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    is_tie: bool = False
+
+
+class TextFiles:
+    """The texts of one or more files, read anew on each iteration; see `read_texts`."""
+
+    def __init__(self, paths: Sequence[Path], column: str, paragraphs: bool) -> None:
+        self._paths = tuple(paths)
+        self._column = column
+        self._paragraphs = paragraphs
+
+    def __iter__(self) -> Iterator[str]:
+        """:raises InputError: a bad file (with its line), or no text in any of them."""
+        is_empty = True
+        for path in self._paths:
+            for text in _file_texts(path, self._column, self._paragraphs):
+                is_empty = False
+                yield text
+        if is_empty:
+            names = ", ".join(map(str, self._paths))
+            raise InputError(f"{names}: expected at least one text, found none")
+
+
+class GivenTexts:
+    """Texts that were given in Python, blank ones skipped, read anew on each iteration.
+
+    :param rows: texts, or mappings with the text in `column`.
+    """
+
+    def __init__(self, rows: Rows, column: str) -> None:
+        checked = given_rows(rows, "corpus")
+        self._rows = list(checked) if isinstance(rows, Iterator) else rows
+        self._column = column
+
+    def __iter__(self) -> Iterator[str]:
+        """:raises InputError: for a bad row, or where there is no text."""
+        is_empty = True
+        for index, row in enumerate(given_rows(self._rows, "corpus")):
+            values = {self._column: row} if isinstance(row, str) else row
+            record = given_record(values, index, self._rows)
+            text = text_column(record, self._column, self._rows)
+            if text.strip():
+                is_empty = False
+                yield text
+        if is_empty:
+            raise InputError("corpus: expected at least one text, found none in the rows given")
+
+
+def read_texts(
+    paths: Rows, *, column: str = "text", paragraphs: bool = False
+) -> TextFiles | GivenTexts:
+    """The texts of a corpus, one in memory at a time; blank ones are skipped.
+
+    :param paths: files; or rows given in Python: a list of texts, or a list or dataset of mappings.
+        Strings are files where one of them ends as a file of a corpus does, exists, or where none
+        has a space.
+    :param column: the column of .jsonl and .csv files, and of mappings, that holds the text.
+    :param paragraphs: in .txt files, a text ends at a blank line rather than at each line's end.
+    :raises InputError: no path, no such file, or an unknown suffix; the contents are checked as
+        they are read.
+    """
+    if not are_files(paths):
+        return GivenTexts(paths, column)
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    files = [expand(path) for path in given]
+    if not files:
+        raise InputError("expected the path of a corpus, got an empty list")
+    for path in files:
+        text_format(path)
+    return TextFiles(files, column, paragraphs)
+
+
+def are_files(source: Rows) -> bool:
+    """Whether a corpus was given as files, and not as rows."""
+    if isinstance(source, str | Path):
+        return True
+    if not isinstance(source, list | tuple) or not all(isinstance(s, str | Path) for s in source):
+        return False
+    if any(isinstance(name, Path) or _is_file_name(name) for name in source):
+        return True
+    return not any(" " in text for text in source)
+
+
+def files_of(source: Rows) -> Rows | None:
+    """A source that is files, as it is; None for rows given in Python."""
+    return source if are_files(source) else None
+
+
+def _is_file_name(text: str) -> bool:
+    """Whether a string ends as the name of a corpus does, or is a file's."""
+    if len(text) > 255 or "\n" in text or "\0" in text:
+        return False
+    return text.lower().removesuffix(".gz").endswith(SUFFIXES) or Path(text).is_file()
+
+
+def split_heldout(
+    texts: Iterable[str],
+    fraction: float,
+    seed: int,
+    *,
+    in_memory: int = IN_MEMORY,
+    report: Callable[[str], None] | None = None,
+) -> tuple[Iterable[str], Iterable[str]]:
+    """(training texts, held-out texts), with copies of a text on one side.
+
+    Up to `in_memory` texts are read at once and divided exactly: `fraction` of them, at least one,
+    and near-copies stay together (`textgym.splits`). A longer corpus is streamed, and each text's
+    side is a hash of its letters and digits (see `is_heldout`): the share is then about `fraction`,
+    and a text stays held out when the corpus grows. Near-copies of held-out texts are left out of
+    the training texts, which reads the corpus once more.
+
+    :param fraction: the share of held-out texts, 0 to 1.
+    :param in_memory: texts, 0 to stream every corpus.
+    :param report: gets a line where near-copies had to be divided, or were left out.
+    :raises InputError: `fraction` outside 0 to 1, or `texts` can be read only once.
+    """
+    if not 0 <= fraction <= 1:
+        raise InputError(f"expected a held-out fraction from 0 to 1, got {fraction}")
+    if iter(texts) is texts:
+        raise InputError("expected texts to read twice (a list, read_texts), got an iterator")
+    whole = _whole(texts, in_memory) if 0 < fraction < 1 else None
+    if whole is not None:
+        return _divided(whole, fraction, seed, report)
+    held = _Selected(texts, lambda text: is_heldout(text, fraction, seed))
+    return _Apart(texts, held, report), held
+
+
+def _whole(texts: Iterable[str], limit: int) -> list[str] | None:
+    """All the texts; None if there are more than `limit`, or more characters than a line holds."""
+    read, characters = [], 0
+    for text in texts:
+        read.append(text)
+        characters += len(text)
+        if len(read) > limit or characters > MAX_LINE_BYTES:
+            return None
+    return read
+
+
+def _divided(
+    texts: list[str], fraction: float, seed: int, report: Callable[[str], None] | None
+) -> tuple[list[str], list[str]]:
+    if len(set(equal_text_groups(texts).tolist())) < 2:
+        return texts, []
+    rows = [(text,) for text in texts]
+    split = split_rows([""] * len(texts), rows, fraction, np.random.default_rng(seed))
+    if split.note and report is not None:
+        report(split.note)
+    return split.divide(texts)
+
+
+def is_heldout(text: str, fraction: float, seed: int) -> bool:
+    """Whether `split_heldout` holds this text of a streamed corpus out."""
+    data = f"{seed}\n{text_key(text) or text}".encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(data, digest_size=8, person=b"heldout").digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
+
+
+def shuffled(
+    items: Iterable[T], generator: np.random.Generator, buffer_size: int = 10_000
+) -> Iterator[T]:
+    """The items in random order, as far as a buffer of `buffer_size` items reaches.
+
+    :param generator: owned by the caller; the same state gives the same order.
+    :raises InputError: `buffer_size` is below 1.
+    """
+    if buffer_size < 1:
+        raise InputError(f"expected a buffer_size of at least 1, got {buffer_size}")
+    return _shuffle(items, generator, buffer_size)
+
+
+def read_pairs(
+    path: Rows, *, prompt_column: str = "prompt", completion_column: str = "completion"
+) -> Iterator[Pair]:
+    """Prompt-completion pairs of a .jsonl or .csv file, streamed, or of rows.
+
+    :param path: the file, or a list or dataset of mappings or of `Pair`.
+    :raises InputError: with file and line; an empty prompt or completion; no row at all.
+    """
+    for record in _table(path, "pairs"):
+        if isinstance(record, Pair):
+            yield record
+            continue
+        prompt = _filled(record, prompt_column, path)
+        yield Pair(prompt, _filled(record, completion_column, path))
+
+
+def read_ratings(path: Rows, *, what: str = "ratings") -> Iterator[RatedCompletion | Preference]:
+    """Human judgements of a .jsonl or .csv file, streamed, or of rows given in Python.
+
+    All rows are of the first row's kind.
+
+    Rated rows: `text`, `ratings` (a list of numbers; in .csv written as JSON), optionally `prompt`
+    and `block`. Preference rows: `prompt`, `chosen`, `rejected`, optionally `tie`.
+
+    :param path: the file, or a list or dataset of mappings, of `RatedCompletion` or `Preference`.
+    :param what: what errors call rows that are given in Python.
+    :raises InputError: with file and line; no row at all.
+    """
+    parse: Callable[[Record, object], RatedCompletion | Preference] | None = None
+    for record in _table(path, what):
+        if isinstance(record, RatedCompletion | Preference):
+            yield record
+            continue
+        if parse is None:
+            parse = _rated if "ratings" in record.values else _preference
+        yield parse(record, path)
+
+
+class _Selected:
+    """The texts for which `is_wanted`, chosen anew on each iteration."""
+
+    def __init__(self, texts: Iterable[str], is_wanted: Callable[[str], bool]) -> None:
+        self._texts = texts
+        self.is_wanted = is_wanted
+
+    def __iter__(self) -> Iterator[str]:
+        return filter(self.is_wanted, self._texts)
+
+
+class _Apart:
+    """The texts that neither are held out nor near-copies of those that are, chosen anew each time.
+
+    The held-out texts are read when the first of these is wanted.
+    """
+
+    def __init__(
+        self, texts: Iterable[str], held: "_Selected", report: Callable[[str], None] | None
+    ) -> None:
+        self._texts, self._held, self._report = texts, held, report
+        self._copies: NearCopies | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        if self._copies is None:
+            self._copies = NearCopies(list(self._held))
+        left_out = 0
+        for text in self._texts:
+            if self._held.is_wanted(text):
+                continue
+            if self._copies.holds(text):
+                left_out += 1
+                continue
+            yield text
+        if left_out and self._report is not None:
+            self._report(f"note: {left_out:,} texts are near-copies of held-out ones: left out")
+            self._report = None  # once is enough
+
+
+def _file_texts(path: Path, column: str, paragraphs: bool) -> Iterator[str]:
+    kind = text_format(path)
+    if kind == ".txt":
+        if paragraphs:
+            yield from _paragraphs(path)
+        else:
+            yield from (text for _, text in read_lines(path) if text.strip())
+        return
+    for record in read_records(path):
+        text = text_column(record, column, path)
+        if text.strip():
+            yield text
+
+
+def _paragraphs(path: Path) -> Iterator[str]:
+    lines: list[str] = []
+    size = 0
+    for number, line in read_lines(path):
+        if line.strip():
+            lines.append(line)
+            size += len(line)
+            if size > MAX_LINE_BYTES:
+                raise InputError(
+                    f"{path}, line {number}: a paragraph of over {MAX_LINE_BYTES:,} characters;"
+                    " read it line by line or add blank lines"
+                )
+        elif lines:
+            yield "\n".join(lines)
+            lines, size = [], 0
+    if lines:
+        yield "\n".join(lines)
+
+
+def _shuffle(items: Iterable[T], generator: np.random.Generator, buffer_size: int) -> Iterator[T]:
+    buffer: list[T] = []
+    for item in items:
+        if len(buffer) < buffer_size:
+            buffer.append(item)
+            continue
+        place = int(generator.integers(buffer_size))
+        yield buffer[place]
+        buffer[place] = item
+    for place in generator.permutation(len(buffer)):
+        yield buffer[place]
+
+
+def _table(path: Rows, what: str) -> Iterator[Any]:
+    """Records of a file; of rows given in Python also our own objects, as they are."""
+    is_empty = True
+    for row in _file_table(path, what) if isinstance(path, str | Path) else _rows(path, what):
+        is_empty = False
+        yield row
+    if is_empty:
+        name = path if isinstance(path, str | Path) else f"the {type(path).__name__} given"
+        raise InputError(f"{name}: expected {what}, found no row")
+
+
+def _file_table(path: str | Path, what: str) -> Iterator[Record]:
+    if text_format(path) == ".txt":
+        raise InputError(f"{path}: expected {what} as .jsonl or .csv, got a .txt file")
+    return read_records(path)
+
+
+def _rows(source: object, what: str) -> Iterator[Any]:
+    ours = (Pair, RatedCompletion, Preference)
+    for index, row in enumerate(given_rows(source, what)):
+        yield row if isinstance(row, ours) else given_record(row, index, source)
+
+
+def _filled(record: Record, column: str, path: object) -> str:
+    text = text_column(record, column, path)
+    if not text.strip():
+        raise InputError(f"{record.place(path)}: expected a text in {column!r}, found none")
+    return text
+
+
+def _rated(record: Record, path: object) -> RatedCompletion:
+    where = record.place(path)
+    values = record.values.get("ratings")
+    if isinstance(values, str):  # a .csv field
+        try:
+            values = json.loads(values)
+        except (ValueError, RecursionError):
+            values = None
+    if isinstance(values, tuple):
+        values = list(values)
+    if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+        raise InputError(f"{where}: expected finite numbers in 'ratings', like [1, -2, 3]")
+    block = record.values.get("block")
+    if not isinstance(block, int | str | None) or isinstance(block, bool):
+        raise InputError(
+            f"{where}: expected a number or a name in 'block', found {str(block)[:40]!r}"
+        )
+    prompt = text_column(record, "prompt", path) if record.values.get("prompt") else ""
+    text = _filled(record, "text", path)
+    return RatedCompletion(text, tuple(map(float, values)), prompt, None if block == "" else block)
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < 1e9 and math.isfinite(value)
+
+
+def _preference(record: Record, path: object) -> Preference:
+    where = record.place(path)
+    prompt, chosen, rejected = (
+        _filled(record, column, path) for column in ("prompt", "chosen", "rejected")
+    )
+    tie = record.values.get("tie")
+    truth = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}
+    is_tie = truth.get(str(tie).lower())
+    if is_tie is None:
+        raise InputError(f"{where}: expected true or false in 'tie', found {str(tie)[:40]!r}")
+    if chosen == rejected and not is_tie:
+        raise InputError(
+            f"{where}: 'chosen' and 'rejected' are the same text: drop the pair, or give it "
+            "tie=true for a reward model (DPO takes no ties)"
+        )
+    return Preference(prompt, chosen, rejected, is_tie)

@@ -1,0 +1,1 @@
+"""The language model: decoder, cache, packing, sampling, generation, checkpoints."""

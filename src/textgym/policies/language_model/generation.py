@@ -1,0 +1,104 @@
+"""Continuing prompts with a language model, on the decoder that training uses."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from textgym.errors import InputError
+from textgym.policies.language_model.cached_decoder import CachedDecoder
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.sampling import Sampling, draw
+from textgym.policies.language_model.token_masks import TokenMasks
+
+
+def never_sampled(lm: CausalLM) -> Tensor:
+    """`[k]` int64: padding, the start token, and rows of the head that no token belongs to."""
+    tokenizer = lm.tokenizer
+    never = {tokenizer.pad_token_id, *range(tokenizer.vocab_size, lm.config.vocab_size)}
+    never.update(tokenizer.missing_ids)
+    if tokenizer.bos_token_id is not None and tokenizer.bos_token_id not in tokenizer.eos_token_ids:
+        never.add(tokenizer.bos_token_id)
+    return torch.tensor(sorted(never), device=lm.device)
+
+
+def encode_prompts(lm: CausalLM, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+    """Token ids of prompts, checked for emptiness and against the model's context."""
+    rows = lm.tokenizer.encode_batch(list(prompts), add_special_tokens=True)
+    context = lm.config.max_position_embeddings
+    for prompt, row in zip(prompts, rows, strict=True):
+        if not prompt or not row:
+            raise InputError("an empty prompt: give the model at least one character to continue")
+        if len(row) + max_new_tokens > context:
+            raise InputError(
+                f"prompt {prompt!r:.50} has {len(row)} tokens; with max_new_tokens="
+                f"{max_new_tokens} that exceeds the model's context of {context}: shorten one"
+            )
+    return rows
+
+
+@torch.no_grad()
+def generate_tokens(
+    lm: CausalLM,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling,
+    generator: torch.Generator,
+    masks: TokenMasks | None = None,
+    batch_size: int = 128,
+) -> list[list[int]]:
+    """Continuations of prompts of token ids, the stop token left out.
+
+    :param sampling: temperature 0 takes the likeliest token.
+    :param masks: legal tokens; the prompts must be such as the masks know.
+    """
+    pad = lm.tokenizer.pad_token_id
+    stops = torch.tensor(lm.tokenizer.eos_token_ids, device=lm.device)
+    never = never_sampled(lm)
+    completions: list[list[int]] = []
+    for start in range(0, len(prompts), batch_size):
+        part = prompts[start : start + batch_size]
+        lengths = torch.tensor([len(row) for row in part], device=lm.device)
+        rows = torch.full((len(part), int(lengths.max()) + max_new_tokens), pad, device=lm.device)
+        for i, row in enumerate(part):
+            rows[i, : len(row)] = torch.tensor(row, device=lm.device)
+        decoder = CachedDecoder(lm.model, pad)
+        is_done = torch.zeros(len(part), dtype=torch.bool, device=lm.device)
+        ends = lengths.clone()
+        for _ in range(max_new_tokens):
+            logits = lm.lm_head(decoder(rows)).float()
+            if masks is not None:
+                logits = masks.apply(logits, rows, caller="generate")
+            logits = sampling.filter(logits, never)
+            if sampling.temperature == 0:
+                tokens = logits.argmax(-1)
+            else:
+                tokens = draw(logits.log_softmax(-1), generator)
+            is_done |= (tokens[:, None] == stops).any(-1)
+            if bool(is_done.all()):
+                break
+            rows[~is_done, ends[~is_done]] = tokens[~is_done]
+            ends += ~is_done
+        spans = zip(rows.tolist(), lengths.tolist(), ends.tolist(), strict=True)
+        completions += [row[begin:end] for row, begin, end in spans]
+    return completions
+
+
+def generate(
+    lm: CausalLM,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    generator: torch.Generator,
+) -> list[str]:
+    """See `CausalLM.generate`; `generator` is the caller's own, on the model's device."""
+    rows = encode_prompts(lm, prompts, max_new_tokens)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    tokens = generate_tokens(
+        lm, rows, max_new_tokens=max_new_tokens, sampling=sampling, generator=generator
+    )
+    return lm.tokenizer.decode_continuations(rows, tokens)

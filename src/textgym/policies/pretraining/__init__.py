@@ -1,0 +1,1 @@
+"""Next-token training: from documents to batches, and the loop."""

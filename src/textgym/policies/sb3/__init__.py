@@ -1,0 +1,1 @@
+"""The language model as Stable-Baselines3's policies."""

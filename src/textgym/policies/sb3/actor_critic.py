@@ -1,0 +1,305 @@
+"""The player: a language model as Stable-Baselines3's actor-critic policy.
+
+SB3's own methods mean what they mean in SB3. `forward` decodes one token against a cache;
+`evaluate_actions` runs one causal pass per episode segment when the buffer hands it
+`PackedSegments`, and one per row when it is SB3's own buffer.
+
+Legend: `n` rows, `L` width of a row, `A` acted positions, `v` actions, `d` hidden size.
+"""
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from textgym.divergence import ADVICE, refuse_bad_gradients
+from textgym.errors import DivergenceError, InputError
+from textgym.optimization import ScaledAdam
+from textgym.policies.language_model.cached_decoder import CachedDecoder, uncached
+from textgym.policies.language_model.causal_lm import Decoder
+from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.packing import PackedSegments, pack_rows, row_lengths
+from textgym.policies.language_model.sampling import Sampling, draw, log_prob_and_entropy
+from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.sb3.model_and_spaces import (
+    ModelLike,
+    check_optimizer,
+    check_rows,
+    check_spaces,
+    open_model,
+    zero_learning_rate,
+)
+from textgym.policies.sb3.shared_backward import TokenDistribution
+
+
+class TextActorCriticPolicy(ActorCriticPolicy):
+    """A causal language model that chooses tokens, with a value head.
+
+    :param observation_space: `Box` of token ids, one right-padded row.
+    :param action_space: `Discrete` over the tokenizer's vocabulary.
+    :param lr_schedule: SB3's.
+    :param model: a `CausalLM` (copied, never changed under its owner), a checkpoint directory, or
+        `(config, tokenizer)` for fresh weights. None: a small fresh model, bytes only.
+    :param value_trunk: `"shared"`: the value head reads the policy's hidden states; `"own"`: those
+        of a copy of the trunk that learns values only.
+    :param temperature, top_k, top_p: the distribution that is sampled from, and whose
+        log-probabilities are learned (see `Sampling`).
+    :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
+        `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
+    :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
+    :param trunk_start_update: updates before the trunk begins to learn (same optimizer); an update
+        is what the algorithm learns from one rollout, in however many steps.
+    :param masks: which tokens are legal; None: as the environment's observation space says, which
+        is all of them for a task without a constraint.
+    :param use_cache: False recomputes every prefix; results are the same.
+    :raises InputError: if spaces and model do not fit.
+    """
+
+    never: Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Callable[[float], float],
+        *,
+        model: ModelLike = None,
+        value_trunk: str = "shared",
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        value_lr_scale: float = 1.0,
+        trunk_start_step: int = 0,
+        trunk_start_update: int = 0,
+        masks: TokenMasks | None = None,
+        use_cache: bool = True,
+        use_sde: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        check_spaces(observation_space, action_space)
+        if value_trunk not in ("shared", "own"):
+            raise InputError(f"value_trunk must be 'shared' or 'own', got {value_trunk!r}")
+        if use_sde:
+            raise InputError("use_sde is for continuous actions; tokens are discrete")
+        self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        if temperature == 0:
+            raise InputError(
+                "temperature must be positive while training; predict is greedy anyway"
+            )
+        self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
+        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
+        self._spec = {"model": model}  # in a dictionary: no module may be set before super()
+        self.value_trunk, self.use_cache = value_trunk, use_cache
+        self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
+        self.trunk_start_update = trunk_start_update
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[],
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+
+    def _build(self, lr_schedule: Callable[[float], float]) -> None:
+        assert isinstance(self.action_space, spaces.Discrete)
+        assert isinstance(self.observation_space, spaces.Box)
+        self.lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
+        config = self.lm.config
+        self.value_decoder = copy.deepcopy(self.lm.model) if self.value_trunk == "own" else None
+        self.value_net = nn.Linear(config.hidden_size, 1)
+        nn.init.zeros_(self.value_net.weight)  # the first values are 0, whatever the trunk says
+        nn.init.zeros_(self.value_net.bias)
+        never = never_sampled(self.lm)
+        self.register_buffer("never", never[never < self.action_space.n], persistent=False)
+        # SB3 seeds torch's global generator just before; one draw from it, and never again.
+        self.seed = int(torch.randint(2**62, ()))
+        self.generator: torch.Generator | None = None
+        self.predict_generator: torch.Generator | None = None
+        vars(self.observation_space)["is_read_packed"] = True  # EpisodeRolloutBuffer asks
+        self._decoders: dict[str, CachedDecoder] = {}
+        heads = list(self.value_net.parameters())
+        if self.value_decoder is not None:
+            heads += list(self.value_decoder.parameters())
+        groups = [
+            {
+                "params": list(self.lm.parameters()),
+                "start_step": self.trunk_start_step,
+                "start_update": self.trunk_start_update,
+            },
+            {"params": heads, "lr_scale": self.value_lr_scale},
+        ]
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        refuse_bad_gradients(self.optimizer)
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose a token for every row.
+
+        :param obs: `[n, L]` int64.
+        :return: actions `[n]` int64, values `[n, 1]`, log-probabilities `[n]`.
+        """
+        check_rows(obs)
+        decoder = self._decoder("rollout", self.lm.model)
+        hidden = decoder(obs)
+        log_probs = self._logits(hidden, obs, caller="rollout").log_softmax(-1)
+        if self.generator is None or self.generator.device != obs.device:
+            self.generator = torch.Generator(obs.device).manual_seed(self.seed)
+        actions = log_probs.argmax(-1) if deterministic else draw(log_probs, self.generator)
+        chosen = log_probs.gather(-1, actions[:, None])[:, 0]
+        if self.value_decoder is not None:
+            value_decoder = self._decoder("rollout value", self.value_decoder)
+            hidden = value_decoder(obs)
+            value_decoder.expect(actions)
+        decoder.expect(actions)
+        return actions, self._values(hidden), chosen
+
+    def evaluate_actions(  # type: ignore[override]
+        self, obs: Tensor | PackedSegments, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Values `[A, 1]`, log-probabilities `[A]` and entropies `[A]` of chosen tokens.
+
+        :param obs: `PackedSegments` (one causal pass per segment), or rows `[A, L]` (one per row).
+        :param actions: `[A]` int64.
+        """
+        packed = self._pack(obs)
+        actions = actions.long().flatten()
+        hidden = self._hidden(self.lm.model, packed)
+        chosen, entropy = log_prob_and_entropy(self._logits(hidden, packed, actions), actions)
+        if self.value_decoder is not None:
+            hidden = self._hidden(self.value_decoder, packed)
+        return self._values(hidden), chosen, entropy
+
+    def get_distribution(  # type: ignore[override]
+        self, obs: Tensor | PackedSegments
+    ) -> TokenDistribution:
+        """The distribution over the next token at each row or acted position.
+
+        :raises DivergenceError: if its probabilities are not numbers.
+        """
+        packed = self._pack(obs)
+        # TRPO differentiates this twice, which of the attention kernels only the plain one allows.
+        plain = sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext()
+        with plain:
+            logits = self._logits(self._hidden(self.lm.model, packed), packed)
+        # Finite, with a probability of zero all the same: the gradient of a KL divergence between
+        # two distributions (TRPO's) would be NaN where both are at -inf.
+        logits = logits.clamp_min(torch.finfo(logits.dtype).min)
+        weights = [weight for weight in self.lm.parameters() if weight.requires_grad]
+        try:
+            return TokenDistribution(logits, weights)
+        except ValueError:  # torch's word for logits that are not numbers
+            raise DivergenceError(
+                f"the training diverged: the probabilities of tokens are not finite; {ADVICE}"
+            ) from None
+
+    def predict_values(self, obs: Tensor | PackedSegments) -> Tensor:  # type: ignore[override]
+        """Values `[n, 1]` of rows `[n, L]`, or `[A, 1]` of acted positions."""
+        shared = self.value_decoder is None
+        if not isinstance(obs, PackedSegments):
+            check_rows(obs)
+        module = self.lm.model if self.value_decoder is None else self.value_decoder
+        if isinstance(obs, PackedSegments) or torch.is_grad_enabled():
+            return self._values(self._hidden(module, self._pack(obs)))
+        decoder = self._decoder("rollout" if shared else "rollout value", module)
+        if len(obs) == len(decoder.rows):
+            hidden: Tensor | None = decoder(obs)
+        else:
+            hidden = decoder.peek(obs) if len(obs) == 1 else None
+        if hidden is None:
+            hidden = uncached(module, obs, row_lengths(obs, decoder.pad_token_id))
+        return self._values(hidden)
+
+    def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:  # type: ignore[override]
+        """Tokens `[n]` for rows `[n, L]`, with a cache and draws of their own.
+
+        So an evaluation in the middle of a rollout changes nothing in the training.
+        """
+        check_rows(observation)
+        hidden = self._decoder("predict", self.lm.model)(observation)
+        log_probs = self._logits(hidden, observation, caller="predict").log_softmax(-1)
+        if deterministic:
+            return log_probs.argmax(-1)
+        if self.predict_generator is None or self.predict_generator.device != log_probs.device:
+            self.predict_generator = torch.Generator(log_probs.device).manual_seed(self.seed + 1)
+        return draw(log_probs, self.predict_generator)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """SB3's switch; entering or leaving training drops the caches: the weights change there.
+
+        Not every call with False does: SB3's `predict` makes one each time. With True an update
+        begins, in every algorithm.
+        """
+        if mode and isinstance(self.optimizer, ScaledAdam):
+            self.optimizer.begin_update()
+        if mode or self.training:
+            for decoder in self._decoders.values():
+                decoder.drop()
+        super().set_training_mode(mode)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": zero_learning_rate,
+            "model": (self.lm.config, self.lm.tokenizer),
+            "value_trunk": self.value_trunk,
+            "temperature": self.sampling.temperature,
+            "top_k": self.sampling.top_k,
+            "top_p": self.sampling.top_p,
+            "value_lr_scale": self.value_lr_scale,
+            "trunk_start_step": self.trunk_start_step,
+            "trunk_start_update": self.trunk_start_update,
+            "masks": self.masks,
+            "use_cache": self.use_cache,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+    def _pack(self, obs: Tensor | PackedSegments) -> PackedSegments:
+        if isinstance(obs, PackedSegments):
+            return obs
+        check_rows(obs)
+        return pack_rows(obs, row_lengths(obs, self.lm.tokenizer.pad_token_id))
+
+    def _hidden(self, module: Decoder, packed: PackedSegments) -> Tensor:
+        return module.packed(packed.tokens, packed.lengths, packed.acted_index)
+
+    def _values(self, hidden: Tensor) -> Tensor:
+        """Values `[A, 1]` float32 from hidden states `[A, d]`, whose dtype is the trunk's."""
+        return self.value_net(hidden.float())  # type: ignore[no-any-return]
+
+    def _logits(
+        self,
+        hidden: Tensor,
+        obs: Tensor | PackedSegments,
+        keep: Tensor | None = None,
+        *,
+        caller: str | None = None,
+    ) -> Tensor:
+        """Logits `[A, v]` of the distribution that is sampled from.
+
+        :param hidden: `[A, d]`, the hidden states at the acted positions of `obs`.
+        :param keep: `[A]` int64, tokens once drawn, which stay in.
+        :param caller: "rollout" or "predict" where `obs` are rows that a cache follows.
+        """
+        assert isinstance(self.action_space, spaces.Discrete)
+        logits = self.lm.lm_head(hidden)[:, : self.action_space.n].float()
+        # In place and unseen by autograd, which would copy twice to zero gradients that are zero.
+        logits.detach().index_fill_(-1, self.never, float("-inf"))
+        if self.masks is not None:
+            is_legal = self.masks.is_legal(obs, caller=caller or "")
+            logits.detach().masked_fill_(~is_legal, float("-inf"))
+        return self.sampling.filter(logits, keep=keep)
+
+    def _decoder(self, caller: str, module: Decoder) -> CachedDecoder:
+        if caller not in self._decoders:
+            pad = self.lm.tokenizer.pad_token_id
+            self._decoders[caller] = CachedDecoder(module, pad, use_cache=self.use_cache)
+        return self._decoders[caller]

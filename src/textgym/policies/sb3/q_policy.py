@@ -1,0 +1,237 @@
+"""The player as a Q-policy: Stable-Baselines3's unmodified DQN writes text.
+
+What the Q-values are is said in `q_network`. Playing draws from the language model, which already
+is the prior mixed with the Q-values, so SB3's ε stays at 0. Legend: `n` rows, `L` width of a row.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch import Tensor
+
+from textgym.divergence import refuse_bad_gradients
+from textgym.errors import InputError
+from textgym.optimization import ScaledAdam
+from textgym.policies.language_model.cached_decoder import CachedDecoder
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.sampling import Sampling, draw
+from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.sb3.model_and_spaces import (
+    ModelLike,
+    check_optimizer,
+    check_rows,
+    check_spaces,
+    open_model,
+    zero_learning_rate,
+)
+from textgym.policies.sb3.q_network import TargetQNetwork, TextQNetwork
+
+
+class SoftQPolicy(BasePolicy):
+    """What the text policies of DQN and QR-DQN have in common.
+
+    :param observation_space: `Box` of token ids, one right-padded row.
+    :param action_space: `Discrete` over the tokenizer's vocabulary.
+    :param lr_schedule: SB3's.
+    :param model: as `TextActorCriticPolicy`'s; it is also the prior, as it is at the start.
+    :param q_temperature: α, how much reward moves the odds of a token by one nat. Small: greedier,
+        and further from the prior.
+    :param temperature, top_k, top_p: how tokens are drawn while playing (see `Sampling`). This is
+        what explores; SB3's ε would play uniform tokens.
+    :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
+        `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
+    :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
+    :param trunk_start_update: updates before the trunk begins to learn (same optimizer); an update
+        is what the algorithm learns from one rollout, in however many steps.
+    :param use_cache: False recomputes every prefix; results are the same.
+    :param masks: which tokens are legal; None: as the environment's observation space says. The
+        others have no probability, in the policy as in the prior.
+    :param n_values: outputs of the value head, which the subclass fixes.
+    :raises InputError: if spaces and model do not fit, or a number makes no sense.
+    """
+
+    network_name = "q_net"
+    network_class: type[TextQNetwork] = TextQNetwork
+    target_class: type[TargetQNetwork] = TargetQNetwork
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Callable[[float], float],
+        *,
+        model: ModelLike = None,
+        q_temperature: float = 0.5,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        value_lr_scale: float = 1.0,
+        trunk_start_step: int = 0,
+        trunk_start_update: int = 0,
+        use_cache: bool = True,
+        masks: TokenMasks | None = None,
+        n_values: int = 1,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        check_spaces(observation_space, action_space)
+        if not (0 < q_temperature < float("inf")):
+            raise InputError(
+                f"q_temperature must be a positive number, in reward per nat, got {q_temperature}"
+            )
+        self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        if temperature == 0:
+            raise InputError(
+                "temperature must be positive while training; predict(deterministic=True) is greedy"
+            )
+        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
+        self._spec = {"model": model}  # in a dictionary: no module may be set before super()
+        self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
+        self.q_temperature, self.use_cache = float(q_temperature), use_cache
+        self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
+        self.trunk_start_update = trunk_start_update
+        self.n_values = n_values
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+
+    @property
+    def lm(self) -> CausalLM:
+        """The language model that plays, learns and is exported."""
+        return self.network.lm
+
+    @property
+    def network(self) -> TextQNetwork:
+        """The network that learns, under whichever name SB3 looks for it."""
+        network = getattr(self, self.network_name)
+        assert isinstance(network, TextQNetwork)
+        return network
+
+    def _build(self, lr_schedule: Callable[[float], float]) -> None:
+        lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
+        assert isinstance(self.action_space, spaces.Discrete)
+        n_actions = int(self.action_space.n)
+        self.prior = copy.deepcopy(lm).requires_grad_(False).eval()
+        never = never_sampled(lm)
+        shape: dict[str, Any] = {
+            "q_temperature": self.q_temperature,
+            "never": never[never < n_actions],
+            "n_actions": n_actions,
+            "n_values": self.n_values,
+            "masks": self.masks,
+        }
+        network = self.network_class(lm, self.prior, **shape)
+        target = self.target_class(copy.deepcopy(lm), self.prior, **shape).requires_grad_(False)
+        setattr(self, self.network_name, network)
+        setattr(self, f"{self.network_name}_target", target.eval())
+        # SB3 seeds torch's global generator just before; one draw from it, and never again.
+        self.seed = int(torch.randint(2**62, ()))
+        self.generator: torch.Generator | None = None
+        self.predict_generator: torch.Generator | None = None
+        vars(self.observation_space)["is_read_packed"] = True  # EpisodeReplayBuffer asks
+        self._answered_step = -1
+        self._decoders: dict[str, CachedDecoder] = {}
+        heads = list(network.value_net.parameters())
+        groups = [
+            {
+                "params": list(lm.parameters()),
+                "start_step": self.trunk_start_step,
+                "start_update": self.trunk_start_update,
+            },
+            {"params": heads, "lr_scale": self.value_lr_scale},
+        ]
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        refuse_bad_gradients(self.optimizer)
+
+    def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:  # type: ignore[override]
+        """Tokens `[n]` for rows `[n, L]`: drawn from the language model, or its likeliest.
+
+        The likeliest token is argmax π_0 exp(Q/α). The largest Q-value alone would be that of a
+        token whose probability is next to nothing before and after.
+        """
+        check_rows(observation)
+        caller = "rollout" if self._is_training(deterministic) else "predict"
+        decoder = self._decoder(caller)
+        logits = self.network.logits(decoder(observation), observation, caller=caller)
+        if deterministic:
+            tokens = logits.argmax(-1)
+        else:
+            log_probs = self.sampling.filter(logits).log_softmax(-1)
+            tokens = draw(log_probs, self._generator(caller, log_probs.device))
+        decoder.expect(tokens)
+        return tokens
+
+    def _is_training(self, deterministic: bool) -> bool:
+        """Whether it is the training that asks, and not an evaluation in the midst of it.
+
+        SB3 comes to both through `predict`. Training asks first after each step that the buffer has
+        stored; a callback's evaluation asks after it. So each has a cache and draws of its own, and
+        an evaluation changes nothing in the training.
+        """
+        stored = vars(self.observation_space).get("stored_steps")
+        if deterministic or (stored is not None and stored == self._answered_step):
+            return False
+        self._answered_step = stored if stored is not None else -1
+        return True
+
+    def _generator(self, caller: str, device: torch.device) -> torch.Generator:
+        name, offset = ("generator", 0) if caller == "rollout" else ("predict_generator", 1)
+        generator: torch.Generator | None = getattr(self, name)
+        if generator is None or generator.device != device:
+            generator = torch.Generator(device).manual_seed(self.seed + offset)
+            setattr(self, name, generator)
+        return generator
+
+    def _decoder(self, caller: str) -> CachedDecoder:
+        if caller not in self._decoders:
+            lm = self.lm
+            pad = lm.tokenizer.pad_token_id
+            self._decoders[caller] = CachedDecoder(lm.model, pad, use_cache=self.use_cache)
+        return self._decoders[caller]
+
+    def set_training_mode(self, mode: bool) -> None:
+        """SB3's switch; entering or leaving training drops the caches: the weights change there.
+
+        Not every call with False does: SB3's `predict` makes one each time. With True an update
+        begins, in every algorithm.
+        """
+        if mode and isinstance(self.optimizer, ScaledAdam):
+            self.optimizer.begin_update()
+        if mode or self.training:
+            for decoder in self._decoders.values():
+                decoder.drop()
+            self.network.train(mode)
+        self.training = mode
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": zero_learning_rate,
+            "model": (self.lm.config, self.lm.tokenizer),
+            "q_temperature": self.q_temperature,
+            "temperature": self.sampling.temperature,
+            "top_k": self.sampling.top_k,
+            "top_p": self.sampling.top_p,
+            "value_lr_scale": self.value_lr_scale,
+            "trunk_start_step": self.trunk_start_step,
+            "trunk_start_update": self.trunk_start_update,
+            "use_cache": self.use_cache,
+            "masks": self.masks,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+
+class TextQPolicy(SoftQPolicy, DQNPolicy):  # type: ignore[misc]  # SB3's own names differ
+    """The text policy of Stable-Baselines3's DQN; its keywords are those of `SoftQPolicy`."""

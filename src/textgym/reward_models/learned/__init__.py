@@ -1,0 +1,1 @@
+"""Reward models that are fitted to ratings or preferences."""

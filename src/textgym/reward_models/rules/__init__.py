@@ -1,0 +1,1 @@
+"""Reward models that a program can say: length, patterns, words, sentiment."""

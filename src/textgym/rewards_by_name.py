@@ -1,0 +1,99 @@
+"""What a reward model is called at the front door, and the object behind the name."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textgym import registry
+from textgym.errors import InputError, TextGymError, unknown_name
+from textgym.paths import is_directory
+from textgym.rewards import Reward, check_reward
+from textgym.typed_arguments import typed_arguments
+
+
+def resolve_reward(spec: object) -> Reward:
+    """The reward model that a name stands for; an object passes as it is.
+
+    :param spec: a reward; a checkpoint directory; a registered name ("length"); or
+        "module:attribute". Arguments follow after commas ("length,target=40"), of the types that
+        its signature names; a value that holds a comma needs Python.
+    :raises InputError: if there is nothing of that name, or its arguments do not fit.
+    """
+    if not isinstance(spec, str | Path):
+        return check_reward(spec)
+    if is_directory(spec):
+        from textgym.agents.building.checkpoint import load_reward
+
+        return check_reward(load_reward(spec))
+    name, *parts = str(spec).split(",")
+    arguments: dict[str, str] = {}
+    for part in parts:
+        key, value = _argument(part, str(spec))
+        if key in arguments:
+            raise InputError(f"reward {str(spec)!r}: {key} is given twice: leave one out")
+        arguments[key] = value
+    if name in registry.rewards:
+        target = registry.rewards.resolve(name)
+    elif ":" in name:
+        target = registry.import_reference(name, kind="reward model")
+    elif "/" in name or "\\" in name:
+        raise InputError(f"reward {name!r}: there is no such directory, and no name has a slash")
+    else:
+        raise unknown_name("reward model", name, registry.rewards.names())
+    return _instance(target, arguments, str(spec))
+
+
+def _argument(part: str, spec: str) -> tuple[str, str]:
+    key, separator, value = part.partition("=")
+    if not separator or not key.strip().isidentifier():
+        raise InputError(f"reward {spec!r}: expected name=value after a comma, got {part!r}")
+    return key.strip(), value
+
+
+def _instance(target: object, arguments: dict[str, str], spec: str) -> Reward:
+    """A reward as it is; a class or a maker of rewards, called with the arguments."""
+    if not callable(target):
+        raise InputError(f"reward {spec!r} is {target!r:.60}, which cannot be called")
+    if not isinstance(target, type) and _is_reward(target):
+        if arguments:
+            raise InputError(f"reward {spec!r} takes no arguments: it is a reward itself")
+        return check_reward(target)
+    _check_arguments(target, arguments, spec)
+    values = typed_arguments(target, arguments, f"reward {spec!r}")
+    try:
+        made = target(**values)
+    except TextGymError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"reward {spec!r} cannot be made: {type(error).__name__}: {reason:.200}"
+        ) from error
+    return check_reward(made)
+
+
+def _is_reward(target: Callable[..., Any]) -> bool:
+    """Whether it takes texts itself, rather than making something that does."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(required) >= 2 or any(p.name == "completions" for p in parameters)
+
+
+def _check_arguments(target: Callable[..., Any], arguments: dict[str, str], spec: str) -> None:
+    parameters = inspect.signature(target).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for name in arguments:
+            if name not in parameters:
+                raise unknown_name(f"argument of reward {spec.split(',')[0]!r}:", name, parameters)
+    for name, parameter in parameters.items():
+        is_plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if is_plain and parameter.default is parameter.empty and name not in arguments:
+            raise InputError(f"reward {spec!r} needs the argument {name!r}: '{spec},{name}=...'")
