@@ -1,0 +1,28 @@
+"""The known mistakes of `benchmarks/mutations.py` still fit the source that they are made in."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def load_breakages():
+    path = ROOT / "benchmarks" / "breakages.py"
+    spec = importlib.util.spec_from_file_location("breakages", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["breakages"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module.BREAKAGES
+
+
+@pytest.mark.parametrize("breakage", load_breakages(), ids=lambda breakage: breakage.what)
+def test_a_breakage_finds_what_it_changes(breakage):
+    source = (ROOT / "src" / "textgym" / breakage.file).read_text(encoding="utf-8")
+    for before, after in breakage.edits:
+        assert source.count(before) == 1, before
+        assert before != after
+    for test in breakage.tests:
+        assert (ROOT / test.partition("::")[0]).exists(), test
