@@ -5,7 +5,7 @@
 Reward-weighted regression (Peters and Schaal 2007, "Reinforcement Learning by Reward-Weighted
 Regression"): all completions of a prompt are imitated, each as much as exp(reward / softness) says.
 That is best-of-n with a soft choice of the best. Groups, rollouts, minibatches, the KL term,
-logging, callbacks and saving come with `GroupAlgorithm`.
+logging, callbacks and saving come with `CriticFreeAlgorithm`.
 
 In a package of yours, this module up to `main` is all it takes. With
 
@@ -21,14 +21,12 @@ import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import textgym
-from textgym import registry
-from textgym.agents import Algorithm
-from textgym.agents.algorithms.critic_free import GroupAlgorithm
+from textgym.agents import Algorithm, CriticFreeAlgorithm
 from textgym.agents.building.specs import SAMPLING_KEYWORDS, group_size
 from textgym.errors import InputError
 
 
-class RewardWeightedRegression(GroupAlgorithm):
+class RewardWeightedRegression(CriticFreeAlgorithm):
     """Imitates the completions of a prompt in proportion to exp(reward / softness).
 
     :param softness: the reward that makes a completion e times as heavy; near 0: only the best.
@@ -68,7 +66,7 @@ RWR = Algorithm(
     buffer=None,
     kl="algorithm",
 )
-registry.agents.register("rwr", RWR, description=RWR.description)
+textgym.register_agent("rwr", RWR)
 
 
 def vowels(prompts, completions):

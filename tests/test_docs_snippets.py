@@ -26,12 +26,15 @@ def snippets(page):
 @pytest.fixture
 def clean_registry():
     tasks, rewards = set(registry.tasks.names()), set(registry.rewards.names())
+    agents = set(registry.agents.names())
     yield
     for name in set(registry.tasks.names()) - tasks:
         registry.tasks.unregister(name)
         gymnasium.registry.pop(name, None)
     for name in set(registry.rewards.names()) - rewards:
         registry.rewards.unregister(name)
+    for name in set(registry.agents.names()) - agents:
+        registry.agents.unregister(name)
 
 
 @pytest.mark.parametrize(

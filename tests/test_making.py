@@ -297,9 +297,11 @@ def test_public_names():
     assert textgym.RewardOutput is __import__("textgym.rewards", fromlist=["x"]).RewardOutput
     with pytest.raises(AttributeError, match="module 'textgym' has no attribute 'trian'"):
         _ = textgym.trian
-    from textgym import envs
+    from textgym import agents, envs
 
-    for name in envs.__all__:
-        assert getattr(envs, name).__name__ == name and name in dir(envs)
+    for package in (envs, agents):
+        for name in package.__all__:
+            assert getattr(package, name).__name__ == name and name in dir(package)
+    assert all(callable(getattr(textgym, name)) for name in textgym.__all__)
     with pytest.raises(AttributeError, match=r"module 'textgym.envs' has no attribute 'Tasks'"):
         _ = envs.Tasks

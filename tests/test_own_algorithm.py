@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from front_door import ENV, byte_lm, read_lines, run_cli
+from stable_baselines3 import A2C
 
 import textgym
 from textgym import registry
+from textgym.agents import Algorithm, CriticFreeAlgorithm
+from textgym.agents.algorithms import critic_free
 from textgym.errors import InputError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "10_own_algorithm.py"
@@ -64,6 +67,37 @@ def test_its_bad_keywords_are_one_line(plugin, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="softness must be above 0, got -1"):
         textgym.make_agent("rwr", ENV, policy=byte_lm(), n_envs=4, softness=-1)
+
+
+def test_a_word_is_registered_for_make_agent():
+    def slow(budget, n_envs):
+        return {"n_steps": budget, "learning_rate": 1e-5, "gamma": 1.0}
+
+    word = Algorithm("stable_baselines3:A2C", "one slow step a rollout", slow)
+    textgym.register_agent("slow_a2c", word)
+    textgym.register_agent("lazy_a2c", "no_such_module:WORD", description="imported when used")
+    try:
+        agent = textgym.make_agent("slow_a2c", ENV, policy=byte_lm(), n_envs=2)
+        assert type(agent) is A2C
+        assert agent.learning_rate == 1e-5
+        assert agent.n_steps == agent.env.get_attr("task")[0].max_new_tokens
+        described = registry.agents.describe()
+        assert described["slow_a2c"] == "one slow step a rollout"
+        assert described["lazy_a2c"] == "imported when used"
+        with pytest.raises(InputError, match="agent 'lazy_a2c': no module named 'no_such_module'"):
+            textgym.make_agent("lazy_a2c", ENV)
+        with pytest.raises(InputError, match="the agent 'ppo' is registered already"):
+            textgym.register_agent("ppo", word)
+        with pytest.raises(InputError, match=r"takes a textgym\.agents\.Algorithm, .* got A2C"):
+            textgym.register_agent("a2c_itself", A2C)
+    finally:
+        registry.agents.unregister("slow_a2c")
+        registry.agents.unregister("lazy_a2c")
+
+
+def test_the_bases_old_name_warns():
+    with pytest.warns(DeprecationWarning, match="CriticFreeAlgorithm"):
+        assert critic_free.GroupAlgorithm is CriticFreeAlgorithm
 
 
 def test_its_weights_by_hand(plugin):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from textgym.agents.building.checkpoint import save_agent
+    from textgym.agents.building.specs import register_agent
     from textgym.agents.fitting.language_modelling import pretrain, sft
     from textgym.agents.fitting.reward_fitting import fit_reward
     from textgym.agents_by_name import evaluate, generate, load_agent, make_agent
@@ -36,8 +38,10 @@ __all__ = [
     "make_vec",
     "pretrain",
     "register",
+    "register_agent",
     "register_reward",
     "resolve_reward",
+    "save_agent",
     "sft",
     "train",
 ]
@@ -56,6 +60,8 @@ _MODULES = {
     "load_agent": "agents_by_name",
     "make_agent": "agents_by_name",
     "pretrain": "agents.fitting.language_modelling",
+    "register_agent": "agents.building.specs",
+    "save_agent": "agents.building.checkpoint",
     "sft": "agents.fitting.language_modelling",
     "train": "training",
 }

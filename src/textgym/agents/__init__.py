@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from textgym.agents.algorithms.best_of_n import BestOfN
+    from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm
+    from textgym.agents.algorithms.dpo import DPO
+    from textgym.agents.algorithms.grpo import GRPO
+    from textgym.agents.algorithms.nlpo import NLPO
+    from textgym.agents.algorithms.reinforce import REINFORCE
+    from textgym.agents.algorithms.rloo import RLOO
     from textgym.agents.building.specs import Algorithm
     from textgym.agents.evaluation.oracle import Oracle
     from textgym.agents.evaluation.report import EvaluationReport
@@ -21,7 +28,14 @@ if TYPE_CHECKING:
     from textgym.agents.runs.recording import Recorder
 
 __all__ = [
+    "DPO",
+    "GRPO",
+    "NLPO",
+    "REINFORCE",
+    "RLOO",
     "Algorithm",
+    "BestOfN",
+    "CriticFreeAlgorithm",
     "DenseRewards",
     "EpisodeReplayBuffer",
     "EpisodeRolloutBuffer",
@@ -37,13 +51,20 @@ __all__ = [
 
 _MODULES = {
     "Algorithm": "building.specs",
+    "BestOfN": "algorithms.best_of_n",
+    "CriticFreeAlgorithm": "algorithms.critic_free",
+    "DPO": "algorithms.dpo",
     "DenseRewards": "rollouts.split_rewards",
     "EpisodeReplayBuffer": "rollouts.replay_buffer",
     "EpisodeRolloutBuffer": "rollouts.rollout_buffer",
     "EvaluationReport": "evaluation.report",
+    "GRPO": "algorithms.grpo",
     "KLPenalty": "rollouts.kl",
+    "NLPO": "algorithms.nlpo",
     "Oracle": "evaluation.oracle",
     "ProgressBar": "runs.callbacks",
+    "REINFORCE": "algorithms.reinforce",
+    "RLOO": "algorithms.rloo",
     "Recorder": "runs.recording",
     "RecordingVecEnv": "rollouts.recording_vec_env",
     "StopAfterSeconds": "runs.callbacks",

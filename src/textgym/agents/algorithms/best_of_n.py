@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from textgym.agents.algorithms.critic_free import GroupAlgorithm
+from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm
 from textgym.agents.algorithms.losses import aggregate
 from textgym.agents.rollouts.episode_collector import EpisodeBatch
 from textgym.errors import InputError
 
 
-class BestOfN(GroupAlgorithm):
+class BestOfN(CriticFreeAlgorithm):
     """Maximum likelihood on the best completion of each group.
 
     A group whose completions all have the same reward says nothing and is passed over. There is no
@@ -24,7 +24,7 @@ class BestOfN(GroupAlgorithm):
 
     :param num_generations: n.
 
-    The others are those of `GroupAlgorithm`.
+    The others are those of `CriticFreeAlgorithm`.
     """
 
     min_generations = 2

@@ -4,6 +4,7 @@ A subclass says how rewards become advantages and what the loss of a batch is. E
 Stable-Baselines3's: `learn`, callbacks, schedules, logging, saving.
 """
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, Self
@@ -35,7 +36,7 @@ from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 
-class GroupAlgorithm(OnPolicyAlgorithm):
+class CriticFreeAlgorithm(OnPolicyAlgorithm):
     """Base of GRPO, RLOO, REINFORCE, best-of-n and DPO. Not an algorithm by itself.
 
     :param policy: `TextActorCriticPolicy`; its value head is left alone.
@@ -372,3 +373,15 @@ def ratio_figures(log_ratio: Tensor, clip_low: float, clip_high: float) -> dict[
             "approx_kl": float((ratio - 1 - log_ratio).mean()),
             "clip_fraction": float(is_clipped.float().mean()),
         }
+
+
+def __getattr__(name: str) -> Any:
+    """The name that the base had before 0.1; it goes with 0.2."""
+    if name != "GroupAlgorithm":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "GroupAlgorithm is textgym.agents.CriticFreeAlgorithm now, and goes with 0.2",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return CriticFreeAlgorithm

@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from textgym.agents.algorithms.critic_free import GroupAlgorithm
+from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm
 from textgym.agents.algorithms.losses import preference_loss
 from textgym.agents.rollouts.episode_collector import (
     Episode,
@@ -38,7 +38,7 @@ from textgym.rewards import shorten
 from textgym.tokenizer import Tokenizer
 
 
-class DPO(GroupAlgorithm):
+class DPO(CriticFreeAlgorithm):
     """Direct preference optimisation, offline or online.
 
     :param preferences: a .jsonl or .csv file, or rows given in Python (a list or dataset of
@@ -50,12 +50,12 @@ class DPO(GroupAlgorithm):
     :param label_smoothing: share of pairs taken to be labelled the wrong way round.
     :raises InputError: for a tie, a pair of equal texts, or one that exceeds the model's context.
 
-    The others are those of `GroupAlgorithm`; `learn(total_timesteps)` counts the completion tokens
-    of the pairs.
+    The others are those of `CriticFreeAlgorithm`; `learn(total_timesteps)` counts the completion
+    tokens of the pairs.
     """
 
     min_generations = 2
-    also_saved = (*GroupAlgorithm.also_saved, "_queue")
+    also_saved = (*CriticFreeAlgorithm.also_saved, "_queue")
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from textgym.agents.algorithms.critic_free import GroupAlgorithm, ratio_figures
+from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm, ratio_figures
 from textgym.agents.algorithms.losses import (
     LOSS_TYPES,
     SCALES,
@@ -24,7 +24,7 @@ from textgym.checks import check_numbers, check_positive
 from textgym.errors import InputError
 
 
-class GRPO(GroupAlgorithm):
+class GRPO(CriticFreeAlgorithm):
     """Group relative policy optimisation.
 
     :param clip_range: the probability ratio counts from 1 - clip_range to 1 + `epsilon_high`.
@@ -39,7 +39,7 @@ class GRPO(GroupAlgorithm):
         with "k3").
     :param max_completion_length: the constant of "dr_grpo"; None: the width of a row.
 
-    The others are those of `GroupAlgorithm`.
+    The others are those of `CriticFreeAlgorithm`.
     """
 
     min_generations = 2

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from textgym.agents.algorithms.critic_free import GroupAlgorithm
+from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm
 from textgym.agents.algorithms.losses import aggregate, leave_one_out_advantages
 from textgym.agents.rollouts.episode_collector import EpisodeBatch
 from textgym.checks import check_numbers
@@ -18,7 +18,7 @@ from textgym.errors import InputError
 BASELINES = ("batch", "running", "none")
 
 
-class REINFORCE(GroupAlgorithm):
+class REINFORCE(CriticFreeAlgorithm):
     """REINFORCE with a baseline that no network has to learn.
 
     :param baseline: "batch": the mean reward of the rollout's other episodes; "running": a running
@@ -27,10 +27,10 @@ class REINFORCE(GroupAlgorithm):
     :param normalize_advantage: mean 0 and deviation 1 over the rollout, as SB3's A2C can; the
         baseline then makes no difference.
 
-    The others are those of `GroupAlgorithm`; `num_generations` is 1 unless asked for more.
+    The others are those of `CriticFreeAlgorithm`; `num_generations` is 1 unless asked for more.
     """
 
-    also_saved = (*GroupAlgorithm.also_saved, "running_mean")
+    also_saved = (*CriticFreeAlgorithm.also_saved, "running_mean")
 
     def __init__(
         self,

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from textgym.agents.algorithms.critic_free import GroupAlgorithm, ratio_figures
+from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm, ratio_figures
 from textgym.agents.algorithms.losses import aggregate, clipped_surrogate, leave_one_out_advantages
 from textgym.agents.rollouts.episode_collector import EpisodeBatch
 from textgym.checks import check_positive
 
 
-class RLOO(GroupAlgorithm):
+class RLOO(CriticFreeAlgorithm):
     """REINFORCE leave-one-out.
 
     :param clip_range: the probability ratio counts from 1 - clip_range to 1 + clip_range; with
         `n_epochs=1` and one minibatch the ratio is 1, but for tokens drawn before the last update
         (their episodes were open then).
 
-    The others are those of `GroupAlgorithm`.
+    The others are those of `CriticFreeAlgorithm`.
     """
 
     min_generations = 2

@@ -1,7 +1,7 @@
 """The algorithms that `make_agent` knows: for each its class, policy, buffer and defaults.
 
 A word is an `Algorithm` object; `textgym.registry.agents` gives it its name, and a user's package
-registers its own in the same way.
+registers its own with `textgym.register_agent`.
 """
 
 import importlib
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from textgym import registry
 from textgym.errors import InputError
 
 SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p")
@@ -67,6 +68,25 @@ class Algorithm:
                 "num_generations"
             )
         return size or 1
+
+
+def register_agent(name: str, algorithm: Algorithm | str, *, description: str = "") -> None:
+    """Give an algorithm a name, for `make_agent("name", ...)` and `--agent name`.
+
+    :param name: a word without spaces, commas and "=".
+    :param algorithm: what it is made of; or "module:attribute" of that, imported when first used.
+    :param description: when to choose it, in one line for `textgym agents`; without it, the
+        algorithm's own.
+    :raises InputError: for another type, or if the name is taken by another algorithm.
+    """
+    if not isinstance(algorithm, Algorithm | str):
+        given = algorithm.__name__ if isinstance(algorithm, type) else type(algorithm).__name__
+        raise InputError(
+            f"register_agent({name!r}, ...) takes a textgym.agents.Algorithm, which says where the "
+            f"class is and what its defaults are, or 'module:attribute' of one; got {given}"
+        )
+    own = "" if isinstance(algorithm, str) else algorithm.description
+    registry.agents.register(name, algorithm, description=description or own)
 
 
 def constructors(cls: type) -> list[type]:
