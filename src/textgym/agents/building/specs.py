@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from textgym import registry
 from textgym.errors import InputError
+from textgym.registry import agents as agent_registry
 
 SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p")
 CRITIC_KEYWORDS = ("value_trunk", "value_lr_scale")
@@ -86,7 +86,7 @@ def register_agent(name: str, algorithm: Algorithm | str, *, description: str = 
             f"class is and what its defaults are, or 'module:attribute' of one; got {given}"
         )
     own = "" if isinstance(algorithm, str) else algorithm.description
-    registry.agents.register(name, algorithm, description=description or own)
+    agent_registry.register(name, algorithm, description=description or own)
 
 
 def constructors(cls: type) -> list[type]:

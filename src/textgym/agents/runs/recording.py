@@ -21,15 +21,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from textgym.agents.runs.directory import METRICS, SAMPLES, Run, start_run
 from textgym.agents.runs.flat_rewards import FlatRewards
 from textgym.agents.runs.json_lines import append_line
 from textgym.agents.runs.markdown import markdown_table
-from textgym.agents.runs.directory import METRICS, SAMPLES, Run, start_run
-from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
+from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.policies.sb3.q_policy import SoftQPolicy
-from textgym.text_metrics.metrics import distinct_n, duplicate_share, repetition
 from textgym.storage import json_text
+from textgym.text_metrics.metrics import distinct_n, duplicate_share, repetition
 
 if TYPE_CHECKING:
     from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv
