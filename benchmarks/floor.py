@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from torch.optim import Adam
 
-from textgym.policies.language_model.causal_lm import Block, CausalLM
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.decoder import Block
 
 
 class Floor:

@@ -17,7 +17,7 @@ from machine import where
 
 import textgym
 from textgym import registry
-from textgym.policies.language_model.causal_lm import Decoder
+from textgym.policies.language_model.decoder import Decoder
 
 TASK = "textgym/Length-v0"
 WITH_KL = ("ppo", "a2c", "trpo", "maskable_ppo", "nlpo", "grpo", "rloo", "reinforce", "dpo")

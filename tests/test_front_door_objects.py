@@ -18,7 +18,7 @@ from textgym.envs.texts.corpus import Pair, read_pairs, read_ratings, read_texts
 from textgym.errors import InputError
 from textgym.paths import START, start_model_directory
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.checkpoint import open_policy
+from textgym.policies.language_model.models_by_name import open_policy
 
 QUIET = {"progress_bar": False, "report": lambda line: None}
 SHORT = {"max_new_tokens": 8}

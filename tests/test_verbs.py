@@ -97,7 +97,7 @@ def test_without_kl_there_is_no_reference_pass(monkeypatch):
     calls = []
     packed = CausalLM.from_agent(agent).model.__class__.packed
     monkeypatch.setattr(
-        "textgym.policies.language_model.causal_lm.Decoder.packed",
+        "textgym.policies.language_model.decoder.Decoder.packed",
         lambda self, *a: calls.append(self) or packed(self, *a),
     )
     agent.learn(128)

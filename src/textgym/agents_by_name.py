@@ -81,7 +81,7 @@ def make_agent(
     from textgym.agents.runs.directory import open_to_write
     from textgym.agents.runs.fingerprints import inputs_of_agent
     from textgym.policies.language_model.causal_lm import CausalLM
-    from textgym.policies.language_model.checkpoint import open_policy
+    from textgym.policies.language_model.models_by_name import open_policy
 
     check_numbers({"n_envs": n_envs, "seed": seed, "checkpoint_seconds": checkpoint_seconds})
     algorithm = registry.agents.resolve(agent)
@@ -389,7 +389,7 @@ def evaluate(
     check_numbers(locals())
     from textgym.agents.evaluation.readers import resolve_reader
     from textgym.agents.evaluation.report import InOrder, evaluate_texts, masks_of, play
-    from textgym.policies.language_model.checkpoint import open_policy
+    from textgym.policies.language_model.models_by_name import open_policy
     from textgym.policies.language_model.sampling import Sampling
 
     lm = open_policy(policy, pad_token=pad_token)
@@ -493,7 +493,7 @@ def generate(
     """
     check_numbers(locals())
     from textgym.envs.texts.prompts import PromptSource
-    from textgym.policies.language_model.checkpoint import open_policy
+    from textgym.policies.language_model.models_by_name import open_policy
 
     lm = open_policy(policy, pad_token=pad_token)
     if isinstance(prompt, bytes) or not isinstance(prompt, Iterable):

@@ -8,7 +8,7 @@ from front_door import ENV, byte_lm
 import textgym
 from textgym.agents.building.checkpoint import save_agent
 from textgym.errors import InputError
-from textgym.policies.language_model.causal_lm import inverse_frequencies
+from textgym.policies.language_model.decoder import inverse_frequencies
 from textgym.registry import agents
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 

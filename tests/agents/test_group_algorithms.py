@@ -19,7 +19,7 @@ from textgym.agents.algorithms.reinforce import REINFORCE
 from textgym.agents.algorithms.rloo import RLOO
 from textgym.agents.rollouts.episode_collector import collate_episodes
 from textgym.agents.rollouts.kl import KLPenalty, kl_estimate
-from textgym.policies.language_model.causal_lm import Decoder
+from textgym.policies.language_model.decoder import Decoder
 
 WIDTH = 5 + 6  # the longest prompt and the budget
 

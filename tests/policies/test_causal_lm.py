@@ -12,7 +12,8 @@ from textgym_testing import letter_tokenizer, tiny_lm
 from textgym.errors import InputError
 from textgym.manifest import MANIFEST
 from textgym.policies.language_model.cached_decoder import CachedDecoder
-from textgym.policies.language_model.causal_lm import CausalLM, CausalLMConfig
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.decoder import CausalLMConfig
 from textgym.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")

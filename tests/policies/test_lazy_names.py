@@ -6,13 +6,13 @@ import sys
 import pytest
 
 import textgym.policies
-from textgym.policies.language_model import causal_lm, sampling
+from textgym.policies.language_model import causal_lm, decoder, sampling
 from textgym.policies.sb3 import actor_critic
 
 
 def test_names_are_loaded_when_they_are_used():
     assert textgym.policies.CausalLM is causal_lm.CausalLM
-    assert textgym.policies.CausalLMConfig is causal_lm.CausalLMConfig
+    assert textgym.policies.CausalLMConfig is decoder.CausalLMConfig
     assert textgym.policies.TextActorCriticPolicy is actor_critic.TextActorCriticPolicy
     assert textgym.policies.Sampling is sampling.Sampling
     assert set(textgym.policies.__all__) <= set(dir(textgym.policies))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from textgym.policies.language_model.causal_lm import CausalLM, CausalLMConfig
+    from textgym.policies.language_model.causal_lm import CausalLM
+    from textgym.policies.language_model.decoder import CausalLMConfig
     from textgym.policies.language_model.sampling import Sampling
     from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
     from textgym.policies.sb3.q_policy import TextQPolicy
@@ -25,7 +26,7 @@ __all__ = [
 
 _MODULES = {
     "CausalLM": "language_model.causal_lm",
-    "CausalLMConfig": "language_model.causal_lm",
+    "CausalLMConfig": "language_model.decoder",
     "Sampling": "language_model.sampling",
     "TextActorCriticPolicy": "sb3.actor_critic",
     "TextQPolicy": "sb3.q_policy",

@@ -25,11 +25,11 @@ from textgym.paths import expand
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.checkpoint import (
     checkpoint_directory,
-    open_model,
     read_trainer_state,
     write_model,
     write_trainer_state,
 )
+from textgym.policies.language_model.models_by_name import open_model
 from textgym.policies.language_model.run_checkpoints import checkpoints_of, read_first_whole
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.policies.sb3.q_policy import SoftQPolicy

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from textgym.envs.tasks.movie_reviews import load_critic_snippets, review_texts
 from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.checkpoint import open_policy
+from textgym.policies.language_model.models_by_name import open_policy
 from textgym.policies.pretraining.documents import Document, collate
 from textgym.reward_models.learned.ngram_reader import NgramReader
 

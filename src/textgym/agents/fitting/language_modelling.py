@@ -30,8 +30,9 @@ from textgym.envs.texts.prepare import Cleaner, default_rules
 from textgym.errors import DivergenceError, InputError
 from textgym.near_copies import equal_text_groups
 from textgym.optimization import muon_rate
-from textgym.policies.language_model.causal_lm import CausalLM, CausalLMConfig
-from textgym.policies.language_model.checkpoint import open_last, own_policy
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.decoder import CausalLMConfig
+from textgym.policies.language_model.models_by_name import open_last, own_policy
 from textgym.policies.language_model.published import publish
 from textgym.policies.pretraining.documents import Document, pair_documents, text_documents
 from textgym.policies.pretraining.loop import TrainingReport, train_language_model

@@ -23,11 +23,11 @@ from textgym.optimization import muon_rate
 from textgym.paths import absolute
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.checkpoint import (
-    own_policy,
     read_trainer_state,
     saved_states,
     write_trainer_state,
 )
+from textgym.policies.language_model.models_by_name import own_policy
 from textgym.policies.language_model.run_checkpoints import PREVIOUS, read_first_whole
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.fitting import FitReport, fit_bradley_terry

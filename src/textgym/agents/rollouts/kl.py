@@ -26,8 +26,8 @@ from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.paths import absolute, model_directory
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.checkpoint import open_policy
 from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.models_by_name import open_policy
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks

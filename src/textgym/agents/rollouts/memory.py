@@ -6,7 +6,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.checks import check_memory
-from textgym.policies.language_model.causal_lm import CausalLMConfig
+from textgym.policies.language_model.decoder import CausalLMConfig
 
 # Bytes of a step in SB3's rollout buffer and ours, and of a token in the replay buffer.
 STEP_BYTES, REPLAY_BYTES, EPISODE_BYTES = 44, 24, 500

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.policies.language_model.attention import CachedAttention, KVCache
-from textgym.policies.language_model.causal_lm import Decoder
+from textgym.policies.language_model.decoder import Decoder
 from textgym.policies.language_model.packing import pack_rows, row_lengths
 
 

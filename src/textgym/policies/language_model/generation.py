@@ -1,18 +1,21 @@
 """Continuing prompts with a language model, on the decoder that training uses."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.policies.language_model.cached_decoder import CachedDecoder
-from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.sampling import Sampling, draw
 from textgym.policies.language_model.token_masks import TokenMasks
 
+if TYPE_CHECKING:
+    from textgym.policies.language_model.causal_lm import CausalLM
 
-def never_sampled(lm: CausalLM) -> Tensor:
+
+def never_sampled(lm: "CausalLM") -> Tensor:
     """`[k]` int64: padding, the start token, and rows of the head that no token belongs to."""
     tokenizer = lm.tokenizer
     never = {tokenizer.pad_token_id, *range(tokenizer.vocab_size, lm.config.vocab_size)}
@@ -22,7 +25,7 @@ def never_sampled(lm: CausalLM) -> Tensor:
     return torch.tensor(sorted(never), device=lm.device)
 
 
-def encode_prompts(lm: CausalLM, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+def encode_prompts(lm: "CausalLM", prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
     """Token ids of prompts, checked for emptiness and against the model's context."""
     rows = lm.tokenizer.encode_batch(list(prompts), add_special_tokens=True)
     context = lm.config.max_position_embeddings
@@ -39,7 +42,7 @@ def encode_prompts(lm: CausalLM, prompts: Sequence[str], max_new_tokens: int) ->
 
 @torch.no_grad()
 def generate_tokens(
-    lm: CausalLM,
+    lm: "CausalLM",
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -86,7 +89,7 @@ def generate_tokens(
 
 
 def generate(
-    lm: CausalLM,
+    lm: "CausalLM",
     prompts: Sequence[str],
     *,
     max_new_tokens: int,

@@ -22,7 +22,7 @@ from textgym.divergence import ADVICE, refuse_bad_gradients
 from textgym.errors import DivergenceError, InputError
 from textgym.optimization import ScaledAdam
 from textgym.policies.language_model.cached_decoder import CachedDecoder, uncached
-from textgym.policies.language_model.causal_lm import Decoder
+from textgym.policies.language_model.decoder import Decoder
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.packing import PackedSegments, pack_rows, row_lengths
 from textgym.policies.language_model.sampling import Sampling, draw, log_prob_and_entropy

@@ -10,8 +10,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from textgym.errors import InputError
-from textgym.policies.language_model.causal_lm import CausalLM, CausalLMConfig
-from textgym.policies.language_model.checkpoint import open_policy
+from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.decoder import CausalLMConfig
+from textgym.policies.language_model.models_by_name import open_policy
 from textgym.tokenizer import Tokenizer
 
 # An agent, too: `open_policy` says what counts as one.
