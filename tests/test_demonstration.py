@@ -69,6 +69,12 @@ def test_the_quick_demo_is_the_same_beside_a_busy_process(demo, tmp_path):
     assert report["before"]["bits_per_character"] != report["after"]["bits_per_character"]
 
 
+def test_the_quick_form_says_that_its_figures_prove_nothing(demo):
+    printed = demo[2]
+    assert printed.count("These figures prove nothing") == 1
+    assert printed.index("Eight prompts") < printed.index("These figures prove nothing")
+
+
 def test_the_reward_model_is_the_best_of_what_there_is(demo):
     out, (report, _), printed = demo
     crowd = report["reward_model"]

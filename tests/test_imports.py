@@ -37,6 +37,7 @@ LEAVES = {
     "paths",
     "near_copies",
     "splits",
+    "terminal",
 }
 # Whom a room may import, besides itself and the leaves.
 ALLOWED = {

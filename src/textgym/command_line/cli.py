@@ -35,6 +35,7 @@ from textgym.command_line.verbs import VERBS, chosen_agent, verb_flags
 from textgym.errors import DivergenceError, InputError, TextGymError
 from textgym.paths import expand
 from textgym.starting import INTERRUPTED, end_guard, guard_end
+from textgym.terminal import visible
 
 Call = Callable[[], int | None]
 
@@ -268,7 +269,7 @@ def _one_line(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
 def _say(text: str) -> None:
     """One line, whatever control characters a value or a file's name brings along."""
     sys.stdout.flush()
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda m: repr(m[0])[1:-1], text)
+    line = re.sub("[\t\n]", lambda match: repr(match[0])[1:-1], visible(text))
     line = line if len(line) <= 1000 else f"{line[:999]}…"
     print(f"textgym: {line}", file=sys.stderr, flush=True)
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.settings import read_config
 from textgym.storage import json_text
+from textgym.terminal import for_output, visible
 
 if TYPE_CHECKING:
     from textgym.agents.evaluation.report import Interval
@@ -28,7 +29,7 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
     elif verb == "generate":
         prompts = values["prompt"]
         for prompt, text in zip(prompts, result, strict=True):
-            print(f"{prompt}{text}")
+            print(for_output(f"{prompt}{text}"))
     elif "out" in values:
         for line in next_steps(verb, str(values["out"]), values):
             print(line)
@@ -83,17 +84,20 @@ def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) ->
     table.add_column("figure")
     table.add_column("value", justify="right")
     for label, value in evaluation_rows(report):
-        table.add_row(escape(label), value)
+        table.add_row(_cell(label), value)
     console.print(table)
     if samples > 0 and report.episodes:
         texts = Table(title="samples", show_lines=True)
         for column in ("prompt", "continuation", "reward"):
             texts.add_column(column, overflow="fold")
         for episode in report.episodes[:samples]:
-            texts.add_row(
-                escape(episode.prompt), escape(episode.completion), f"{episode.reward:.3f}"
-            )
+            texts.add_row(_cell(episode.prompt), _cell(episode.completion), f"{episode.reward:.3f}")
         console.print(texts)
+
+
+def _cell(text: str) -> str:
+    """A text as a cell of a table, in which nothing acts."""
+    return escape_markup(visible(text))
 
 
 def evaluation_rows(report: EvaluationReport) -> list[tuple[str, str]]:

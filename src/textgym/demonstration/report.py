@@ -12,6 +12,7 @@ from rich.table import Table
 
 from textgym.agents.evaluation.report import EvaluationReport
 from textgym.storage import json_text
+from textgym.terminal import visible
 
 
 def write_texts(path: Path, before: EvaluationReport, after: EvaluationReport) -> None:
@@ -54,7 +55,7 @@ def texts_table(before: EvaluationReport, after: EvaluationReport, count: int = 
     for column in ("prompt", "before", "after"):
         table.add_column(column, overflow="fold")
     for a, b in list(zip(before.episodes, after.episodes, strict=True))[:count]:
-        table.add_row(*(escape(text) for text in (a.prompt, a.completion, b.completion)))
+        table.add_row(*(escape(visible(text)) for text in (a.prompt, a.completion, b.completion)))
     return table
 
 
@@ -62,7 +63,7 @@ def print_next_steps(
     console: Console, directory: Path, pictures: Sequence[Path], seconds: float
 ) -> None:
     """Where everything is, and the commands to go on with."""
-    command, agent = _command(), shlex.quote(str(directory / "ppo"))
+    command, agent = command_here(), shlex.quote(str(directory / "ppo"))
     console.print(f"\nDone in {seconds:.0f} s. Pictures: {', '.join(map(str, pictures))}")
     console.print("Go on with:", highlight=False)
     for line in (
@@ -73,7 +74,7 @@ def print_next_steps(
         console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
-def _command() -> str:
+def command_here() -> str:
     """How a shell here starts `textgym`: by name, or from the environment that runs this."""
     if shutil.which("textgym"):
         return "textgym"

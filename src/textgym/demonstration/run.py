@@ -5,6 +5,7 @@ PPO with a KL term → an independent judge on held-out prompts. A second, short
 KL coefficient shows what over-optimisation looks like. docs/demo.md tells the story.
 """
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,13 @@ from textgym.agents.runs.directory import open_run
 from textgym.agents.runs.resuming import resumable
 from textgym.agents_by_name import evaluate
 from textgym.checks import check_numbers
-from textgym.demonstration.report import figures_table, print_next_steps, texts_table, write_texts
+from textgym.demonstration.report import (
+    command_here,
+    figures_table,
+    print_next_steps,
+    texts_table,
+    write_texts,
+)
 from textgym.demonstration.reward import fit_crowd, training_reward
 from textgym.demonstration.settings import (
     MAX_NEW_TOKENS,
@@ -157,6 +164,12 @@ class _Demo:
         write_texts(self.directory / "texts.jsonl", before, after)
         self.console.print(figures_table(before, after))
         self.console.print(texts_table(before, after))
+        if settings == Settings.quick():
+            self.console.print(
+                "[bold]These figures prove nothing[/bold]: the quick form trains for a few steps "
+                "and reads 16 prompts, to show the road; the result is that of `textgym demo`",
+                highlight=False,
+            )
         return {
             "reader": self.reader.name,
             "reward_model": crowd,
@@ -177,7 +190,7 @@ class _Demo:
         if parts:
             self.console.print(
                 f"\nFinished or begun so far, in {self.directory}: {', '.join(parts)}. Go on with: "
-                f"textgym demo --out {self.directory} --resume",
+                f"{command_here()} demo --out {shlex.quote(str(self.directory))} --resume",
                 highlight=False,
                 soft_wrap=True,
             )

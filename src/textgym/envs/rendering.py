@@ -3,6 +3,7 @@
 from typing import Any
 
 from textgym.errors import RenderModeError, unknown_name
+from textgym.terminal import for_output
 
 METADATA: dict[str, Any] = {"render_modes": ["ansi", "human"], "render_fps": 4}
 
@@ -43,5 +44,5 @@ class TextPrinter:
             new = ready[len(self._shown) :]
         else:  # cut at a stop string, or its bytes came out as other characters
             new = "" if self._shown.startswith(ready) else "\n" + ready
-        print(new, end="\n" if is_over else "", flush=True)
+        print(for_output(new), end="\n" if is_over else "", flush=True)
         self._shown, self._is_open = ready, not is_over

@@ -14,6 +14,7 @@ from textgym.envs.rendering import METADATA, check_render_mode
 from textgym.envs.task import Task
 from textgym.envs.text_env import token_spaces
 from textgym.errors import InputError
+from textgym.terminal import for_output
 from textgym.tokenizer import Tokenizer
 
 
@@ -219,7 +220,8 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             rows = list(result.endings)
             if self.render_mode == "human":
                 for row, ending in result.endings.items():
-                    print(f"[{row}] {ending['prompt']}{ending['completion']}", flush=True)
+                    text = for_output(f"{ending['prompt']}{ending['completion']}")
+                    print(f"[{row}] {text}", flush=True)
             finals = {row: self._episodes.tokens[row].copy() for row in rows}
             generators = self._own_generators()
             infos = self._episodes.reset(rows, [generators[row] for row in rows])

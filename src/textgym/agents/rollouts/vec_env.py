@@ -16,6 +16,7 @@ from textgym.envs.task import Task
 from textgym.envs.token_row import TokenRow
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
+from textgym.terminal import for_output
 
 _SEEDS = 2**32  # what Stable-Baselines3 and NumPy take
 
@@ -181,7 +182,7 @@ class TextVecEnv(VecEnv):
             return self.vector_env.texts()
         if mode == "human" and self.render_mode != "human":
             for row, text in enumerate(self.vector_env.texts()):
-                print(f"[{row}] {text}", flush=True)
+                print(f"[{row}] {for_output(text)}", flush=True)
             return None
         return self.vector_env.render()
 
