@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 import textgym
 from textgym.agents.building.checkpoint import load_reward
+from textgym.demonstration import run as demonstration
 from textgym.demonstration.reward import training_reward
-from textgym.demonstration.run import run as demonstration
 from textgym.demonstration.run import run_demo
 from textgym.demonstration.settings import Settings, seconds_of_a_step, written
 from textgym.errors import InputError
