@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from textgym.envs import movie_reviews  # as a module: pytest would collect `test_prompts`
+from textgym.envs.tasks import movie_reviews  # as a module: pytest would collect `test_prompts`
 from textgym.envs.texts.corpus import read_texts
 from textgym.errors import UnknownNameError
 from textgym.near_copies import text_key

@@ -14,7 +14,7 @@ from front_door import ENV, byte_lm, read_lines, run_cli
 import textgym
 from textgym import registry
 from textgym.policies.language_model import checkpoint
-from textgym.policies.pretraining.loop import loop as pretraining
+from textgym.policies.pretraining import loop as pretraining
 
 SMALL = "--n-envs 2 --n-steps 16 --batch-size 16 --n-epochs 1 --no-progress-bar".split()
 

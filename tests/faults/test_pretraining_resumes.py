@@ -8,7 +8,7 @@ from textgym_testing import assert_same_weights
 
 import textgym
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.pretraining.loop import loop as pretraining
+from textgym.policies.pretraining import loop as pretraining
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "context": 64, "tokenizer": "byte"}
 SMALL = {**TINY, "heldout": 0.2, "batch_size": 4, "dropout": 0.1, "evaluate_every": 4, "steps": 10}

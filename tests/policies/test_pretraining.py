@@ -111,7 +111,7 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, dropo
     straight = tiny_lm(spread=1.0)
     whole = train(straight, **options)
 
-    from textgym.policies.pretraining.loop import loop as pretraining
+    from textgym.policies.pretraining import loop as pretraining
 
     lm, steps = tiny_lm(spread=1.0), []
     real = pretraining.batch_loss
@@ -201,7 +201,7 @@ def test_inputs_are_checked_in_one_line(tmp_path):
 
 
 def test_seconds_are_a_budget_too_and_progress_follows_the_further_one(monkeypatch):
-    from textgym.policies.pretraining.loop import loop as pretraining
+    from textgym.policies.pretraining import loop as pretraining
 
     clock = iter(range(10_000))
     monkeypatch.setattr(pretraining.time, "monotonic", lambda: float(next(clock)))
