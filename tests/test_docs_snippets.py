@@ -76,7 +76,7 @@ def test_relative_links_lead_somewhere():
 
 
 def test_the_settings_in_the_demo_page_are_those_of_the_code():
-    from textgym.demonstration.run import Settings
+    from textgym.demonstration.settings import Settings
 
     rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) \|", (DOCS / "demo.md").read_text("utf-8"), re.M)
     stated = {name: float(value.replace(",", "")) for name, value in rows}

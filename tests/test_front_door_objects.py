@@ -14,7 +14,8 @@ import textgym
 from textgym.agents.building.checkpoint import save_agent
 from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.rollouts.vec_env import TextVecEnv, environment_seed
-from textgym.envs.texts.corpus import Pair, read_pairs, read_ratings, read_texts
+from textgym.envs.texts.corpus import read_texts
+from textgym.envs.texts.labelled_rows import Pair, read_pairs, read_ratings
 from textgym.errors import InputError
 from textgym.paths import START, start_model_directory
 from textgym.policies.language_model.causal_lm import CausalLM

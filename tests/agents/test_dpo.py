@@ -24,7 +24,7 @@ from textgym.agents.algorithms.dpo import DPO, read_preferences
 from textgym.agents.building.checkpoint import save_agent
 from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.rollouts.vec_env import TextVecEnv
-from textgym.envs.texts.corpus import Preference, RatedCompletion
+from textgym.envs.texts.labelled_rows import Preference, RatedCompletion
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
 

@@ -16,7 +16,7 @@ from textgym.agents.algorithms.reinforce import REINFORCE
 from textgym.agents.algorithms.rloo import RLOO
 from textgym.agents.building.checkpoint import save_agent
 from textgym.agents.rollouts.kl import KLPenalty
-from textgym.envs.texts.corpus import Preference
+from textgym.envs.texts.labelled_rows import Preference
 
 PAIRS = [Preference("a", "aa", "bc"), Preference("bcd", "ab", "dd")]
 every_word = pytest.mark.parametrize("word", WORDS)

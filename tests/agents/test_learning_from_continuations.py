@@ -14,7 +14,7 @@ from textgym.agents.evaluation.report import evaluate_texts, masks_of, play
 from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.task import Task
-from textgym.envs.texts.corpus import Preference
+from textgym.envs.texts.labelled_rows import Preference
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.generation import generate_tokens

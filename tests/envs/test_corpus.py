@@ -13,18 +13,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from textgym.envs.texts.corpus import (
+from textgym.envs.texts.corpus import is_heldout, read_texts, shuffled, split_heldout
+from textgym.envs.texts.csv_rows import CSVError, csv_rows
+from textgym.envs.texts.labelled_rows import (
     Pair,
     Preference,
     RatedCompletion,
-    is_heldout,
     read_pairs,
     read_ratings,
-    read_texts,
-    shuffled,
-    split_heldout,
 )
-from textgym.envs.texts.csv_rows import CSVError, csv_rows
 from textgym.envs.texts.records import read_records
 from textgym.errors import InputError
 

@@ -15,7 +15,7 @@ from textgym.agents.algorithms.reinforce import REINFORCE
 from textgym.agents.algorithms.rloo import RLOO
 from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
-from textgym.envs.texts.corpus import Preference
+from textgym.envs.texts.labelled_rows import Preference
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.policies.sb3.top_p_mask import TopPMaskPolicy
 

@@ -30,7 +30,7 @@ from textgym.agents.rollouts.episode_collector import (
 from textgym.agents.runs.recording import RolloutFigures
 from textgym.checks import check_numbers
 from textgym.envs.task import Task
-from textgym.envs.texts.corpus import Preference, Rows, read_ratings
+from textgym.envs.texts.labelled_rows import Preference, Rows, read_ratings
 from textgym.envs.texts.prompts import Prompt, PromptSource
 from textgym.errors import InputError
 from textgym.policies.language_model.generation import never_sampled

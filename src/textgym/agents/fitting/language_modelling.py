@@ -18,14 +18,8 @@ from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.settings import is_plain, plain
 from textgym.checks import check_device, check_numbers
 from textgym.directories import holds
-from textgym.envs.texts.corpus import (
-    Rows,
-    are_files,
-    files_of,
-    read_pairs,
-    read_texts,
-    split_heldout,
-)
+from textgym.envs.texts.corpus import are_files, files_of, read_texts, split_heldout
+from textgym.envs.texts.labelled_rows import Rows, read_pairs
 from textgym.envs.texts.prepare import Cleaner, default_rules
 from textgym.errors import DivergenceError, InputError
 from textgym.near_copies import equal_text_groups

@@ -16,7 +16,8 @@ from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.settings import plain
 from textgym.checks import check_numbers
 from textgym.directories import atomic_directory, holds
-from textgym.envs.texts.corpus import Rows, files_of, read_ratings
+from textgym.envs.texts.corpus import files_of
+from textgym.envs.texts.labelled_rows import Rows, read_ratings
 from textgym.errors import InputError
 from textgym.interrupts import deferred_interrupt
 from textgym.optimization import muon_rate

@@ -1,1 +1,53 @@
-"""Where texts come from: prompts, corpora, rows of files, preparation."""
+"""Where texts come from: prompts, corpora, rows of files, preparation.
+
+The names below are loaded when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from textgym.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from textgym.envs.texts.corpus import read_texts, shuffled, split_heldout
+    from textgym.envs.texts.labelled_rows import (
+        Pair,
+        Preference,
+        RatedCompletion,
+        read_pairs,
+        read_ratings,
+    )
+    from textgym.envs.texts.prepare import Cleaner, default_rules, rule
+    from textgym.envs.texts.prompts import PromptSource
+
+__all__ = [
+    "Cleaner",
+    "Pair",
+    "Preference",
+    "PromptSource",
+    "RatedCompletion",
+    "default_rules",
+    "read_pairs",
+    "read_ratings",
+    "read_texts",
+    "rule",
+    "shuffled",
+    "split_heldout",
+]
+
+_MODULES = {
+    "Cleaner": "prepare",
+    "Pair": "labelled_rows",
+    "Preference": "labelled_rows",
+    "PromptSource": "prompts",
+    "RatedCompletion": "labelled_rows",
+    "default_rules": "prepare",
+    "read_pairs": "labelled_rows",
+    "read_ratings": "labelled_rows",
+    "read_texts": "corpus",
+    "rule": "prepare",
+    "shuffled": "corpus",
+    "split_heldout": "corpus",
+}
+
+
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

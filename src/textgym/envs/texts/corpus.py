@@ -1,22 +1,19 @@
-"""Corpora of the user's own, streamed from disk: texts, prompt-completion pairs, ratings.
+"""Corpora of the user's own, streamed from disk.
 
 Formats: .txt (one text a line, or one a paragraph), .jsonl and .csv, each also as .gz, in UTF-8.
 """
 
 import hashlib
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from textgym.envs.texts.labelled_rows import Rows
 from textgym.envs.texts.records import (
     MAX_LINE_BYTES,
     SUFFIXES,
-    Record,
     given_record,
     given_rows,
     read_lines,
@@ -30,42 +27,8 @@ from textgym.paths import expand
 from textgym.splits import split_rows
 
 T = TypeVar("T")
-Rows = str | Path | Iterable[Any]  # a file, or rows given in Python
 
 IN_MEMORY = 20_000  # texts of a corpus that is divided exactly
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One example for supervised fine-tuning."""
-
-    prompt: str
-    completion: str
-
-
-@dataclass(frozen=True)
-class RatedCompletion:
-    """A text with several people's ratings on one scale.
-
-    :param prompt: what the text continues; "" if it stands alone.
-    :param block: rows of the same block were rated by the same people, in the same order; None
-        if it is not known who rated.
-    """
-
-    text: str
-    ratings: tuple[float, ...]
-    prompt: str = ""
-    block: int | str | None = None
-
-
-@dataclass(frozen=True)
-class Preference:
-    """Two completions of one prompt, of which somebody preferred the first (or neither)."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-    is_tie: bool = False
 
 
 class TextFiles:
@@ -235,44 +198,6 @@ def shuffled(
     return _shuffle(items, generator, buffer_size)
 
 
-def read_pairs(
-    path: Rows, *, prompt_column: str = "prompt", completion_column: str = "completion"
-) -> Iterator[Pair]:
-    """Prompt-completion pairs of a .jsonl or .csv file, streamed, or of rows.
-
-    :param path: the file, or a list or dataset of mappings or of `Pair`.
-    :raises InputError: with file and line; an empty prompt or completion; no row at all.
-    """
-    for record in _table(path, "pairs"):
-        if isinstance(record, Pair):
-            yield record
-            continue
-        prompt = _filled(record, prompt_column, path)
-        yield Pair(prompt, _filled(record, completion_column, path))
-
-
-def read_ratings(path: Rows, *, what: str = "ratings") -> Iterator[RatedCompletion | Preference]:
-    """Human judgements of a .jsonl or .csv file, streamed, or of rows given in Python.
-
-    All rows are of the first row's kind.
-
-    Rated rows: `text`, `ratings` (a list of numbers; in .csv written as JSON), optionally `prompt`
-    and `block`. Preference rows: `prompt`, `chosen`, `rejected`, optionally `tie`.
-
-    :param path: the file, or a list or dataset of mappings, of `RatedCompletion` or `Preference`.
-    :param what: what errors call rows that are given in Python.
-    :raises InputError: with file and line; no row at all.
-    """
-    parse: Callable[[Record, object], RatedCompletion | Preference] | None = None
-    for record in _table(path, what):
-        if isinstance(record, RatedCompletion | Preference):
-            yield record
-            continue
-        if parse is None:
-            parse = _rated if "ratings" in record.values else _preference
-        yield parse(record, path)
-
-
 class _Selected:
     """The texts for which `is_wanted`, chosen anew on each iteration."""
 
@@ -356,79 +281,3 @@ def _shuffle(items: Iterable[T], generator: np.random.Generator, buffer_size: in
         buffer[place] = item
     for place in generator.permutation(len(buffer)):
         yield buffer[place]
-
-
-def _table(path: Rows, what: str) -> Iterator[Any]:
-    """Records of a file; of rows given in Python also our own objects, as they are."""
-    is_empty = True
-    for row in _file_table(path, what) if isinstance(path, str | Path) else _rows(path, what):
-        is_empty = False
-        yield row
-    if is_empty:
-        name = path if isinstance(path, str | Path) else f"the {type(path).__name__} given"
-        raise InputError(f"{name}: expected {what}, found no row")
-
-
-def _file_table(path: str | Path, what: str) -> Iterator[Record]:
-    if text_format(path) == ".txt":
-        raise InputError(f"{path}: expected {what} as .jsonl or .csv, got a .txt file")
-    return read_records(path)
-
-
-def _rows(source: object, what: str) -> Iterator[Any]:
-    ours = (Pair, RatedCompletion, Preference)
-    for index, row in enumerate(given_rows(source, what)):
-        yield row if isinstance(row, ours) else given_record(row, index, source)
-
-
-def _filled(record: Record, column: str, path: object) -> str:
-    text = text_column(record, column, path)
-    if not text.strip():
-        raise InputError(f"{record.place(path)}: expected a text in {column!r}, found none")
-    return text
-
-
-def _rated(record: Record, path: object) -> RatedCompletion:
-    where = record.place(path)
-    values = record.values.get("ratings")
-    if isinstance(values, str):  # a .csv field
-        try:
-            values = json.loads(values)
-        except (ValueError, RecursionError):
-            values = None
-    if isinstance(values, tuple):
-        values = list(values)
-    if not isinstance(values, list) or not values or not all(map(_is_number, values)):
-        raise InputError(f"{where}: expected finite numbers in 'ratings', like [1, -2, 3]")
-    block = record.values.get("block")
-    if not isinstance(block, int | str | None) or isinstance(block, bool):
-        raise InputError(
-            f"{where}: expected a number or a name in 'block', found {str(block)[:40]!r}"
-        )
-    prompt = text_column(record, "prompt", path) if record.values.get("prompt") else ""
-    text = _filled(record, "text", path)
-    return RatedCompletion(text, tuple(map(float, values)), prompt, None if block == "" else block)
-
-
-def _is_number(value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return abs(value) < 1e9 and math.isfinite(value)
-
-
-def _preference(record: Record, path: object) -> Preference:
-    where = record.place(path)
-    prompt, chosen, rejected = (
-        _filled(record, column, path) for column in ("prompt", "chosen", "rejected")
-    )
-    tie = record.values.get("tie")
-    truth = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}
-    is_tie = truth.get(str(tie).lower())
-    if is_tie is None:
-        raise InputError(f"{where}: expected true or false in 'tie', found {str(tie)[:40]!r}")
-    if chosen == rejected and not is_tie:
-        raise InputError(
-            f"{where}: 'chosen' and 'rejected' are the same text: drop the pair, or give it "
-            "tie=true for a reward model (DPO takes no ties)"
-        )
-    return Preference(prompt, chosen, rejected, is_tie)
