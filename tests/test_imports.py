@@ -35,6 +35,7 @@ LEAVES = {
     "interrupts",
     "lazy_names",
     "paths",
+    "run_files",
     "near_copies",
     "splits",
     "terminal",

@@ -6,8 +6,8 @@ import pytest
 from front_door import ENV, byte_lm
 
 import textgym
-from textgym.agents.evaluation.pictures import read_metrics
 from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.runs.json_lines import read_metrics
 from textgym.command_line.config_file import read_config_file
 from textgym.command_line.listings import show_tensorboard
 from textgym.command_line.verbs import chosen_agent

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from textgym import storage
-from textgym.agents.evaluation.pictures import learning_curve, read_metrics
+from textgym.agents.evaluation.pictures import learning_curve
+from textgym.agents.runs.json_lines import read_metrics
 from textgym.directories import atomic_directory
 from textgym.errors import InputError, StorageError
 from textgym.storage import (

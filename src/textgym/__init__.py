@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from textgym.agents.building.specs import register_agent
     from textgym.agents.fitting.language_modelling import pretrain, sft
     from textgym.agents.fitting.reward_fitting import fit_reward
+    from textgym.agents.runs.run import open_run
     from textgym.agents_by_name import evaluate, generate, load_agent, make_agent
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.rewards import RewardOutput
@@ -36,6 +37,7 @@ __all__ = [
     "load_agent",
     "make_agent",
     "make_vec",
+    "open_run",
     "pretrain",
     "register",
     "register_agent",
@@ -59,6 +61,7 @@ _MODULES = {
     "generate": "agents_by_name",
     "load_agent": "agents_by_name",
     "make_agent": "agents_by_name",
+    "open_run": "agents.runs.run",
     "pretrain": "agents.fitting.language_modelling",
     "register_agent": "agents.building.specs",
     "save_agent": "agents.building.checkpoint",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from textgym.agents.evaluation.readers import Reader
     from textgym.agents.evaluation.report import EvaluationReport
-    from textgym.agents.runs.directory import Run
+    from textgym.agents.runs.run import Run
     from textgym.envs.task import Task
     from textgym.policies.language_model.causal_lm import CausalLM
 

@@ -10,7 +10,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from textgym.agents.building.learning import save_cut_short
 from textgym.agents.runs.callbacks import ProgressBar, StopWhen
-from textgym.agents.runs.directory import open_run
+from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.settings import is_plain, plain
 from textgym.agents_by_name import DEFAULT_N_ENVS, load_agent, make_agent
@@ -72,7 +72,7 @@ def train(
     """
     kept = _recorded(locals())
     check_numbers({**kept, **keywords})
-    with open_run(out, kept, resume=resume) as run:
+    with run_for_verb(out, kept, resume=resume) as run:
         if resume:
             import_environment(env)
             objects = {k: v for k, v in keywords.items() if not is_plain(plain(v))}

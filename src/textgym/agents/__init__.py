@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from textgym.agents.rollouts.vec_env import TextVecEnv
     from textgym.agents.runs.callbacks import ProgressBar, StopAfterSeconds
     from textgym.agents.runs.recording import Recorder
+    from textgym.agents.runs.run import Run
 
 __all__ = [
     "DPO",
@@ -45,6 +46,7 @@ __all__ = [
     "ProgressBar",
     "Recorder",
     "RecordingVecEnv",
+    "Run",
     "StopAfterSeconds",
     "TextVecEnv",
 ]
@@ -67,6 +69,7 @@ _MODULES = {
     "RLOO": "algorithms.rloo",
     "Recorder": "runs.recording",
     "RecordingVecEnv": "rollouts.recording_vec_env",
+    "Run": "runs.run",
     "StopAfterSeconds": "runs.callbacks",
     "TextVecEnv": "rollouts.vec_env",
 }

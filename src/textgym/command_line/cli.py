@@ -202,7 +202,8 @@ def _in_flags(error: InputError, flags: dict[str, Flag]) -> InputError:
 
 def _of_the_run(values: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run that is gone on with, if there is one."""
-    from textgym.agents.runs.settings import CONFIG, read_config
+    from textgym.agents.runs.settings import read_config
+    from textgym.run_files import CONFIG
 
     is_resumed = values.get("resume") or values.get("force_resume")
     if not is_resumed or not (expand(values["out"]) / CONFIG).is_file():
@@ -217,9 +218,11 @@ def _check_required(flags: list[Flag], values: dict[str, Any]) -> None:
 
 
 def _how_to_go_on(verb: str, values: dict[str, Any]) -> str:
+    from textgym.run_files import CHECKPOINTS, LAST
+
     out = values.get("out")
     parameters = inspect.signature(VERBS[verb].function).parameters
-    if out is None or not (expand(out) / "checkpoints" / "last").is_dir():
+    if out is None or not (expand(out) / CHECKPOINTS / LAST).is_dir():
         return "nothing had been saved yet"
     if "resume" not in parameters:
         return f"what was done so far is in {out}"

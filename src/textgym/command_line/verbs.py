@@ -10,6 +10,7 @@ from textgym import registry
 from textgym.command_line.options import Flag, flags_of, with_default
 from textgym.errors import InputError
 from textgym.paths import expand
+from textgym.run_files import CONFIG
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def chosen_agent(arguments: Sequence[str]) -> str:
     files = [_peek(arguments, "--config")]
     out = _peek(arguments, "--out")
     if {"--resume", "--force-resume"} & {*arguments} and out is not None:
-        files.append(str(expand(out) / "config.yaml"))
+        files.append(str(expand(out) / CONFIG))
     for file in files:
         if file is not None and expand(file).is_file():
             from textgym.yaml_files import read_yaml

@@ -21,13 +21,13 @@ from textgym.agents.evaluation.judges import critic, other_domain_raters
 from textgym.agents.evaluation.pictures import (
     learning_curve,
     over_optimisation,
-    read_metrics,
     save_pictures,
 )
 from textgym.agents.evaluation.readers import REVIEWS, Reader, resolve_reader
 from textgym.agents.evaluation.report import EvaluationReport
-from textgym.agents.runs.directory import open_run
+from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
+from textgym.agents.runs.run import open_run
 from textgym.agents_by_name import evaluate
 from textgym.checks import check_numbers
 from textgym.demonstration.report import (
@@ -115,7 +115,7 @@ def run_demo(
         "split": split,
         "settings": asdict(settings),
     }
-    with open_run(out, config, free_name=not resume, resume=resume) as run:
+    with run_for_verb(out, config, free_name=not resume, resume=resume) as run:
         demo = _Demo(
             run.directory, settings, from_scratch, seed, progress_bar, console or Console(), reading
         )
@@ -367,8 +367,8 @@ class _Demo:
 
     def pictures(self) -> list[Path]:
         """The learning curve, and what over-optimisation looks like."""
-        chosen = read_metrics(self.directory / "ppo" / "metrics.jsonl")
-        small = read_metrics(self.directory / "ppo_small_kl" / "metrics.jsonl")
+        chosen = open_run(self.directory / "ppo").metrics()
+        small = open_run(self.directory / "ppo_small_kl").metrics()
         settings = self.settings
         runs = {f"β = {settings.kl_coef}": chosen, f"β = {settings.small_kl_coef}": small}
         return save_pictures(

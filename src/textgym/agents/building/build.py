@@ -25,9 +25,10 @@ from textgym.agents.building.specs import (
 from textgym.agents.rollouts.kl import KLPenalty, check_estimator
 from textgym.agents.rollouts.memory import check_rollout_memory
 from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv
-from textgym.agents.runs.directory import Run, open_to_write
+from textgym.agents.runs.directory import open_to_write
 from textgym.agents.runs.fingerprints import Inputs
 from textgym.agents.runs.recording import Recorder
+from textgym.agents.runs.run import Run
 from textgym.agents.runs.settings import is_plain, plain
 from textgym.checks import check_numbers
 from textgym.errors import InputError, TextGymError, unknown_name
@@ -150,7 +151,7 @@ def build_agent(
         if settings.get("tensorboard_log") is not None:
             settings["tensorboard_log"] = str(absolute(settings["tensorboard_log"]))
         elif run is not None:
-            settings["tensorboard_log"] = str(run.directory / "tensorboard")
+            settings["tensorboard_log"] = str(run.tensorboard_path)
         try:
             agent: BaseAlgorithm = cls(
                 load_class(algorithm.policy),

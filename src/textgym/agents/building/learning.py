@@ -14,11 +14,11 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from textgym.agents.building.checkpoint import save_agent
 from textgym.agents.runs.callbacks import SaveCheckpoint
-from textgym.agents.runs.directory import Run
 from textgym.agents.runs.recording import recorder_of
+from textgym.agents.runs.run import Run
 from textgym.errors import DivergenceError, InputError, StorageError
 from textgym.policies.language_model.published import publish
-from textgym.policies.language_model.run_checkpoints import CHECKPOINTS, LAST, PREVIOUS
+from textgym.run_files import CHECKPOINTS, LAST, PREVIOUS
 
 
 class LearnInRun:

@@ -11,20 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from textgym.agents.runs.json_lines import read_rows
 from textgym.errors import InputError
 from textgym.paths import expand
+from textgym.run_files import TENSORBOARD
 
 BLUE, ORANGE, GREY = "#1f6f8b", "#d1602f", "#8a8a8a"
-
-
-def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.jsonl`; figures that are null are left out, torn lines with a warning.
-
-    :raises InputError: if there is no such file.
-    """
-    rows = read_rows(path)
-    return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 
 def learning_curve(rows: Sequence[Mapping[str, float]], *, judge: str) -> Figure:
@@ -89,7 +80,7 @@ def save_pictures(figures: Mapping[str, Figure], directory: str | Path) -> list[
     directory = expand(directory)
     (directory / "pictures").mkdir(parents=True, exist_ok=True)
     paths = []
-    with SummaryWriter(str(directory / "tensorboard")) as writer:
+    with SummaryWriter(str(directory / TENSORBOARD)) as writer:
         for name, figure in figures.items():
             path = directory / "pictures" / f"{name}.png"
             canvas: Any = FigureCanvasAgg(figure)

@@ -12,9 +12,9 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch.utils.tensorboard import SummaryWriter
 
-from textgym.agents.runs.directory import METRICS, Run, open_run
-from textgym.agents.runs.json_lines import append_line
+from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
+from textgym.agents.runs.run import Run
 from textgym.agents.runs.settings import is_plain, plain
 from textgym.checks import check_device, check_numbers
 from textgym.directories import holds
@@ -30,8 +30,8 @@ from textgym.policies.language_model.models_by_name import open_last, own_policy
 from textgym.policies.language_model.published import publish
 from textgym.policies.pretraining.documents import Document, pair_documents, text_documents
 from textgym.policies.pretraining.loop import TrainingReport, train_language_model
+from textgym.run_files import CHECKPOINTS
 from textgym.splits import split_rows
-from textgym.storage import json_text
 from textgym.tokenizer import Tokenizer
 
 TOKENIZERS = ("bpe", "byte", "character")
@@ -170,7 +170,7 @@ def pretrain(
     training, held = split_heldout(texts, heldout, seed, report=report)
     if steps is None and seconds is None:
         steps = 2000
-    with open_run(
+    with run_for_verb(
         out, settings, inputs={"corpus": files_of(corpus)}, start={"policy": policy}, resume=resume
     ) as run:
         held_texts = list(held)  # one pass over the corpus, which also counts for the report
@@ -256,7 +256,7 @@ def sft(
     check_numbers(settings)
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
     chosen, kept, note = _divided(pairs, heldout, seed)
-    with open_run(
+    with run_for_verb(
         out, settings, inputs={"data": files_of(data)}, start={"policy": policy}, resume=resume
     ) as run:
         # Else it was killed before the first of these.
@@ -355,10 +355,10 @@ def _train(
 ) -> TrainingReport:
     """`train_language_model` with its figures in the run directory; a divergence is reported."""
     lm.to(pick_device(device))
-    with SummaryWriter(str(run.directory / "tensorboard")) as writer:
+    with SummaryWriter(str(run.tensorboard_path)) as writer:
 
         def record(figures: dict[str, float]) -> None:
-            append_line(run.directory / METRICS, json_text(figures))
+            run.add_metrics(figures)
             for key, value in figures.items():
                 if key != "step":
                     writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))
@@ -369,12 +369,12 @@ def _train(
                 lm,
                 documents,
                 heldout=heldout,
-                checkpoints=run.directory / "checkpoints",
+                checkpoints=run.directory / CHECKPOINTS,
                 record=record,
                 **keywords,
             )
         except DivergenceError as error:  # what was recorded and saved before it is worth keeping
-            append_line(run.directory / METRICS, json_text({"diverged": str(error)}))
+            run.add_metrics({"diverged": str(error)})
             report(str(error))
             result = TrainingReport(diverged=str(error))
     publish(run.directory)

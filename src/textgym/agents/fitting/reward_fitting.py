@@ -10,8 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
 from textgym.agents.fitting.language_modelling import pick_device
-from textgym.agents.runs.directory import METRICS, open_run
-from textgym.agents.runs.json_lines import append_line
+from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.settings import plain
 from textgym.checks import check_numbers
@@ -29,11 +28,11 @@ from textgym.policies.language_model.checkpoint import (
     write_trainer_state,
 )
 from textgym.policies.language_model.models_by_name import own_policy
-from textgym.policies.language_model.run_checkpoints import PREVIOUS, read_first_whole
+from textgym.policies.language_model.run_checkpoints import read_first_whole
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.fitting import FitReport, fit_bradley_terry
 from textgym.reward_models.learned.fitting_loop import FitProgress
-from textgym.storage import json_text
+from textgym.run_files import BEST, PREVIOUS
 
 BUDGET = ("steps", "epochs", "seconds", "checkpoint_seconds")
 
@@ -108,7 +107,7 @@ def fit_reward(
     name = absolute(out).name
     model = BradleyTerryRewardModel(trunk, dropout=dropout, seed=seed, name=name)
     inputs = {"ratings": files_of(ratings), "policy": policy}
-    with open_run(out, settings, inputs=inputs, resume=resume) as run:
+    with run_for_verb(out, settings, inputs=inputs, resume=resume) as run:
         last = run.last
         state = _read_state(last) if resume and holds(last, "trainer.json") else None
         with fitting_bar(progress_bar, "fitting") as show, deferred_interrupt() as is_interrupted:
@@ -127,8 +126,8 @@ def fit_reward(
                 save=_Saver(last, checkpoint_seconds, is_interrupted),
                 state=state,
             )
-        model.save_pretrained(run.directory / "checkpoints" / "best")
-        append_line(run.directory / METRICS, json_text(dict(vars(result))))
+        model.save_pretrained(run.checkpoint(BEST))
+        run.add_metrics(vars(result))
     for label, value in result.rows():
         report(f"{label:<32} {value}")
     for note in result.notes():

@@ -18,6 +18,7 @@ import torch
 from textgym.manifest import MANIFEST
 from textgym.paths import model_directory
 from textgym.registry import tasks
+from textgym.run_files import BEST, CHECKPOINTS, LAST
 
 LIBRARIES = (
     "textgym",
@@ -101,7 +102,7 @@ def _is_input(path: str) -> bool:
     place = os.path.expanduser(path)
     if os.path.isfile(place):
         return "." in os.path.basename(place)
-    marks = (MANIFEST, "config.json", "reward_model.json", "checkpoints")
+    marks = (MANIFEST, "config.json", "reward_model.json", CHECKPOINTS)
     return any(os.path.exists(os.path.join(place, mark)) for mark in marks)
 
 
@@ -158,8 +159,7 @@ def _short(value: object) -> str:
 
 
 def _of_directory(directory: Path) -> str:
-    places = ("", "checkpoints/best", "checkpoints/last")
-    for place in places:
+    for place in ("", f"{CHECKPOINTS}/{BEST}", f"{CHECKPOINTS}/{LAST}"):
         if (directory / place / MANIFEST).is_file():
             return _sha256(directory / place / MANIFEST)
     files = sorted(f for f in directory.rglob("*") if f.is_file())

@@ -40,6 +40,15 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """The rows of a record of figures; those that are null are left out.
+
+    :raises InputError: if there is no such file.
+    """
+    rows = read_rows(path)
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
 def last_row(path: Path) -> dict[str, Any] | None:
     """The last whole object of a file of records, if there is one."""
     try:

@@ -21,10 +21,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from textgym.agents.runs.directory import METRICS, SAMPLES, Run, start_run
+from textgym.agents.runs.directory import start_run
 from textgym.agents.runs.flat_rewards import FlatRewards
 from textgym.agents.runs.json_lines import append_line
 from textgym.agents.runs.markdown import markdown_table
+from textgym.agents.runs.run import Run
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.policies.sb3.q_policy import SoftQPolicy
@@ -282,16 +283,14 @@ class Recorder:
                 output.writer.flush()
         if self.run is not None:
             for prompt, text in pairs:
-                total = self.run.step_offset + step
-                row = {"step": total, "prompt": prompt, "completion": text}
-                append_line(self.run.directory / SAMPLES, json_text(row))
+                self.run.add_sample(self.run.step_offset + step, prompt, text)
 
     def _join_logger(self) -> None:
         """Join SB3's logger, which is a new object at every `learn`."""
         assert self.agent is not None
         logger = self.agent.logger
         if self.run is not None and self._writer not in logger.output_formats:
-            self._writer = JSONLines(self.run.directory / METRICS)
+            self._writer = JSONLines(self.run.metrics_path)
             self._writer.step_offset = self.run.step_offset
             self._writer.is_waiting = isinstance(self.agent, OffPolicyAlgorithm)
             logger.output_formats.append(self._writer)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from textgym.agents.runs.directory import changes_since
-from textgym.agents.runs.settings import CONFIG, is_plain, plain, read_config
+from textgym.agents.runs.settings import is_plain, plain, read_config
 from textgym.envs.texts.corpus import are_files
 from textgym.errors import InputError
 from textgym.paths import expand
+from textgym.run_files import CONFIG
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,9 +8,8 @@ import numpy as np
 from textgym.constraints import Constraint
 from textgym.errors import InputError
 from textgym.paths import expand
+from textgym.run_files import CONFIG
 from textgym.yaml_files import read_yaml
-
-CONFIG = "config.yaml"
 
 
 def is_plain(value: Any) -> bool:

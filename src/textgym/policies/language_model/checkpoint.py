@@ -18,8 +18,6 @@ from textgym.optimization import join_state, split_state
 from textgym.paths import expand, model_directory
 from textgym.policies.language_model.decoder import CausalLMConfig
 from textgym.policies.language_model.run_checkpoints import (
-    LAST,
-    PREVIOUS,
     checkpoints_of,
     read_first_whole,
 )
@@ -28,6 +26,7 @@ from textgym.policies.language_model.transformers_config import (
     is_ours,
     to_transformers,
 )
+from textgym.run_files import LAST, PREVIOUS
 from textgym.storage import json_text, read_json
 from textgym.tensor_files import (
     floating,

@@ -11,7 +11,7 @@ from pathlib import Path
 from textgym.directories import atomic_directory
 from textgym.errors import InputError, StorageError
 from textgym.manifest import original_of, read_manifest
-from textgym.policies.language_model.run_checkpoints import BEST, CHECKPOINTS, LAST
+from textgym.run_files import BEST, CHECKPOINTS, LAST
 
 
 def publish(run: Path) -> None:

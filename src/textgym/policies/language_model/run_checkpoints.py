@@ -15,10 +15,9 @@ from textgym.directories import holds, read_directory
 from textgym.errors import InputError
 from textgym.manifest import is_whole, original_of
 from textgym.paths import expand
+from textgym.run_files import BEST, CHECKPOINTS, LAST, PREVIOUS
 
 R = TypeVar("R")
-CHECKPOINTS = "checkpoints"
-BEST, LAST, PREVIOUS = "best", "last", "previous"
 
 
 def checkpoints_of(path: str | Path, file: str) -> list[Path]:

@@ -27,8 +27,8 @@ from textgym.optimization import Optimizers, build_optimizer, cosine_with_warmup
 from textgym.paths import absolute
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.checkpoint import load_trainer_state, save_pretrained
-from textgym.policies.language_model.run_checkpoints import BEST, LAST, PREVIOUS
 from textgym.policies.pretraining.documents import Batch, Document, batches, collate
+from textgym.run_files import BEST, LAST, PREVIOUS
 
 
 @dataclass
