@@ -254,6 +254,7 @@ def load_agent(
     :raises InputError: if the directory holds no agent, or what it needs is not there.
     """
     from textgym.agents.building.checkpoint import NOT_THIS_STATE, read_agent, restore_agent
+    from textgym.agents.building.named_files import check_named_files
     from textgym.agents.building.saved_state import check_saved_keywords
     from textgym.agents.building.specs import Algorithm
     from textgym.agents.runs.directory import goes_on_with, open_to_write
@@ -281,6 +282,7 @@ def load_agent(
                 f"does not hold: pass {name}=... again"
             )
     _check_names_no_code(directory, environment, given)
+    check_named_files(directory, state, given)
     algorithm = registry.agents.resolve(settings["agent"])
     if isinstance(algorithm, Algorithm):
         kept = {k: v for k, v in settings["keywords"].items() if k not in given}

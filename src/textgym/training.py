@@ -9,6 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from textgym.agents.building.learning import save_cut_short
+from textgym.agents.building.named_files import KEYWORDS_WITH_PATHS
 from textgym.agents.runs.callbacks import ProgressBar, StopWhen
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
@@ -75,14 +76,19 @@ def train(
     with run_for_verb(out, kept, resume=resume) as run:
         if resume:
             import_environment(env)
-            objects = {k: v for k, v in keywords.items() if not is_plain(plain(v))}
+            # Objects, and paths: the run's own settings are trusted, its checkpoint is data.
+            again = {
+                name: value
+                for name, value in keywords.items()
+                if name in KEYWORDS_WITH_PATHS or not is_plain(plain(value))
+            }
             trained = load_agent(
                 run.directory,
                 reward=reward,
                 out=run,
                 env_kwargs=env_kwargs,
                 checkpoint_seconds=checkpoint_seconds,
-                **objects,
+                **again,
             )
         else:
             trained = make_agent(

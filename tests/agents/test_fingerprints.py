@@ -170,9 +170,12 @@ def test_train_refuses_other_prompts_and_another_reward(tmp_path, source, name):
     assert code == 2 and f"{name} had SHA-256" in error and error.count("\n") == 1
     code, text, error = run_cli(*resume, "--force-resume")
     assert (code, error) == (0, "") and "saved after 64 tokens" in text
+    (folder / name).write_text("good\t2.0\n")
+    with pytest.raises(InputError, match=f"{name}.*something else than when it was saved"):
+        textgym.load_agent(run)
+    given = {"reward": f"lexicon,path={words}", "env_kwargs": {"prompts": folder / "prompts.txt"}}
     with pytest.warns(UserWarning, match=f"not as the run was: .*{name}"):
-        (folder / name).write_text("good\t2.0\n")
-        textgym.load_agent(run, out=run)
+        textgym.load_agent(run, out=run, **given)
 
 
 def test_a_start_that_is_gone_does_not_matter(tmp_path, source):

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.agents.building.checkpoint import environment_of
 from textgym.agents.building.learning import LearnInRun
+from textgym.agents.building.named_files import named_files
 from textgym.agents.building.specs import (
     SAMPLING_KEYWORDS,
     Algorithm,
@@ -180,6 +181,10 @@ def build_agent(
         **_saved_keywords(saved),
     }
     agent.text_environment = environment or environment_of(task)  # type: ignore[attr-defined]
+    agent.text_files = named_files(  # type: ignore[attr-defined]
+        agent.text_environment,  # type: ignore[attr-defined]
+        agent.text_settings["keywords"],  # type: ignore[attr-defined]
+    )
     if run is not None:
         LearnInRun(agent, run, seconds=checkpoint_seconds).attach()
         if isinstance(directory, str | Path):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from textgym.agents.building.named_files import named_files
 from textgym.agents.building.saved_state import check_agent_state
 from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.runs.settings import is_plain, plain
@@ -131,6 +132,10 @@ def save_agent(
     check_policy(policy)
     if environment is None:
         environment = agent.text_environment  # type: ignore[attr-defined]
+        files = agent.text_files  # type: ignore[attr-defined]
+    else:
+        settings = agent.text_settings  # type: ignore[attr-defined]
+        files = named_files(environment, settings["keywords"])
     if environment.keys() != {"id", "reward", "env_kwargs", "not_saved"}:
         raise InputError(
             "environment must be what environment_record(...) gives: else a checkpoint would come "
@@ -141,6 +146,7 @@ def save_agent(
     state = {
         "settings": agent.text_settings,  # type: ignore[attr-defined]
         "environment": environment,
+        "files": files,
         "num_timesteps": agent.num_timesteps,
         "n_updates": getattr(agent, "_n_updates", 0),
         "value": {

@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
+from textgym.agents.building.named_files import KEYWORDS_WITH_PATHS
 from textgym.agents.building.specs import Algorithm, constructors, load_class
 from textgym.errors import InputError
 from textgym.saved_fields import SavedFields
 
-_PATHS_TO_READ = frozenset({"preferences"})
 _UNITS = ("step", "episode")  # of SB3's train_freq
 
 
@@ -52,11 +52,17 @@ def check_agent_state(state: Any, path: object) -> None:
     environment.value("reward")
     if environment.has("reward"):
         environment.text("reward")
-    environment.table("env_kwargs")
+    if "tokenizer" in environment.table("env_kwargs").content:
+        raise InputError(f"{path}: names a tokenizer, but has its own: leave it out of env_kwargs")
     for table in (settings, environment):
         if table.has("not_saved"):
             table.texts("not_saved")
     settings.table("keywords")
+    if fields.has("files"):
+        files = fields.table("files")
+        for name in files.content:
+            for file in files.table(name).content:
+                files.table(name).text(file)
     if fields.has("also"):
         fields.table("also")
 
@@ -70,7 +76,7 @@ def check_saved_keywords(keywords: dict[str, Any], algorithm: Algorithm, path: o
     for name, value in keywords.items():
         inside = value.items() if isinstance(value, dict) else [(name, value)]
         for key, item in inside:
-            is_word = isinstance(item, str) and (key in words or key in _PATHS_TO_READ)
+            is_word = isinstance(item, str) and (key in words or key in KEYWORDS_WITH_PATHS)
             if key == "train_freq" and isinstance(item, list):
                 item = [part for part in item if part not in _UNITS]
             if not (is_word or _is_numbers(item)):

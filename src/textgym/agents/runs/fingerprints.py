@@ -29,7 +29,7 @@ LIBRARIES = (
     "gymnasium",
     "tokenizers",
 )
-_MISSING = "nothing there"
+NOTHING = "nothing there"
 Inputs = Mapping[str, Any]  # a name → a path, a list of paths, or None
 
 
@@ -53,7 +53,7 @@ def fingerprint(path: str | Path) -> str:
     path = model_directory(path)
     if path.is_dir():
         return _of_directory(path)
-    return _sha256(path) if path.is_file() else _MISSING
+    return _sha256(path) if path.is_file() else NOTHING
 
 
 def fingerprints(inputs: Inputs) -> dict[str, dict[str, str]]:
@@ -155,7 +155,7 @@ def _table(recorded: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _short(value: object) -> str:
-    return _MISSING if value == _MISSING else f"SHA-256 {str(value)[:12]}"
+    return NOTHING if value == NOTHING else f"SHA-256 {str(value)[:12]}"
 
 
 def _of_directory(directory: Path) -> str:

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from textgym.errors import InputError, StorageError
 from textgym.paths import expand
+from textgym.storage import require_regular_file
 
 
 def append_line(path: Path, text: str) -> None:
@@ -30,9 +31,9 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """
     path = expand(path)
     try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: no such record of a run ({error.strerror})") from None
+        lines = require_regular_file(path).read_bytes().splitlines()
+    except (OSError, InputError) as error:
+        raise InputError(f"{path}: no such record of a run ({error})") from None
     rows = [row for line in lines if (row := _object(line)) is not None]
     torn = sum(bool(line.strip()) for line in lines) - len(rows)
     if torn:
@@ -51,10 +52,9 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
 
 def last_row(path: Path) -> dict[str, Any] | None:
     """The last whole object of a file of records, if there is one."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
+    if not path.is_file():
         return None
+    lines = path.read_bytes().splitlines()
     return next((row for line in reversed(lines) if (row := _object(line)) is not None), None)
 
 

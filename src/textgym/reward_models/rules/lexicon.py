@@ -9,6 +9,7 @@ languages that put spaces between words.
 
 import gzip
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -17,6 +18,7 @@ from typing import Any
 
 from textgym.errors import InputError
 from textgym.paths import expand
+from textgym.storage import MAX_BYTES, require_regular_file
 from textgym.text_metrics.words import marks, normal_form
 
 BOOST = 0.293  # a booster before a word adds this much valence
@@ -55,10 +57,14 @@ def read_lexicon(path: str | Path) -> dict[str, float]:
     """
     path = expand(path)
     try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        require_regular_file(path)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, InputError) as error:
         raise InputError(f"cannot read the lexicon {path}: {error}") from None
+    if len(raw) > MAX_BYTES:
+        raise InputError(f"cannot read the lexicon {path}: over {MAX_BYTES:,} bytes are no words")
     return _parse(text, str(path))
 
 
