@@ -172,7 +172,7 @@ BREAKAGES = (
         "agents/rollouts/kl.py",
         (
             (
-                'copy.deepcopy(open_policy(reference, label="reference"))',
+                'open_policy(reference, label="reference").frozen_reference()',
                 'open_policy(reference, label="reference")',
             ),
         ),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from textgym.agents.evaluation.report import EvaluationReport
     from textgym.agents.runs.run import Run
     from textgym.envs.task import Task
-    from textgym.policies.language_model.causal_lm import CausalLM
+    from textgym.policies.language_model.language_model import LanguageModel
 
 DEFAULT_N_ENVS = 32
 # Three words of plain letters.
@@ -41,12 +41,12 @@ def make_agent(
     agent: str,
     env: "str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv",
     *,
-    policy: "str | Path | CausalLM | BaseAlgorithm | None" = None,
+    policy: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
     reward: Reward | str | Path | None = None,
     n_envs: int = DEFAULT_N_ENVS,
     seed: int | None = None,
     out: "str | Path | Run | None" = None,
-    reference: "str | Path | CausalLM | BaseAlgorithm | None" = None,
+    reference: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
     env_kwargs: dict[str, Any] | None = None,
     pad_token: str | None = None,
     checkpoint_seconds: float = 300.0,
@@ -189,7 +189,7 @@ def _check_given_once(name: str, env_kwargs: Mapping[str, Any]) -> None:
         raise InputError(f"{name} is given twice, by itself and in env_kwargs: leave one out")
 
 
-def _check_tokenizer(given: object, lm: "CausalLM") -> None:
+def _check_tokenizer(given: object, lm: "LanguageModel") -> None:
     """Raises if a tokenizer was given beside a policy that writes with another one.
 
     :raises InputError: saying so.
@@ -232,7 +232,7 @@ def load_agent(
     n_envs: int | None = None,
     seed: int | None = None,
     out: "str | Path | Run | None" = None,
-    reference: "str | Path | CausalLM | BaseAlgorithm | None" = None,
+    reference: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
     env_kwargs: dict[str, Any] | None = None,
     checkpoint_seconds: float = 300.0,
     **keywords: Any,
@@ -349,10 +349,10 @@ def _check_names_no_code(
 def evaluate(
     env: str,
     *,
-    policy: "str | Path | CausalLM | BaseAlgorithm",
+    policy: "str | Path | LanguageModel | BaseAlgorithm",
     reward: Reward | str | Path | None = None,
     gold: Sequence[Reward | str] | Reward | str = (),
-    reference: "str | Path | CausalLM | BaseAlgorithm | None" = None,
+    reference: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
     prompts: str | Path | Sequence[Any] | None = None,
     n_episodes: int | None = None,
     n_envs: int = 64,
@@ -362,7 +362,7 @@ def evaluate(
     seed: int = 0,
     env_kwargs: dict[str, Any] | None = None,
     vocabulary: frozenset[str] | None = None,
-    reader: "str | Path | CausalLM | Reader | None" = None,
+    reader: "str | Path | LanguageModel | Reader | None" = None,
     pad_token: str | None = None,
 ) -> "EvaluationReport":
     """Let a policy play and report on its texts.
@@ -466,7 +466,7 @@ def _judges_by_name(given: Sequence[Reward | str]) -> dict[str, Reward]:
 
 
 def generate(
-    policy: "str | Path | CausalLM | BaseAlgorithm",
+    policy: "str | Path | LanguageModel | BaseAlgorithm",
     *,
     prompt: str | Sequence[str],
     max_new_tokens: int = 40,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from textgym_testing import PAD, tiny_lm
+from textgym_testing import PAD, letter_tokenizer, tiny_lm
+from textgym_toy_lm import recurrent_lm
 
 from textgym.errors import InputError
 from textgym.policies.language_model.cached_decoder import CachedDecoder
@@ -14,11 +15,12 @@ WIDTH, TOKENS = 9, 7
 class Player:
     """Rows that grow, stay, restart, shrink and change, and the plain answer for them."""
 
-    def __init__(self, seed, n=4):
+    def __init__(self, seed, n=4, trunk=None):
         self.rng = np.random.default_rng(seed)
         self.lm = tiny_lm(seed=seed, num_key_value_heads=1 + seed % 2)
-        self.decoder = CachedDecoder(self.lm.model, PAD)
-        self.plain = CachedDecoder(self.lm.model, PAD, use_cache=False)
+        trunk = trunk or self.lm.model
+        self.decoder = CachedDecoder(trunk, PAD)
+        self.plain = CachedDecoder(trunk, PAD, use_cache=False)
         self.lists = [self.fresh() for _ in range(n)]
 
     def token(self):
@@ -54,9 +56,11 @@ class Player:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("kind", ["decoder", "recurrent"])
 @pytest.mark.parametrize("seed", range(25))
-def test_any_sequence_of_rows_gives_what_a_full_pass_gives(seed):
-    player = Player(seed, n=1 + seed % 5)
+def test_any_sequence_of_rows_gives_what_a_full_pass_gives(seed, kind):
+    trunk = recurrent_lm(letter_tokenizer(), seed=seed) if kind == "recurrent" else None
+    player = Player(seed, n=1 + seed % 5, trunk=trunk)
     for _ in range(25):
         if player.rng.random() < 0.3:
             player.lists = [player.change(row) for row in player.lists]
@@ -75,7 +79,7 @@ def test_any_sequence_of_rows_gives_what_a_full_pass_gives(seed):
 def test_peeking_at_truncated_rows_is_right_and_shared(seed):
     player = Player(seed)
     passes = []
-    player.decoder.decoder.register_forward_hook(lambda *_: passes.append(1))
+    player.decoder.trunk.register_forward_hook(lambda *_: passes.append(1))
     for _ in range(15):
         player.lists = [row if len(row) < WIDTH else player.fresh() for row in player.lists]
         player.check()
@@ -107,7 +111,7 @@ def test_a_row_that_goes_on_after_a_peek_costs_no_second_pass():
     player.decoder.expect(torch.tensor([6, 6]))
     assert player.decoder.peek(player.rows([[5, 6]])) is not None
     passes = []
-    player.decoder.decoder.register_forward_hook(lambda *_: passes.append(1))
+    player.decoder.trunk.register_forward_hook(lambda *_: passes.append(1))
     player.lists = [[3, 4, 6], [5, 6]]
     player.decoder(player.rows())
     assert passes == []
@@ -118,7 +122,7 @@ def test_a_row_that_goes_on_after_a_peek_costs_no_second_pass():
 def test_a_cached_step_reads_one_token_a_row():
     player = Player(0, n=3)
     counts = []
-    player.decoder.decoder.register_forward_hook(
+    player.decoder.trunk.register_forward_hook(
         lambda module, arguments, out: counts.append(len(arguments[0]))
     )
     player.lists = [[3, 4, 5], [3], [3, 4]]

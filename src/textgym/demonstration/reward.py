@@ -1,6 +1,5 @@
 """The demo's reward: what people preferred, learned in two ways, and the better one taken."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
@@ -76,7 +75,7 @@ def fit_crowd(
     choice = _part("judge", share)
     held = [*_part("validation", share), *_part("test", share)]
     judge_texts = [review.text for review in choice]
-    trunk = BradleyTerryRewardModel(copy.deepcopy(start), seed=seed, name=NAME)
+    trunk = BradleyTerryRewardModel(start.trainable_copy(), seed=seed, name=NAME)
     with fitting_bar(progress_bar, "fitting") as show:
         fit = fit_bradley_terry(
             trunk,

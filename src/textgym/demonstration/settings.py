@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Document, collate
 from textgym.policies.pretraining.loop import batch_loss
 
@@ -71,7 +71,7 @@ class Settings:
         return 15.0 + step_seconds * (steps + (0.5 * self.pretrain_steps if from_scratch else 0))
 
 
-def seconds_of_a_step(lm: CausalLM, *, repeats: int = 3) -> float:
+def seconds_of_a_step(lm: LanguageModel, *, repeats: int = 3) -> float:
     """Wall-clock time of a forward and backward pass over 1,280 tokens, the median of a few.
 
     The model is as it was; nothing is drawn.

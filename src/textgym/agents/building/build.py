@@ -35,8 +35,9 @@ from textgym.checks import check_numbers
 from textgym.errors import InputError, TextGymError, unknown_name
 from textgym.optimization import ScaledAdam
 from textgym.paths import absolute
-from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.sb3.model_and_spaces import shape_of
 from textgym.registry import agents as agent_registry
 
 KL_KEYWORDS = ("kl_coef", "kl_estimator", "kl_target")
@@ -46,9 +47,9 @@ def build_agent(
     name: str,
     algorithm: Algorithm,
     env: VecEnv,
-    lm: CausalLM,
+    lm: LanguageModel,
     *,
-    reference: CausalLM | str | Path | None = None,
+    reference: LanguageModel | str | Path | None = None,
     kl_coef: float | None = None,
     kl_estimator: str = "k1",
     kl_target: float | None = None,
@@ -94,7 +95,7 @@ def build_agent(
     check_estimator(kl_estimator)
     settings = _settings(algorithm, keywords, task.max_new_tokens, env.num_envs)
     _check_normalised(name, algorithm, settings, env.num_envs)
-    check_rollout_memory(settings, env, lm.config, is_off_policy=algorithm.is_off_policy)
+    check_rollout_memory(settings, env, lm, is_off_policy=algorithm.is_off_policy)
     default_kl_coef = settings.pop("kl_coef", 0.0)
     kl_coef = default_kl_coef if kl_coef is None else kl_coef
     warmup = 1 if value_warmup_rollouts is None else value_warmup_rollouts
@@ -167,7 +168,7 @@ def build_agent(
             reason = " ".join(str(error).split())
             raise InputError(f"agent {name!r} does not take its keywords: {reason:.200}") from error
     # SB3 pickles these two into its zip: shapes instead of weights keep that small.
-    agent.policy_kwargs["model"] = (lm.config, lm.tokenizer)
+    agent.policy_kwargs["model"] = shape_of(lm)
     recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=run)
     recorder.attach(agent, recording)
     agent.text_settings = {  # type: ignore[attr-defined]
@@ -305,8 +306,8 @@ def _saved_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kl_penalty(
-    reference: CausalLM | str | Path | None,
-    lm: CausalLM,
+    reference: LanguageModel | str | Path | None,
+    lm: LanguageModel,
     policy_kwargs: dict[str, Any],
     kl_coef: float,
     **keywords: Any,

@@ -26,8 +26,8 @@ from textgym.envs.episode_rows import EpisodeRows
 from textgym.envs.task import Task
 from textgym.envs.texts.prompts import Prompt
 from textgym.errors import InputError
-from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.packing import PackedSegments, pack_sequences
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
@@ -144,7 +144,7 @@ def _play_all(task: Task, prompt: Prompt, tokens: Sequence[int], most: int) -> C
 
 @torch.no_grad()
 def log_probs(
-    lm: CausalLM,
+    lm: LanguageModel,
     completions: Completions,
     sampling: Sampling = PLAIN,
     masks: TokenMasks | None = None,
@@ -162,7 +162,7 @@ def log_probs(
     step = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes)[owner]
     acted = starts[owner] + len(prompt) - 1 + step
     packed = PackedSegments(flat, lengths, acted).to(device)
-    hidden = lm.model.packed(packed.tokens, packed.lengths, packed.acted_index)
+    hidden = lm.packed(packed.tokens, packed.lengths, packed.acted_index)
     logits = lm.lm_head(hidden).double()
     if masks is not None:
         logits = masks.apply(logits, packed)
@@ -183,7 +183,7 @@ class Oracle:
     """
 
     def __init__(
-        self, task: Task, reference: CausalLM, beta: float, *, sampling: Sampling = PLAIN
+        self, task: Task, reference: LanguageModel, beta: float, *, sampling: Sampling = PLAIN
     ) -> None:
         never = set(never_sampled(reference).tolist())
         tokens = [i for i in range(reference.tokenizer.vocab_size) if i not in never]
@@ -198,7 +198,7 @@ class Oracle:
             for log_reference, c in zip(self.log_reference, self.completions, strict=True)
         ]
 
-    def log_probs(self, lm: CausalLM) -> list[Tensor]:
+    def log_probs(self, lm: LanguageModel) -> list[Tensor]:
         """log π(y | x) under a model, for each prompt float64 `[c]`.
 
         :raises InputError: for a model with another tokenizer than the reference's.
@@ -211,14 +211,14 @@ class Oracle:
             )
         return [log_probs(lm, c, self.sampling, self.masks) for c in self.completions]
 
-    def distance(self, lm: CausalLM) -> float:
+    def distance(self, lm: LanguageModel) -> float:
         """Total variation between the model and π*, on the prompt where it is largest."""
         return max(
             total_variation(mine.exp(), best.exp())
             for mine, best in zip(self.log_probs(lm), self.log_optimum, strict=True)
         )
 
-    def reward(self, lm: CausalLM) -> float:
+    def reward(self, lm: LanguageModel) -> float:
         """The model's expected reward, mean over the prompts."""
         pairs = zip(self.log_probs(lm), self.completions, strict=True)
         return sum(expected_reward(mine, c.rewards) for mine, c in pairs) / len(self.completions)
@@ -228,12 +228,12 @@ class Oracle:
         """What a policy without any penalty could earn, mean over the prompts."""
         return sum(float(c.rewards.max()) for c in self.completions) / len(self.completions)
 
-    def kl(self, lm: CausalLM) -> float:
+    def kl(self, lm: LanguageModel) -> float:
         """KL(π ‖ π_ref) in nats per text, mean over the prompts."""
         pairs = zip(self.log_probs(lm), self.log_reference, strict=True)
         return sum(kl_divergence(mine, theirs) for mine, theirs in pairs) / len(self.completions)
 
-    def objective(self, lm: CausalLM) -> float:
+    def objective(self, lm: LanguageModel) -> float:
         """J(π), mean over the prompts: what a KL-regularised algorithm raises."""
         return self.reward(lm) - self.beta * self.kl(lm)
 

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from textgym.envs.tasks.movie_reviews import load_critic_snippets, review_texts
 from textgym.errors import InputError
-from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.models_by_name import open_policy
 from textgym.policies.pretraining.documents import Document, collate
 from textgym.reward_models.learned.ngram_reader import NgramReader
@@ -62,7 +62,9 @@ class ModelReader:
     :param batch_size: texts that are read at once.
     """
 
-    def __init__(self, lm: CausalLM, *, name: str = "model_reader", batch_size: int = 16) -> None:
+    def __init__(
+        self, lm: LanguageModel, *, name: str = "model_reader", batch_size: int = 16
+    ) -> None:
         self.lm, self.name, self.batch_size = lm, name, batch_size
 
     @torch.no_grad()
@@ -94,7 +96,7 @@ class ModelReader:
         """float64 [M], -log p of every completion token, one document after the other."""
         batch = collate(documents)
         device = self.lm.device
-        hidden = self.lm.model.packed(batch.tokens.to(device), batch.lengths.to(device))
+        hidden = self.lm.packed(batch.tokens.to(device), batch.lengths.to(device))
         logits = self.lm.lm_head(hidden[batch.source.to(device)]).float()
         losses = cross_entropy(logits, batch.targets.to(device), reduction="none")
         return losses.double().cpu().numpy()
@@ -108,13 +110,13 @@ class ModelReader:
             )
 
 
-def resolve_reader(reader: "Reader | CausalLM | str | Path") -> Reader:
+def resolve_reader(reader: "Reader | LanguageModel | str | Path") -> Reader:
     """A reader from what the front door takes.
 
     :param reader: `"reviews"`, the directory of a language model, one that is open, or a reader.
     :raises InputError: if it is none of them.
     """
-    if isinstance(reader, CausalLM):
+    if isinstance(reader, LanguageModel):
         return ModelReader(reader)
     if isinstance(reader, str | Path):
         if str(reader) == REVIEWS:

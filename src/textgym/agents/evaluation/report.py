@@ -13,8 +13,8 @@ from textgym.agents.evaluation.readers import Reader
 from textgym.agents.rollouts.kl import kl_estimate
 from textgym.envs.texts.prompts import Prompt
 from textgym.policies.language_model.cached_decoder import CachedDecoder
-from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.packing import PackedSegments, pack_segments
 from textgym.policies.language_model.sampling import Sampling, draw
 from textgym.policies.language_model.token_masks import TokenMasks
@@ -64,7 +64,7 @@ class InOrder:
 
 @torch.no_grad()
 def play(
-    lm: CausalLM, env: VecEnv, count: int, *, sampling: Sampling, seed: int = 0
+    lm: LanguageModel, env: VecEnv, count: int, *, sampling: Sampling, seed: int = 0
 ) -> list[Episode]:
     """Play `count` episodes: the first that start, so that short ones are not favoured.
 
@@ -72,7 +72,7 @@ def play(
     :param sampling: temperature 0 takes the likeliest token.
     """
     generator = torch.Generator(lm.device).manual_seed(seed)
-    decoder = CachedDecoder(lm.model, lm.tokenizer.pad_token_id)
+    decoder = CachedDecoder(lm, lm.tokenizer.pad_token_id)
     never = never_sampled(lm)
     actions_count = lm.tokenizer.vocab_size
     never = never[never < actions_count]
@@ -127,7 +127,7 @@ def _episode(info: dict[str, Any], reward: float, acted: list[int], last: int) -
 
 @torch.no_grad()
 def token_log_probs(
-    lm: CausalLM,
+    lm: LanguageModel,
     episodes: Sequence[Episode],
     sampling: Sampling,
     *,
@@ -144,7 +144,7 @@ def token_log_probs(
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         packed, actions = _pack([episodes[i] for i in part], lm.device)
-        hidden = lm.model.packed(packed.tokens, packed.lengths, packed.acted_index)
+        hidden = lm.packed(packed.tokens, packed.lengths, packed.acted_index)
         logits = lm.lm_head(hidden).float()
         if masks is not None:
             logits = masks.apply_states(logits, _states(masks, [episodes[i] for i in part]))
@@ -266,10 +266,10 @@ def named_judges(judges: Sequence[Reward], names: Sequence[str] | None = None) -
 def evaluate_texts(
     episodes: Sequence[Episode],
     *,
-    lm: CausalLM,
+    lm: LanguageModel,
     sampling: Sampling,
     judges: Sequence[Reward] | Mapping[str, Reward] = (),
-    reference: CausalLM | None = None,
+    reference: LanguageModel | None = None,
     masks: TokenMasks | None = None,
     vocabulary: frozenset[str] | None = None,
     reader: Reader | None = None,

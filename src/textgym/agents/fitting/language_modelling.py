@@ -26,6 +26,7 @@ from textgym.near_copies import equal_text_groups
 from textgym.optimization import muon_rate
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.decoder import CausalLMConfig
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.models_by_name import open_last, own_policy
 from textgym.policies.language_model.published import publish
 from textgym.policies.pretraining.documents import Document, pair_documents, text_documents
@@ -69,7 +70,7 @@ def pretrain(
     corpus: str | Path | Sequence[str | Path] | Iterable[Any],
     *,
     out: str | Path,
-    policy: "str | Path | CausalLM | BaseAlgorithm | None" = None,
+    policy: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
     steps: int | None = None,
     seconds: float | None = None,
     heldout: float = 0.05,
@@ -178,7 +179,7 @@ def pretrain(
         # Else it was killed before the first of these.
         is_begun = resume and holds(run.last, "trainer.json")
         if is_begun:
-            lm = open_last(run.last)
+            lm: LanguageModel = open_last(run.last)
         elif policy is not None:
             lm = own_policy(policy, pad_token=pad_token)
         else:
@@ -213,7 +214,7 @@ def pretrain(
 def sft(
     data: Rows,
     *,
-    policy: "str | Path | CausalLM | BaseAlgorithm",
+    policy: "str | Path | LanguageModel | BaseAlgorithm",
     out: str | Path,
     steps: int | None = None,
     seconds: float | None = None,
@@ -344,7 +345,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def _train(
-    lm: CausalLM,
+    lm: LanguageModel,
     documents: Iterable[Document],
     heldout: Sequence[Document],
     run: Run,

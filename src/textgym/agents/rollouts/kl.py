@@ -14,7 +14,6 @@ with the proportional controller of Ziegler et al. (2019), "Fine-Tuning Language
 Preferences", section 2.2.
 """
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from torch import Tensor
 from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.paths import absolute, model_directory
-from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.models_by_name import open_policy
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.sampling import Sampling
@@ -58,8 +57,8 @@ def check_estimator(name: str) -> None:
 class KLPenalty:
     """KL to a frozen reference model, computed once per rollout over whole sequences.
 
-    :param reference: a checkpoint directory (opened at first use), "start", or a `CausalLM` or an
-        agent (copied).
+    :param reference: a checkpoint directory (opened at first use), "start", or a `LanguageModel`
+        or an agent (copied).
     :param kl_coef: β, reward per nat. With 0 there is no reference pass at all, and no KL figure.
     :param kl_estimator: `"k1"`, `"k2"` or `"k3"`.
     :param kl_target: nats per episode to steer towards; None keeps β fixed.
@@ -71,7 +70,7 @@ class KLPenalty:
 
     def __init__(
         self,
-        reference: CausalLM | str | Path | object,
+        reference: LanguageModel | str | Path | object,
         kl_coef: float = 0.05,
         *,
         kl_estimator: str = "k1",
@@ -92,11 +91,11 @@ class KLPenalty:
         if temperature == 0:
             raise InputError("temperature must be positive, as the policy's")
         self.path: str | None = None
-        self.model: CausalLM | None = None
+        self.model: LanguageModel | None = None
         if isinstance(reference, str | Path):
             self.path = str(absolute(model_directory(reference)))
         else:  # a copy: the reference must stay as it is while its owner trains on
-            self.model = copy.deepcopy(open_policy(reference, label="reference"))
+            self.model = open_policy(reference, label="reference").frozen_reference()
         self.coefficient, self.estimator = float(kl_coef), kl_estimator
         self.target, self.horizon = kl_target, kl_horizon
         self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
@@ -111,11 +110,11 @@ class KLPenalty:
         if self.masks is None:
             self.masks = TokenMasks.of_space(observation_space)
 
-    def reference(self, device: torch.device) -> CausalLM:
+    def reference(self, device: torch.device) -> LanguageModel:
         """The frozen model, on a device."""
         if self.model is None:
             assert self.path is not None
-            self.model = CausalLM.from_pretrained(self.path)
+            self.model = open_policy(self.path)
         if self.model.device != device:
             self.model = self.model.to(device)
         return self.model.eval()
@@ -143,7 +142,7 @@ class KLPenalty:
     def log_probs(self, packed: PackedSegments, actions: Tensor) -> Tensor:
         """Log-probabilities `[A]` of the acted tokens under the reference, in one pass."""
         model = self.reference(packed.tokens.device)
-        hidden = model.model.packed(packed.tokens, packed.lengths, packed.acted_index)
+        hidden = model.packed(packed.tokens, packed.lengths, packed.acted_index)
         logits = model.lm_head(hidden).float()
         if self.masks is not None:
             logits = self.masks.apply(logits, packed)

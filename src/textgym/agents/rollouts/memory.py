@@ -6,25 +6,24 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.checks import check_memory
-from textgym.policies.language_model.decoder import CausalLMConfig
+from textgym.policies.language_model.language_model import LanguageModel
 
 # Bytes of a step in SB3's rollout buffer and ours, and of a token in the replay buffer.
 STEP_BYTES, REPLAY_BYTES, EPISODE_BYTES = 44, 24, 500
 
 
 def check_rollout_memory(
-    settings: Mapping[str, Any], env: VecEnv, config: CausalLMConfig, *, is_off_policy: bool
+    settings: Mapping[str, Any], env: VecEnv, lm: LanguageModel, *, is_off_policy: bool
 ) -> None:
     """Raises where rows, rollout or replay buffer exceed this machine's memory.
 
     :param settings: the algorithm's keywords, defaults filled in.
-    :param config: the shape of the policy's language model.
+    :param lm: the policy's.
     :raises InputError: naming the keyword, its value and the memory that it would take.
     """
     n_envs, width = env.num_envs, env.observation_space.shape[0]  # type: ignore[index]
-    keys = config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     check_memory(
-        n_envs * width * keys * 8,  # float32 keys and values
+        n_envs * width * lm.cached_per_token * 4,  # float32
         f"the key-value cache of n_envs={n_envs} rows of {width} tokens",
         "take fewer rows, or shorter ones",
     )

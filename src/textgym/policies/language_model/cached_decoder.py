@@ -5,31 +5,32 @@ prefixes, and may be dropped at any time without changing a result. Legend: `n` 
 width, `d` hidden size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from textgym.errors import InputError
-from textgym.policies.language_model.attention import CachedAttention, KVCache
-from textgym.policies.language_model.decoder import Decoder
 from textgym.policies.language_model.packing import pack_rows, row_lengths
+from textgym.policies.language_model.trunk import Trunk
 
 
 class CachedDecoder:
     """One cache, one slot per row of its caller.
 
-    :param decoder: whose weights must not change between two calls without `drop`; a change made
+    :param trunk: whose weights must not change between two calls without `drop`; a change made
         through an optimizer or `load_state_dict` is noticed, one by a fused optimizer is not.
     :param pad_token_id: fills the rows to the right.
     :param use_cache: False computes every row anew, with the same result.
     """
 
-    def __init__(self, decoder: Decoder, pad_token_id: int, *, use_cache: bool = True) -> None:
-        self.decoder, self.pad_token_id, self.use_cache = decoder, pad_token_id, use_cache
+    def __init__(self, trunk: Trunk, pad_token_id: int, *, use_cache: bool = True) -> None:
+        self.trunk, self.pad_token_id, self.use_cache = trunk, pad_token_id, use_cache
         self.drop()
 
     def drop(self) -> None:
         """Forget everything."""
-        self.cache: KVCache | None = None
+        self.cache: Any = None
         self.rows = self.known = self.hidden = self.pending = torch.empty(0)
         self.weights: tuple[Tensor, ...] = ()  # walking the module anew each step costs 1% of it
         self.version = -1
@@ -40,7 +41,7 @@ class CachedDecoder:
         :raises InputError: if a row is empty.
         """
         if not self.use_cache or torch.is_grad_enabled():  # a cache holds no graph
-            return uncached(self.decoder, rows, self._lengths(rows))
+            return uncached(self.trunk, rows, self._lengths(rows))
         try:
             return self._answer(rows)
         except BaseException:
@@ -110,29 +111,17 @@ class CachedDecoder:
 
     def _step(self, rows: Tensor, last: Tensor, fresh: Tensor) -> Tensor:
         """The last token of every row against the cache; `fresh` rows bring their prefix along."""
-        assert self.cache is not None
-        tokens, positions = rows.gather(1, last[:, None])[:, 0], last
-        if len(fresh):
-            prefix = pack_rows(rows[fresh], last[fresh])
-            attention = CachedAttention(self.cache, last, fresh, last[fresh])
-            tokens = torch.cat([tokens, prefix.tokens])
-            positions = attention.write_positions
-            kept = torch.arange(len(rows), device=rows.device)
-            return self.decoder(tokens, positions, attention, kept)  # type: ignore[no-any-return]
-        attention = CachedAttention(self.cache, last, fresh, fresh)
-        return self.decoder(tokens, positions, attention)  # type: ignore[no-any-return]
+        tokens = rows.gather(1, last[:, None])[:, 0]
+        prefixes = pack_rows(rows[fresh], last[fresh]) if len(fresh) else None
+        return self.trunk.step(self.cache, tokens, last, fresh, prefixes)
 
     def _refill(self, rows: Tensor, lengths: Tensor, is_fresh: Tensor) -> Tensor:
         """Whole rows for the fresh slots; the others were answered by the last call."""
-        assert self.cache is not None
         if not bool(is_fresh.any()):
             return self.hidden
         fresh = torch.arange(len(rows), device=rows.device)[is_fresh]
         packed = pack_rows(rows[fresh], lengths[fresh])
-        attention = CachedAttention(self.cache, lengths, fresh, lengths[fresh], steps=False)
-        kept = packed.acted_index
-        out = self.decoder(packed.tokens, attention.write_positions, attention, kept)
-        return self.hidden.index_copy(0, fresh, out)
+        return self.hidden.index_copy(0, fresh, self.trunk.fill(self.cache, fresh, packed))
 
     def _fit(self, rows: Tensor) -> None:
         """Make an empty cache, unless the one at hand has this shape and these weights."""
@@ -140,10 +129,10 @@ class CachedDecoder:
         if self.cache is not None and is_of_shape and not self._is_stale():
             return
         self.drop()
-        self.cache = self.decoder.new_cache(rows.shape[0], rows.shape[1])
+        self.cache = self.trunk.new_cache(rows.shape[0], rows.shape[1])
         self.rows = torch.full_like(rows, -1)
         self.known = torch.full_like(rows[:, 0], -1)
-        self.weights = tuple(self.decoder.parameters())
+        self.weights = tuple(self.trunk.parameters())
         self.version = self._weights_version()
 
     def _is_stale(self) -> bool:
@@ -153,7 +142,7 @@ class CachedDecoder:
         return sum(weight._version for weight in self.weights)
 
 
-def uncached(decoder: Decoder, rows: Tensor, lengths: Tensor) -> Tensor:
+def uncached(trunk: Trunk, rows: Tensor, lengths: Tensor) -> Tensor:
     """Hidden states `[n, d]` at the last tokens of `rows [n, L]` by one pass over all of them."""
     packed = pack_rows(rows, lengths)
-    return decoder.packed(packed.tokens, packed.lengths, packed.acted_index)
+    return trunk.packed(packed.tokens, packed.lengths, packed.acted_index)

@@ -1,29 +1,24 @@
-"""The language model: decoder, head and tokenizer, in the words of transformers.
-
-Legend: `b` rows, `t` tokens of a row, `d` hidden size, `v` vocabulary.
-"""
+"""The language model of transformers' Llama family: our decoder and a head."""
 
 import copy
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from textgym.checks import check_numbers
-from textgym.errors import InputError
-from textgym.policies.language_model.checkpoint import from_pretrained, save_pretrained
+from textgym.policies.language_model.attention import KVCache
+from textgym.policies.language_model.checkpoint import from_pretrained
 from textgym.policies.language_model.decoder import CausalLMConfig, Decoder, inverse_frequencies
-from textgym.policies.language_model.generation import generate
+from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.packing import PackedSegments
+from textgym.policies.language_model.trunk import Trunk
 from textgym.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from stable_baselines3.common.base_class import BaseAlgorithm
 
-
-class CausalLM(nn.Module):
+class CausalLM(LanguageModel):
     """A causal language model with its tokenizer.
 
     :param config: its shape.
@@ -31,21 +26,17 @@ class CausalLM(nn.Module):
     :raises InputError: if the two do not fit.
     """
 
+    config: CausalLMConfig
+
     def __init__(self, config: CausalLMConfig, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        if tokenizer.vocab_size > config.vocab_size:
-            raise InputError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, but the model only "
-                f"{config.vocab_size}: use the tokenizer that the model was trained with"
-            )
-        self.config, self.tokenizer = config, tokenizer
+        super().__init__(config, tokenizer)
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
     @classmethod
-    def new(cls, tokenizer: Tokenizer, *, seed: int = 0, **config: Any) -> "CausalLM":
+    def new(cls, tokenizer: Tokenizer, *, seed: int = 0, **config: Any) -> Self:
         """A fresh model with random weights (its own generator; the global one is not touched).
 
         :param config: fields of `CausalLMConfig`; `vocab_size` is the tokenizer's if left out.
@@ -61,7 +52,7 @@ class CausalLM(nn.Module):
         return lm
 
     def finish_loading(self) -> None:
-        """What no checkpoint holds: the tie of head and embeddings, and the rotary frequencies."""
+        """The tie of head and embeddings, and the rotary frequencies."""
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.model.inv_freq = inverse_frequencies(self.config)
@@ -80,72 +71,56 @@ class CausalLM(nn.Module):
                     is_branch = name.endswith(("o_proj.weight", "down_proj.weight"))
                     parameter.normal_(0.0, residual_std if is_branch else 0.02, generator=generator)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.embed_tokens.weight.device
+    @classmethod
+    def fresh(cls, config: CausalLMConfig, tokenizer: Tokenizer, *, seed: int) -> Self:
+        """As `new`, of a given shape."""
+        return cls.new(tokenizer, seed=seed, **vars(config))
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights: float32, or bfloat16 after `to(torch.bfloat16)`."""
-        return self.model.embed_tokens.weight.dtype
+    def cached_per_token(self) -> int:
+        """Numbers that a cache keeps of each token: its keys and values in every layer."""
+        config = self.config
+        return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
 
-    def hidden_states(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Hidden states of right-padded rows, zero at the padding.
+    @property
+    def drop(self) -> float:
+        """The decoder's dropout, active in training mode only."""
+        return self.model.drop
 
-        :param tokens: `[b, t]` int64.
-        :param lengths: `[b]` int64, tokens of each row; without it every row is full.
-        :return: `[b, t, d]`, after the final norm.
-        """
-        b, t = tokens.shape
-        if lengths is None:
-            lengths = torch.full((b,), t, device=tokens.device)
-        is_token = torch.arange(t, device=tokens.device) < lengths[:, None]
-        flat = self.model.packed(tokens[is_token], lengths)
-        return flat.new_zeros(b, t, flat.shape[-1]).masked_scatter(is_token[..., None], flat)
+    @drop.setter
+    def drop(self, share: float) -> None:
+        """Set it, from 0 (none) to below 1."""
+        self.model.drop = share
 
-    def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Logits of the next token after each position: `[b, t]` int64 → `[b, t, v]`."""
-        return self.lm_head(self.hidden_states(tokens, lengths))  # type: ignore[no-any-return]
+    def packed(self, tokens: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Tensor:
+        """See `Trunk`."""
+        return self.model.packed(tokens, lengths, kept)
 
-    def generate(
+    def new_cache(self, slots: int, capacity: int) -> KVCache:
+        """See `Trunk`."""
+        return self.model.new_cache(slots, capacity)
+
+    def step(
         self,
-        prompts: str | Sequence[str],
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-    ) -> list[str]:
-        """Continue each prompt until the stop token or the budget; temperature 0 is greedy.
+        cache: KVCache,
+        tokens: Tensor,
+        positions: Tensor,
+        fresh: Tensor,
+        prefixes: PackedSegments | None,
+    ) -> Tensor:
+        """See `Trunk`."""
+        return self.model.step(cache, tokens, positions, fresh, prefixes)
 
-        :param seed: of what is drawn; without it, each call draws anew.
-        :return: the continuations without their prompts.
-        :raises InputError: for an empty prompt, or one that does not fit the context.
-        """
-        check_numbers({"max_new_tokens": max_new_tokens or 1, "seed": seed})  # 0: no text
-        generator = torch.Generator(self.device)
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
-        return generate(
-            self,
-            [prompts] if isinstance(prompts, str) else prompts,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            generator=generator,
-        )
+    def fill(self, cache: KVCache, slots: Tensor, segments: PackedSegments) -> Tensor:
+        """See `Trunk`."""
+        return self.model.fill(cache, slots, segments)
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write a directory that `transformers.AutoModelForCausalLM` opens (atomically)."""
-        save_pretrained(self, directory)
+    def value_trunk(self) -> Trunk:
+        """A copy of the decoder."""
+        return copy.deepcopy(self.model)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, *, pad_token: str | None = None) -> "CausalLM":
+    def from_pretrained(cls, directory: str | Path, *, pad_token: str | None = None) -> Self:
         """Open a checkpoint directory, ours or transformers'; loading executes no code.
 
         :param pad_token: fills up rows instead of the token that the directory names. Where that
@@ -153,14 +128,3 @@ class CausalLM(nn.Module):
         :raises InputError: naming the file and what is wrong with it.
         """
         return from_pretrained(cls, directory, pad_token=pad_token)
-
-    @classmethod
-    def from_agent(cls, agent: "BaseAlgorithm") -> "CausalLM":
-        """The language model of a trained agent: a copy of its policy's."""
-        policy = getattr(agent, "policy", agent)
-        lm = getattr(policy, "lm", None)
-        if not isinstance(lm, CausalLM):
-            raise InputError(
-                f"expected an agent whose policy is a text policy, got {type(policy).__name__}"
-            )
-        return copy.deepcopy(lm).requires_grad_(True).eval()

@@ -37,13 +37,13 @@ from textgym.tensor_files import (
 from textgym.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from textgym.policies.language_model.causal_lm import CausalLM
+    from textgym.policies.language_model.language_model import LanguageModel
 
-M = TypeVar("M", bound="CausalLM")
+M = TypeVar("M", bound="LanguageModel")
 
 
 def save_pretrained(
-    lm: "CausalLM",
+    lm: "LanguageModel",
     directory: str | Path,
     *,
     dtype: torch.dtype | None = None,
@@ -63,14 +63,22 @@ def save_pretrained(
             write_trainer_state(trainer_state, temporary)
 
 
-def write_model(lm: "CausalLM", directory: Path, *, dtype: torch.dtype | None = None) -> None:
-    """Write a model's files into a directory that stands already (not atomic by itself)."""
+def write_model(lm: "LanguageModel", directory: Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write a model's files into a directory that stands already (not atomic by itself).
+
+    :raises InputError: for a model that is no decoder: nothing would open it.
+    """
+    if not isinstance(lm.config, CausalLMConfig):
+        raise InputError(
+            f"a {type(lm).__name__} is no CausalLM, so there is no checkpoint of it: keep its "
+            "state_dict()"
+        )
     tensors = {
         name: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
         for name, tensor in lm.state_dict().items()
         if not (lm.config.tie_word_embeddings and name == "lm_head.weight")
     }
-    stored = dtype or lm.model.embed_tokens.weight.dtype
+    stored = dtype or lm.dtype
     text = json_text(to_transformers(lm.config, lm.tokenizer, stored), indent=2) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
     write_tensors(tensors, directory / "model.safetensors")
@@ -100,7 +108,7 @@ def read_trainer_state(directory: Path) -> Any:
         raise InputError(f"{directory / 'trainer.json'}: damaged trainer state") from None
 
 
-def load_trainer_state(directory: str | Path, lm: "CausalLM") -> Any:
+def load_trainer_state(directory: str | Path, lm: "LanguageModel") -> Any:
     """Load the weights of a checkpoint into `lm` and return its trainer state.
 
     Where `last` is damaged, `previous` beside it is taken, with a warning.
@@ -109,7 +117,7 @@ def load_trainer_state(directory: str | Path, lm: "CausalLM") -> Any:
     """
     directory = expand(directory)
 
-    def read(place: Path) -> "tuple[CausalLM, Any]":
+    def read(place: Path) -> "tuple[LanguageModel, Any]":
         return read_model(type(lm), place), read_trainer_state(place)
 
     saved, state = read_first_whole(saved_states(directory), read, must_have_manifest=True)

@@ -19,8 +19,14 @@ from torch.nn.functional import dropout, silu
 
 from textgym.checks import check_memory, check_numbers
 from textgym.errors import InputError
-from textgym.policies.language_model.attention import Attention, KVCache, SegmentAttention
-from textgym.policies.language_model.packing import positions_of
+from textgym.policies.language_model.attention import (
+    Attention,
+    CachedAttention,
+    KVCache,
+    SegmentAttention,
+)
+from textgym.policies.language_model.packing import PackedSegments, positions_of
+from textgym.policies.language_model.trunk import Trunk
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ class Block(nn.Module):
         return x + (dropout(branch, drop) if drop else branch)
 
 
-class Decoder(nn.Module):
+class Decoder(Trunk):
     """Embeddings, blocks and the final norm: everything but the head."""
 
     inv_freq: Tensor
@@ -234,6 +240,29 @@ class Decoder(nn.Module):
     def packed(self, tokens: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Tensor:
         """Segments laid end to end: `tokens [N]`, `lengths [B]` int64 → `[N, d]`, or `[K, d]`."""
         return self(tokens, positions_of(lengths)[1], SegmentAttention(lengths), kept)  # type: ignore[no-any-return]
+
+    def step(
+        self,
+        cache: KVCache,
+        tokens: Tensor,
+        positions: Tensor,
+        fresh: Tensor,
+        prefixes: PackedSegments | None,
+    ) -> Tensor:
+        """See `Trunk`; the prefixes come along in the same pass."""
+        lengths = fresh if prefixes is None else prefixes.lengths
+        attention = CachedAttention(cache, positions, fresh, lengths)
+        if prefixes is None:
+            return self(tokens, positions, attention)  # type: ignore[no-any-return]
+        kept = torch.arange(len(tokens), device=tokens.device)
+        tokens = torch.cat([tokens, prefixes.tokens])
+        return self(tokens, attention.write_positions, attention, kept)  # type: ignore[no-any-return]
+
+    def fill(self, cache: KVCache, slots: Tensor, segments: PackedSegments) -> Tensor:
+        """See `Trunk`."""
+        attention = CachedAttention(cache, segments.lengths, slots, segments.lengths, steps=False)
+        positions, kept = attention.write_positions, segments.acted_index
+        return self(segments.tokens, positions, attention, kept)  # type: ignore[no-any-return]
 
     def new_cache(self, slots: int, capacity: int) -> KVCache:
         """An empty key-value cache of `slots` rows with `capacity` positions each."""

@@ -12,10 +12,10 @@ from textgym.policies.language_model.sampling import Sampling, draw
 from textgym.policies.language_model.token_masks import TokenMasks
 
 if TYPE_CHECKING:
-    from textgym.policies.language_model.causal_lm import CausalLM
+    from textgym.policies.language_model.language_model import LanguageModel
 
 
-def never_sampled(lm: "CausalLM") -> Tensor:
+def never_sampled(lm: "LanguageModel") -> Tensor:
     """`[k]` int64: padding, the start token, and rows of the head that no token belongs to."""
     tokenizer = lm.tokenizer
     never = {tokenizer.pad_token_id, *range(tokenizer.vocab_size, lm.config.vocab_size)}
@@ -25,7 +25,9 @@ def never_sampled(lm: "CausalLM") -> Tensor:
     return torch.tensor(sorted(never), device=lm.device)
 
 
-def encode_prompts(lm: "CausalLM", prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+def encode_prompts(
+    lm: "LanguageModel", prompts: Sequence[str], max_new_tokens: int
+) -> list[list[int]]:
     """Token ids of prompts, checked for emptiness and against the model's context."""
     rows = lm.tokenizer.encode_batch(list(prompts), add_special_tokens=True)
     context = lm.config.max_position_embeddings
@@ -42,7 +44,7 @@ def encode_prompts(lm: "CausalLM", prompts: Sequence[str], max_new_tokens: int) 
 
 @torch.no_grad()
 def generate_tokens(
-    lm: "CausalLM",
+    lm: "LanguageModel",
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -66,7 +68,7 @@ def generate_tokens(
         rows = torch.full((len(part), int(lengths.max()) + max_new_tokens), pad, device=lm.device)
         for i, row in enumerate(part):
             rows[i, : len(row)] = torch.tensor(row, device=lm.device)
-        decoder = CachedDecoder(lm.model, pad)
+        decoder = CachedDecoder(lm, pad)
         is_done = torch.zeros(len(part), dtype=torch.bool, device=lm.device)
         ends = lengths.clone()
         for _ in range(max_new_tokens):
@@ -89,7 +91,7 @@ def generate_tokens(
 
 
 def generate(
-    lm: "CausalLM",
+    lm: "LanguageModel",
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
@@ -98,7 +100,7 @@ def generate(
     top_p: float = 1.0,
     generator: torch.Generator,
 ) -> list[str]:
-    """See `CausalLM.generate`; `generator` is the caller's own, on the model's device."""
+    """See `LanguageModel.generate`; `generator` is the caller's own, on the model's device."""
     rows = encode_prompts(lm, prompts, max_new_tokens)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     tokens = generate_tokens(

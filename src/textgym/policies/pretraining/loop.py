@@ -27,6 +27,7 @@ from textgym.optimization import Optimizers, build_optimizer, cosine_with_warmup
 from textgym.paths import absolute
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.checkpoint import load_trainer_state, save_pretrained
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Batch, Document, batches, collate
 from textgym.run_files import BEST, LAST, PREVIOUS
 
@@ -77,14 +78,16 @@ class TrainingReport:
         return _perplexity(min(loss for _, loss in self.heldout)) if self.heldout else math.nan
 
 
-def batch_loss(lm: CausalLM, batch: Batch) -> torch.Tensor:
+def batch_loss(lm: LanguageModel, batch: Batch) -> torch.Tensor:
     """Summed cross-entropy in nats over the learned tokens of a batch (a scalar, float32)."""
-    hidden = lm.model.packed(batch.tokens, batch.lengths)[batch.source]
+    hidden = lm.packed(batch.tokens, batch.lengths)[batch.source]
     return cross_entropy(lm.lm_head(hidden).float(), batch.targets, reduction="sum")
 
 
 @torch.no_grad()
-def heldout_loss(lm: CausalLM, documents: Sequence[Document], *, batch_size: int = 64) -> float:
+def heldout_loss(
+    lm: LanguageModel, documents: Sequence[Document], *, batch_size: int = 64
+) -> float:
     """Mean nats per learned token on held-out documents."""
     was_training = lm.training
     lm.eval()
@@ -99,7 +102,7 @@ def heldout_loss(lm: CausalLM, documents: Sequence[Document], *, batch_size: int
 
 
 def train_language_model(
-    lm: CausalLM,
+    lm: LanguageModel,
     documents: Iterable[Document],
     *,
     heldout: Sequence[Document] = (),
@@ -188,7 +191,7 @@ def train_language_model(
 class _Loop:
     """The moving parts of one training."""
 
-    lm: CausalLM
+    lm: LanguageModel
     heldout: list[Document]
     optimizer: Optimizers
     checkpoints: Path | None
@@ -360,7 +363,7 @@ def _stream(
 
 
 @contextlib.contextmanager
-def _training_mode(lm: CausalLM, dropout: float) -> Iterator[Callable[[int, int], None]]:
+def _training_mode(lm: LanguageModel, dropout: float) -> Iterator[Callable[[int, int], None]]:
     """Training mode with dropout inside, evaluation mode without it after.
 
     torch's dropout knows only the global generator: it is as it was afterwards. Seeding it anew for
@@ -373,13 +376,13 @@ def _training_mode(lm: CausalLM, dropout: float) -> Iterator[Callable[[int, int]
         if dropout > 0:
             torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
 
-    lm.model.drop = dropout
+    lm.drop = dropout
     lm.train()
     try:
         with torch.random.fork_rng(enabled=dropout > 0):
             yield seed_dropout
     finally:
-        lm.model.drop = 0.0
+        lm.drop = 0.0
         lm.eval()
 
 

@@ -7,7 +7,6 @@ SB3's own methods mean what they mean in SB3. `forward` decodes one token agains
 Legend: `n` rows, `L` width of a row, `A` acted positions, `v` actions, `d` hidden size.
 """
 
-import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -22,17 +21,18 @@ from textgym.divergence import ADVICE, refuse_bad_gradients
 from textgym.errors import DivergenceError, InputError
 from textgym.optimization import ScaledAdam
 from textgym.policies.language_model.cached_decoder import CachedDecoder, uncached
-from textgym.policies.language_model.decoder import Decoder
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.packing import PackedSegments, pack_rows, row_lengths
 from textgym.policies.language_model.sampling import Sampling, draw, log_prob_and_entropy
 from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.language_model.trunk import Trunk
 from textgym.policies.sb3.model_and_spaces import (
     ModelLike,
     check_optimizer,
     check_rows,
     check_spaces,
     open_model,
+    shape_of,
     zero_learning_rate,
 )
 from textgym.policies.sb3.shared_backward import TokenDistribution
@@ -44,8 +44,8 @@ class TextActorCriticPolicy(ActorCriticPolicy):
     :param observation_space: `Box` of token ids, one right-padded row.
     :param action_space: `Discrete` over the tokenizer's vocabulary.
     :param lr_schedule: SB3's.
-    :param model: a `CausalLM` (copied, never changed under its owner), a checkpoint directory, or
-        `(config, tokenizer)` for fresh weights. None: a small fresh model, bytes only.
+    :param model: a `LanguageModel` (copied, never changed under its owner), a checkpoint directory,
+        or `(config, tokenizer)` for fresh weights. None: a small fresh model, bytes only.
     :param value_trunk: `"shared"`: the value head reads the policy's hidden states; `"own"`: those
         of a copy of the trunk that learns values only.
     :param temperature, top_k, top_p: the distribution that is sampled from, and whose
@@ -113,7 +113,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         assert isinstance(self.observation_space, spaces.Box)
         self.lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
         config = self.lm.config
-        self.value_decoder = copy.deepcopy(self.lm.model) if self.value_trunk == "own" else None
+        self.value_decoder = self.lm.value_trunk() if self.value_trunk == "own" else None
         self.value_net = nn.Linear(config.hidden_size, 1)
         nn.init.zeros_(self.value_net.weight)  # the first values are 0, whatever the trunk says
         nn.init.zeros_(self.value_net.bias)
@@ -146,7 +146,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         :return: actions `[n]` int64, values `[n, 1]`, log-probabilities `[n]`.
         """
         check_rows(obs)
-        decoder = self._decoder("rollout", self.lm.model)
+        decoder = self._decoder("rollout", self.lm)
         hidden = decoder(obs)
         log_probs = self._logits(hidden, obs, caller="rollout").log_softmax(-1)
         if self.generator is None or self.generator.device != obs.device:
@@ -170,7 +170,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         """
         packed = self._pack(obs)
         actions = actions.long().flatten()
-        hidden = self._hidden(self.lm.model, packed)
+        hidden = self._hidden(self.lm, packed)
         chosen, entropy = log_prob_and_entropy(self._logits(hidden, packed, actions), actions)
         if self.value_decoder is not None:
             hidden = self._hidden(self.value_decoder, packed)
@@ -187,7 +187,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         # TRPO differentiates this twice, which of the attention kernels only the plain one allows.
         plain = sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext()
         with plain:
-            logits = self._logits(self._hidden(self.lm.model, packed), packed)
+            logits = self._logits(self._hidden(self.lm, packed), packed)
         # Finite, with a probability of zero all the same: the gradient of a KL divergence between
         # two distributions (TRPO's) would be NaN where both are at -inf.
         logits = logits.clamp_min(torch.finfo(logits.dtype).min)
@@ -204,7 +204,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         shared = self.value_decoder is None
         if not isinstance(obs, PackedSegments):
             check_rows(obs)
-        module = self.lm.model if self.value_decoder is None else self.value_decoder
+        module = self.lm if self.value_decoder is None else self.value_decoder
         if isinstance(obs, PackedSegments) or torch.is_grad_enabled():
             return self._values(self._hidden(module, self._pack(obs)))
         decoder = self._decoder("rollout" if shared else "rollout value", module)
@@ -222,7 +222,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         So an evaluation in the middle of a rollout changes nothing in the training.
         """
         check_rows(observation)
-        hidden = self._decoder("predict", self.lm.model)(observation)
+        hidden = self._decoder("predict", self.lm)(observation)
         log_probs = self._logits(hidden, observation, caller="predict").log_softmax(-1)
         if deterministic:
             return log_probs.argmax(-1)
@@ -248,7 +248,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             "observation_space": self.observation_space,
             "action_space": self.action_space,
             "lr_schedule": zero_learning_rate,
-            "model": (self.lm.config, self.lm.tokenizer),
+            "model": shape_of(self.lm),
             "value_trunk": self.value_trunk,
             "temperature": self.sampling.temperature,
             "top_k": self.sampling.top_k,
@@ -268,7 +268,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         check_rows(obs)
         return pack_rows(obs, row_lengths(obs, self.lm.tokenizer.pad_token_id))
 
-    def _hidden(self, module: Decoder, packed: PackedSegments) -> Tensor:
+    def _hidden(self, module: Trunk, packed: PackedSegments) -> Tensor:
         return module.packed(packed.tokens, packed.lengths, packed.acted_index)
 
     def _values(self, hidden: Tensor) -> Tensor:
@@ -298,7 +298,7 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             logits.detach().masked_fill_(~is_legal, float("-inf"))
         return self.sampling.filter(logits, keep=keep)
 
-    def _decoder(self, caller: str, module: Decoder) -> CachedDecoder:
+    def _decoder(self, caller: str, module: Trunk) -> CachedDecoder:
         if caller not in self._decoders:
             pad = self.lm.tokenizer.pad_token_id
             self._decoders[caller] = CachedDecoder(module, pad, use_cache=self.use_cache)

@@ -1,6 +1,5 @@
 """What every text policy asks first: do the spaces fit, and which language model is its own?"""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,23 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.decoder import CausalLMConfig
-from textgym.policies.language_model.models_by_name import open_policy
+from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.models_by_name import own_policy
 from textgym.tokenizer import Tokenizer
 
 # An agent, too: `open_policy` says what counts as one.
-ModelLike = CausalLM | str | Path | tuple[CausalLMConfig, Tokenizer] | object | None
+ModelLike = LanguageModel | str | Path | tuple[Any, ...] | object | None
 
 
 def open_model(
     model: ModelLike, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> CausalLM:
+) -> LanguageModel:
     """A model that is the policy's own, with all its weights free to learn.
 
-    :param model: a `CausalLM` (copied, never changed under its owner), a checkpoint directory, or
-        "start", an agent, or `(config, tokenizer)` for fresh weights, seeded from torch's global
-        generator. None: a small fresh model that takes the environment's rows, bytes only.
+    :param model: a `LanguageModel` (copied, never changed under its owner), a checkpoint directory,
+        "start", an agent, or `(config, tokenizer)` for a `CausalLM` with fresh weights, seeded from
+        torch's global generator, and `(class, config, tokenizer)` for another model. None: a small
+        fresh one that takes the environment's rows, bytes only.
     :param observation_space, action_space: as `check_spaces` lets them pass.
     :raises InputError: if the vocabulary or the context does not fit the spaces, or for float16.
     """
@@ -58,14 +58,13 @@ def open_model(
     return lm
 
 
-def _open(model: ModelLike, actions: int, width: int) -> CausalLM:
+def _open(model: ModelLike, actions: int, width: int) -> LanguageModel:
     if isinstance(model, tuple):
-        config, tokenizer = model
-        seed = int(torch.randint(2**32, ()))
-        return CausalLM.new(tokenizer, seed=seed, **vars(config))
+        cls: type[LanguageModel]
+        cls, config, tokenizer = model if len(model) == 3 else (CausalLM, *model)
+        return cls.fresh(config, tokenizer, seed=int(torch.randint(2**32, ())))
     if model is not None:
-        lm = open_policy(model, label="model")
-        return copy.deepcopy(lm).requires_grad_(True) if lm is model else lm
+        return own_policy(model, label="model")
     tokenizer = Tokenizer.byte()
     if actions != tokenizer.vocab_size:
         raise InputError(
@@ -76,6 +75,11 @@ def _open(model: ModelLike, actions: int, width: int) -> CausalLM:
     return CausalLM.new(
         tokenizer, seed=int(torch.randint(2**32, ())), max_position_embeddings=context
     )
+
+
+def shape_of(lm: LanguageModel) -> tuple[type[LanguageModel], Any, Tokenizer]:
+    """What `open_model` makes a fresh model of the same kind and shape from."""
+    return type(lm), lm.config, lm.tokenizer
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.packing import PackedSegments, pack_rows, row_lengths
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.sb3.model_and_spaces import check_rows
@@ -67,8 +67,8 @@ class TextQNetwork(nn.Module):
 
     def __init__(
         self,
-        lm: CausalLM,
-        prior: CausalLM,
+        lm: LanguageModel,
+        prior: LanguageModel,
         *,
         q_temperature: float,
         never: Tensor,
@@ -123,7 +123,7 @@ class TextQNetwork(nn.Module):
         is_legal = None if self.masks is None else self.masks.is_legal(rows, caller=caller)
         return self._logits(self.lm, hidden, is_legal)
 
-    def _logits(self, lm: CausalLM, hidden: Tensor, is_legal: Tensor | None) -> Tensor:
+    def _logits(self, lm: LanguageModel, hidden: Tensor, is_legal: Tensor | None) -> Tensor:
         """Excluded tokens are at the lowest finite number.
 
         That is a probability of exactly zero, and a difference of two logarithms that is a number.
@@ -166,5 +166,5 @@ def _spread(best: Tensor, source: Tensor) -> Tensor:
     return torch.cat([best, best.new_zeros(1, best.shape[-1])]).index_select(0, source)
 
 
-def _hidden(lm: CausalLM, packed: PackedSegments) -> Tensor:
-    return lm.model.packed(packed.tokens, packed.lengths, packed.acted_index)
+def _hidden(lm: LanguageModel, packed: PackedSegments) -> Tensor:
+    return lm.packed(packed.tokens, packed.lengths, packed.acted_index)

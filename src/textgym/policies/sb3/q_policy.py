@@ -4,7 +4,6 @@ What the Q-values are is said in `q_network`. Playing draws from the language mo
 is the prior mixed with the Q-values, so SB3's ε stays at 0. Legend: `n` rows, `L` width of a row.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +17,8 @@ from textgym.divergence import refuse_bad_gradients
 from textgym.errors import InputError
 from textgym.optimization import ScaledAdam
 from textgym.policies.language_model.cached_decoder import CachedDecoder
-from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.sampling import Sampling, draw
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.sb3.model_and_spaces import (
@@ -28,6 +27,7 @@ from textgym.policies.sb3.model_and_spaces import (
     check_rows,
     check_spaces,
     open_model,
+    shape_of,
     zero_learning_rate,
 )
 from textgym.policies.sb3.q_network import TargetQNetwork, TextQNetwork
@@ -106,7 +106,7 @@ class SoftQPolicy(BasePolicy):
         )
 
     @property
-    def lm(self) -> CausalLM:
+    def lm(self) -> LanguageModel:
         """The language model that plays, learns and is exported."""
         return self.network.lm
 
@@ -121,7 +121,7 @@ class SoftQPolicy(BasePolicy):
         lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
         assert isinstance(self.action_space, spaces.Discrete)
         n_actions = int(self.action_space.n)
-        self.prior = copy.deepcopy(lm).requires_grad_(False).eval()
+        self.prior = lm.frozen_reference()
         never = never_sampled(lm)
         shape: dict[str, Any] = {
             "q_temperature": self.q_temperature,
@@ -131,7 +131,7 @@ class SoftQPolicy(BasePolicy):
             "masks": self.masks,
         }
         network = self.network_class(lm, self.prior, **shape)
-        target = self.target_class(copy.deepcopy(lm), self.prior, **shape).requires_grad_(False)
+        target = self.target_class(lm.frozen_reference(), self.prior, **shape).requires_grad_(False)
         setattr(self, self.network_name, network)
         setattr(self, f"{self.network_name}_target", target.eval())
         # SB3 seeds torch's global generator just before; one draw from it, and never again.
@@ -196,7 +196,7 @@ class SoftQPolicy(BasePolicy):
         if caller not in self._decoders:
             lm = self.lm
             pad = lm.tokenizer.pad_token_id
-            self._decoders[caller] = CachedDecoder(lm.model, pad, use_cache=self.use_cache)
+            self._decoders[caller] = CachedDecoder(lm, pad, use_cache=self.use_cache)
         return self._decoders[caller]
 
     def set_training_mode(self, mode: bool) -> None:
@@ -218,7 +218,7 @@ class SoftQPolicy(BasePolicy):
             "observation_space": self.observation_space,
             "action_space": self.action_space,
             "lr_schedule": zero_learning_rate,
-            "model": (self.lm.config, self.lm.tokenizer),
+            "model": shape_of(self.lm),
             "q_temperature": self.q_temperature,
             "temperature": self.sampling.temperature,
             "top_k": self.sampling.top_k,

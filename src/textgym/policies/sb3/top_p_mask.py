@@ -4,7 +4,6 @@ Ramamurthy et al. (2023), "Is Reinforcement Learning (Not) for Natural Language 
 section 4. The mask counts wherever the distribution is used: in sampling as in the loss.
 """
 
-import copy
 from typing import Any
 
 import torch
@@ -34,7 +33,7 @@ class TopPMaskPolicy(TextActorCriticPolicy):
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
-        self.mask_lm = copy.deepcopy(self.lm).requires_grad_(False).eval()
+        self.mask_lm = self.lm.frozen_reference()
 
     @torch.no_grad()
     def refresh_mask(self) -> None:
@@ -76,9 +75,9 @@ class TopPMaskPolicy(TextActorCriticPolicy):
     ) -> Tensor:
         """The mask model's logits `[A, v]`, at -inf outside its likeliest tokens."""
         if caller is None or isinstance(obs, PackedSegments):
-            hidden = self._hidden(self.mask_lm.model, self._pack(obs))
+            hidden = self._hidden(self.mask_lm, self._pack(obs))
         else:
-            hidden = self._decoder(f"{caller} mask", self.mask_lm.model)(obs)
+            hidden = self._decoder(f"{caller} mask", self.mask_lm)(obs)
         theirs = self.mask_lm.lm_head(hidden)[:, : logits.shape[-1]].float()
         # What the policy cannot choose anyway takes no share of the probability.
         theirs = theirs.masked_fill(logits.isneginf(), float("-inf"))
