@@ -3,7 +3,7 @@
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
@@ -13,9 +13,6 @@ from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.settings import read_config
 from textgym.storage import json_text
 from textgym.terminal import for_output, visible
-
-if TYPE_CHECKING:
-    from textgym.agents.evaluation.report import Interval
 
 
 def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str, Any]) -> None:
@@ -83,8 +80,10 @@ def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) ->
     table = Table(title=f"{len(report.episodes)} texts (means with 95% intervals)")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    for label, value in evaluation_rows(report):
-        table.add_row(_cell(label), value)
+    table.add_column("better")
+    for figure, title, value in report.rows():
+        text = f"{value:.3f}" if isinstance(value, float) else str(value)
+        table.add_row(_cell(title), text, figure.better)
     console.print(table)
     if samples > 0 and report.episodes:
         texts = Table(title="samples", show_lines=True)
@@ -98,30 +97,3 @@ def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) ->
 def _cell(text: str) -> str:
     """A text as a cell of a table, in which nothing acts."""
     return escape_markup(visible(text))
-
-
-def evaluation_rows(report: EvaluationReport) -> list[tuple[str, str]]:
-    """Label and value of every figure that is known."""
-
-    def share(value: float | None) -> str | None:
-        return None if value is None else f"{value:.3f}"
-
-    def interval(value: "Interval | None") -> str | None:
-        return None if value is None else str(value)
-
-    rows = [
-        ("reward", interval(report.reward)),
-        *((f"judge {name}", interval(score)) for name, score in report.judges.items()),
-        ("perplexity under the reference", share(report.perplexity)),
-        ("KL to the reference, nats per text", interval(report.kl)),
-        ("bits per character, read", interval(report.bits_per_character)),
-        ("distinct-2", share(report.distinct_2)),
-        ("repetition", share(report.repetition)),
-        ("duplicates", share(report.duplicates)),
-        ("commonest bigram per text", share(report.bigram_share)),
-        ("made-up words", share(report.made_up)),
-        ("length, tokens", interval(report.length)),
-        *((f"ended by {reason}", share(part)) for reason, part in report.finish.items()),
-        ("prompts cut at their start", share(report.prompts_cut or None)),
-    ]
-    return [(label, value) for label, value in rows if value is not None]

@@ -26,26 +26,21 @@ def write_texts(path: Path, before: EvaluationReport, after: EvaluationReport) -
 def figures_table(before: EvaluationReport, after: EvaluationReport) -> Table:
     """The figures of two evaluations side by side."""
     table = Table(title="Held-out prompts, before and after RL", title_justify="left")
-    for column, justify in (("", "left"), ("before", "right"), ("after", "right")):
+    for column, justify in (
+        ("", "left"),
+        ("before", "right"),
+        ("after", "right"),
+        ("better", "left"),
+    ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    rows = [
-        ("training reward", before.reward, after.reward),
-        *(
-            (f"{label}, SD of human reviews", before.judges[name], after.judges[name])
-            for name, label in (("critic", "independent judge"), ("other_raters", "second judge"))
-        ),
-        ("perplexity under the start model", before.perplexity, after.perplexity),
-        ("KL to the start model, nats per text", before.kl, after.kl),
-        ("bits per character, read", before.bits_per_character, after.bits_per_character),
-        ("distinct-2", before.distinct_2, after.distinct_2),
-        ("length in tokens", before.length, after.length),
-        ("ended by the stop token", before.finish.get("stop", 0.0), after.finish.get("stop", 0.0)),
-        ("commonest bigram per text", before.bigram_share, after.bigram_share),
-        ("words never seen", before.made_up, after.made_up),
-    ]
-    for label, first, second in rows:
-        cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in (first, second)]
-        table.add_row(label, *cells)
+    first, second = (
+        {title: (figure, value) for figure, title, value in report.rows()}
+        for report in (before, after)
+    )
+    for title, (figure, _) in {**first, **second}.items():
+        values = [rows[title][1] if title in rows else 0.0 for rows in (first, second)]
+        cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in values]
+        table.add_row(escape(title), *cells, figure.better)
     return table
 
 

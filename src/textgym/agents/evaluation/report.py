@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.agents.evaluation.readers import Reader
 from textgym.agents.rollouts.kl import kl_estimate
+from textgym.agents.runs.figures import EVALUATION, Figure, figures
 from textgym.envs.texts.prompts import Prompt
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.generation import never_sampled
@@ -227,6 +228,20 @@ class EvaluationReport:
     finish: dict[str, float]
     prompts_cut: float = 0.0
     bits_per_character: Interval | None = None
+
+    def rows(self) -> list[tuple[Figure, str, Interval | float]]:
+        """What is known, in the order of the table of figures: figure, title, value."""
+        rows: list[tuple[Figure, str, Interval | float]] = []
+        for figure in figures(EVALUATION):
+            value = getattr(self, figure.tag.split("/")[1])
+            if isinstance(value, dict):
+                rows += [
+                    (figure, figure.title.replace("NAME", name), part)
+                    for name, part in value.items()
+                ]
+            elif value is not None and (value or figure.tag != "evaluation/prompts_cut"):
+                rows.append((figure, figure.title, value))
+        return rows
 
     def figures(self) -> dict[str, Any]:
         """Everything but the texts, as JSON values."""

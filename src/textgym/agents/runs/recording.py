@@ -22,6 +22,7 @@ from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputF
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from textgym.agents.runs.directory import start_run
+from textgym.agents.runs.figures import figures, figures_table
 from textgym.agents.runs.flat_rewards import FlatRewards
 from textgym.agents.runs.json_lines import append_line
 from textgym.agents.runs.markdown import markdown_table
@@ -297,6 +298,8 @@ class Recorder:
         if getattr(logger, "recorder", None) is self:
             return
         self._watch(logger)
+        if not self.agent.num_timesteps:
+            _explain_figures(logger)
         if self._sampled_at != (self.agent.num_timesteps, self.updates):
             self.write_samples()
 
@@ -370,6 +373,13 @@ def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _returns(episodes: Sequence[dict[str, Any]]) -> list[float]:
     """The environment's reward of each episode that a monitor has seen."""
     return [float(info["episode"]["r"]) for info in episodes if "episode" in info]
+
+
+def _explain_figures(logger: Logger) -> None:
+    """Write the table of figures on TensorBoard's text page."""
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            output.writer.add_text("figures/meaning", figures_table(figures()), 0)
 
 
 def _table(pairs: Sequence[tuple[str, str]]) -> str:
