@@ -193,7 +193,7 @@ BREAKAGES = (
     Breakage(
         "the reference is read at temperature 1, whatever the policy's",
         "agents/rollouts/kl.py",
-        (("self.sampling.filter(", "Sampling().filter("),),
+        (("packed, actions, self.sampling,", "packed, actions, Sampling(),"),),
         (f"{KL}::test_the_whole_sequence_pass_equals_one_pass_for_each_token",),
     ),
     Breakage(

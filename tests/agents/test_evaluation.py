@@ -10,9 +10,9 @@ from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 from textgym.agents.evaluation.report import (
     InOrder,
     Interval,
+    episode_log_probs,
     evaluate_texts,
     play,
-    token_log_probs,
 )
 from textgym.policies.language_model.sampling import Sampling
 
@@ -71,7 +71,9 @@ def test_log_probs_perplexity_and_kl_equal_a_naive_computation(lm):
     episodes = play(lm, letters(lm, 3), len(PROMPTS), sampling=sampling)
     own = [naive_log_probs(lm, e, 0.8) for e in episodes]
     theirs = [naive_log_probs(other, e, 0.8) for e in episodes]
-    for fast, slow in zip(token_log_probs(lm, episodes, sampling, batch_size=3), own, strict=True):
+    for fast, slow in zip(
+        episode_log_probs(lm, episodes, sampling, batch_size=3), own, strict=True
+    ):
         np.testing.assert_allclose(fast, slow, atol=1e-4)
     report = evaluate_texts(episodes, lm=lm, sampling=sampling, reference=other)
     plain = np.concatenate([naive_log_probs(other, e, 1.0) for e in episodes])

@@ -32,7 +32,7 @@ from textgym.agents.runs.recording import KLFigures, Recorder, RolloutFigures
 from textgym.checks import check_numbers
 from textgym.divergence import check_arrays
 from textgym.errors import InputError
-from textgym.policies.language_model.packing import PackedSegments
+from textgym.policies.language_model.packing import PackedSegments, budget_groups
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 
@@ -244,7 +244,7 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
         assert isinstance(self.action_space, spaces.Discrete)
         kl.check_vocabulary(int(self.action_space.n), self.device)
         result: dict[int, np.ndarray] = {}
-        for part in self._parts(tokens=2048):
+        for part in budget_groups([len(e.tokens) for e in self.episodes], 2048):
             chosen = [self.episodes[i] for i in part]
             actions = torch.as_tensor(np.concatenate([e.actions for e in chosen]))
             packed = pack_episodes(chosen).to(self.device)
@@ -252,19 +252,6 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
             cuts = np.cumsum([len(e.actions) for e in chosen])[:-1]
             result |= dict(zip(part, np.split(flat, cuts), strict=True))
         return [result[i] for i in range(len(self.episodes))]
-
-    def _parts(self, tokens: int) -> Iterator[list[int]]:
-        """Indices of the episodes, longest first, cut where a part would exceed some tokens."""
-        part: list[int] = []
-        count = 0
-        for i in sorted(range(len(self.episodes)), key=lambda i: -len(self.episodes[i].tokens)):
-            if part and count + len(self.episodes[i].tokens) > tokens:
-                yield part
-                part, count = [], 0
-            part.append(i)
-            count += len(self.episodes[i].tokens)
-        if part:
-            yield part
 
     # ---- learning ----------------------------------------------------------
 

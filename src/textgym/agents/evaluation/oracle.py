@@ -28,6 +28,7 @@ from textgym.envs.texts.prompts import Prompt
 from textgym.errors import InputError
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.log_probs import token_log_probs
 from textgym.policies.language_model.packing import PackedSegments, pack_sequences
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
@@ -142,7 +143,6 @@ def _play_all(task: Task, prompt: Prompt, tokens: Sequence[int], most: int) -> C
 # ---- what a model makes of them ----------------------------------------------
 
 
-@torch.no_grad()
 def log_probs(
     lm: LanguageModel,
     completions: Completions,
@@ -162,13 +162,16 @@ def log_probs(
     step = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes)[owner]
     acted = starts[owner] + len(prompt) - 1 + step
     packed = PackedSegments(flat, lengths, acted).to(device)
-    hidden = lm.packed(packed.tokens, packed.lengths, packed.acted_index)
-    logits = lm.lm_head(hidden).double()
-    if masks is not None:
-        logits = masks.apply(logits, packed)
-    logits = sampling.filter(logits, never_sampled(lm))
     chosen = torch.tensor([token for tokens in completions.tokens for token in tokens])
-    each = logits.log_softmax(-1).gather(-1, chosen[:, None].to(device))[:, 0].cpu()
+    each = token_log_probs(
+        lm,
+        packed,
+        chosen.to(device),
+        sampling,
+        masks=masks,
+        keep_actions=False,
+        dtype=torch.float64,
+    ).cpu()
     return each.new_zeros(len(sizes)).index_add(0, owner, each)
 
 

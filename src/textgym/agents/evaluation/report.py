@@ -13,11 +13,11 @@ from textgym.agents.evaluation.readers import Reader
 from textgym.agents.rollouts.kl import kl_estimate
 from textgym.agents.runs.figures import EVALUATION, Figure, figures
 from textgym.envs.texts.prompts import Prompt
-from textgym.policies.language_model.cached_decoder import CachedDecoder
-from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.generation import NextTokens
 from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.log_probs import token_log_probs
 from textgym.policies.language_model.packing import PackedSegments, pack_segments
-from textgym.policies.language_model.sampling import Sampling, draw
+from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.reward_models.composition import free_name
 from textgym.rewards import Reward, call_reward, reward_name
@@ -63,7 +63,6 @@ class InOrder:
         return self.prompts[min(index, len(self.prompts) - 1)]
 
 
-@torch.no_grad()
 def play(
     lm: LanguageModel, env: VecEnv, count: int, *, sampling: Sampling, seed: int = 0
 ) -> list[Episode]:
@@ -73,27 +72,17 @@ def play(
     :param sampling: temperature 0 takes the likeliest token.
     """
     generator = torch.Generator(lm.device).manual_seed(seed)
-    decoder = CachedDecoder(lm, lm.tokenizer.pad_token_id)
-    never = never_sampled(lm)
-    actions_count = lm.tokenizer.vocab_size
-    never = never[never < actions_count]
     masks = masks_of(env)
+    choose = NextTokens(lm, sampling=sampling, generator=generator, masks=masks)
     rows = torch.as_tensor(env.reset(), device=lm.device)
     number = list(range(env.num_envs))  # which episode a row plays
     begun = env.num_envs
     acted: list[list[int]] = [[] for _ in number]
     done: dict[int, Episode] = {}
     while len(done) < count:
-        logits = lm.lm_head(decoder(rows))[:, :actions_count].float()
-        if masks is not None:
-            states = [int(state) for state in env.env_method("action_masks")]
-            logits = masks.apply_states(logits, states)
-        logits = sampling.filter(logits, never)
-        if sampling.temperature == 0:
-            actions = logits.argmax(-1)
-        else:
-            actions = draw(logits.log_softmax(-1), generator)
-        for env_index, last in enumerate((decoder.known - 1).tolist()):
+        states = None if masks is None else [int(s) for s in env.env_method("action_masks")]
+        actions = choose(rows, states)
+        for env_index, last in enumerate((choose.lengths - 1).tolist()):
             acted[env_index].append(last)
         observations, rewards, dones, infos = env.step(actions.cpu().numpy())
         for i in np.flatnonzero(dones):
@@ -126,8 +115,7 @@ def _episode(info: dict[str, Any], reward: float, acted: list[int], last: int) -
     )
 
 
-@torch.no_grad()
-def token_log_probs(
+def episode_log_probs(
     lm: LanguageModel,
     episodes: Sequence[Episode],
     sampling: Sampling,
@@ -139,18 +127,14 @@ def token_log_probs(
 
     :param masks: of the constraint that the tokens were chosen under, if there was one.
     """
-    never = never_sampled(lm)
     order = sorted(range(len(episodes)), key=lambda i: len(episodes[i].tokens))
     result: dict[int, np.ndarray] = {}
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         packed, actions = _pack([episodes[i] for i in part], lm.device)
-        hidden = lm.packed(packed.tokens, packed.lengths, packed.acted_index)
-        logits = lm.lm_head(hidden).float()
-        if masks is not None:
-            logits = masks.apply_states(logits, _states(masks, [episodes[i] for i in part]))
-        logits = sampling.filter(logits, never, keep=actions)
-        chosen = logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0].double().cpu().numpy()
+        states = None if masks is None else _states(masks, [episodes[i] for i in part])
+        flat = token_log_probs(lm, packed, actions, sampling, masks=masks, states=states)
+        chosen = flat.double().cpu().numpy()
         sizes = [len(episodes[i].acted) for i in part]
         for i, values in zip(part, np.split(chosen, np.cumsum(sizes)[:-1]), strict=True):
             result[i] = values
@@ -302,11 +286,11 @@ def evaluate_texts(
     texts = [e.completion for e in episodes]
     perplexity, kl = None, None
     if reference is not None:
-        plain = np.concatenate(token_log_probs(reference, episodes, Sampling()))
+        plain = np.concatenate(episode_log_probs(reference, episodes, Sampling()))
         perplexity = float(np.exp(-plain.mean()))
         drawn = sampling if sampling.temperature > 0 else Sampling()
-        own = token_log_probs(lm, episodes, drawn, masks=masks)
-        theirs = token_log_probs(reference, episodes, drawn, masks=masks)
+        own = episode_log_probs(lm, episodes, drawn, masks=masks)
+        theirs = episode_log_probs(reference, episodes, drawn, masks=masks)
         pairs = zip(own, theirs, strict=True)
         kl = Interval.of(
             [

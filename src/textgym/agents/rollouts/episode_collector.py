@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from textgym.errors import InputError
-from textgym.policies.language_model.packing import PackedSegments, pack_segments
+from textgym.policies.language_model.packing import (
+    PackedSegments,
+    array_row_lengths,
+    equal_parts,
+    pack_segments,
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,7 @@ class EpisodeCollector:
         infos: Sequence[dict[str, Any]],
     ) -> None:
         """One step of every row: `obs` int64 `[n, L]`, the others `[n]`."""
-        position = np.arange(1, obs.shape[1] + 1)
-        lengths = ((obs != self.pad_token_id) * position).max(1).tolist()
+        lengths = array_row_lengths(obs, self.pad_token_id).tolist()
         lists = lengths, actions.tolist(), log_probs.tolist(), np.asarray(rewards).tolist()
         for row, length, action, log_prob, reward in zip(self._rows, *lists, strict=True):
             row.lengths.append(length)
@@ -213,9 +217,4 @@ def minibatches(
     """
     order = rng.permutation(len(episodes))
     sizes = np.array([len(episodes[i].actions) for i in order])
-    count = min(max(1, round(sizes.sum() / batch_size)), len(order))
-    middles = sizes.cumsum() - sizes / 2
-    part = np.minimum((middles * count / sizes.sum()).astype(int), count - 1)
-    for i in range(count):
-        if (part == i).any():
-            yield order[part == i]
+    yield from (order[part] for part in equal_parts(sizes, batch_size) if len(part))

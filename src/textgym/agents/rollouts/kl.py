@@ -24,8 +24,8 @@ from torch import Tensor
 from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.paths import absolute, model_directory
-from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.log_probs import token_log_probs
 from textgym.policies.language_model.models_by_name import open_policy
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.sampling import Sampling
@@ -138,16 +138,10 @@ class KLPenalty:
         """
         return kl_estimate(log_probs, self.log_probs(packed, actions), self.estimator)
 
-    @torch.no_grad()
     def log_probs(self, packed: PackedSegments, actions: Tensor) -> Tensor:
         """Log-probabilities `[A]` of the acted tokens under the reference, in one pass."""
         model = self.reference(packed.tokens.device)
-        hidden = model.packed(packed.tokens, packed.lengths, packed.acted_index)
-        logits = model.lm_head(hidden).float()
-        if self.masks is not None:
-            logits = self.masks.apply(logits, packed)
-        logits = self.sampling.filter(logits, never_sampled(model), keep=actions)
-        return logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0]
+        return token_log_probs(model, packed, actions, self.sampling, masks=self.masks)
 
     def update(self, kl_per_episode: float, episodes: int) -> None:
         """Steer β: β ← β (1 + clip(KL / target - 1, ±0.2) · min(episodes / horizon, 1))."""

@@ -22,7 +22,11 @@ from textgym.agents.runs.recording import RolloutFigures
 from textgym.divergence import check_arrays
 from textgym.envs.dense_rewards import fit_split
 from textgym.errors import InputError
-from textgym.policies.language_model.packing import PackedSegments, pack_segments
+from textgym.policies.language_model.packing import (
+    PackedSegments,
+    array_row_lengths,
+    pack_segments,
+)
 from textgym.policies.sb3.q_network import BootstrapSegments
 
 if TYPE_CHECKING:
@@ -178,9 +182,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
     def _lengths(self, rows: np.ndarray) -> np.ndarray:
         """Tokens of each row of `[n, L]`, up to the last that is not padding."""
-        position = np.arange(1, rows.shape[1] + 1)
-        lengths: np.ndarray = ((rows != self.pad_token_id) * position).max(1)
-        return lengths
+        return array_row_lengths(rows, self.pad_token_id)
 
     def _close(
         self, env: int, row: np.ndarray, split: np.ndarray | None, is_truncated: bool

@@ -21,7 +21,13 @@ from textgym.agents.runs.recording import KLFigures, RolloutFigures
 from textgym.divergence import check_arrays
 from textgym.envs.dense_rewards import fit_split
 from textgym.errors import InputError
-from textgym.policies.language_model.packing import PackedSegments, pack_segments
+from textgym.policies.language_model.packing import (
+    PackedSegments,
+    array_row_lengths,
+    budget_groups,
+    equal_parts,
+    pack_segments,
+)
 
 if TYPE_CHECKING:
     from textgym.agents.rollouts.kl import KLPenalty
@@ -130,8 +136,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         step = self.pos
         for row in np.flatnonzero(episode_start) if step else ():
             self._close(int(row), step)
-        position = np.arange(1, obs.shape[1] + 1)
-        self.lengths[step] = ((obs != self.pad_token_id) * position).max(1)
+        self.lengths[step] = array_row_lengths(obs, self.pad_token_id)
         self._rows = np.array(obs, dtype=np.int64)
         self.actions[step] = np.asarray(action).reshape(self.n_envs, 1)
         self.rewards[step] = reward
@@ -238,7 +243,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         assert isinstance(self.action_space, spaces.Discrete)
         kl.check_vocabulary(int(self.action_space.n), torch.device(self.device))
         for part in self._parts(np.arange(len(self.segments)), self.buffer_size * self.n_envs):
-            for group in _groups(part, self.segments, 2048):
+            lengths = [len(self.segments[i].tokens) for i in part]
+            for group in (part[places] for places in budget_groups(lengths, 2048)):
                 index = self._flat_index(group)
                 chosen = torch.as_tensor(self.actions.reshape(-1)[index], device=self.device)
                 log_probs = torch.as_tensor(self.log_probs.reshape(-1)[index], device=self.device)
@@ -257,14 +263,11 @@ class EpisodeRolloutBuffer(RolloutBuffer):
     def _parts(self, order: np.ndarray, batch_size: int) -> list[np.ndarray]:
         """Cut an order of segments into minibatches of nearly equal counts of acted tokens."""
         sizes = np.array([self.segments[i].end - self.segments[i].start for i in order])
-        total = int(sizes.sum())
-        count = min(max(1, round(total / batch_size)), len(order))
-        # The number of segments whose middle lies before each equal share of the tokens.
-        cuts = np.searchsorted(sizes.cumsum() - sizes / 2, np.arange(1, count) * total / count)
+        cuts = np.cumsum([len(part) for part in equal_parts(sizes, batch_size)])[:-1]
         # Each part keeps one segment at least, also where one is longer than a share.
-        rank = np.arange(count - 1)
+        rank = np.arange(len(cuts))
         cuts = np.maximum(np.maximum.accumulate(cuts - rank) + rank, rank + 1)
-        return np.split(order, np.minimum(cuts, len(order) - (count - 1) + rank))
+        return np.split(order, np.minimum(cuts, len(order) - len(cuts) + rank))
 
     def _flat_index(self, part: np.ndarray) -> np.ndarray:
         """Where the transitions of segments stand in the arrays `[steps, n_envs]`, flattened."""
@@ -321,17 +324,3 @@ def pad_token_of(
             f"{keeper}_kwargs={{'pad_token_id': ...}}"
         )
     return int(pad)
-
-
-def _groups(part: np.ndarray, segments: list[Segment], limit: int) -> list[np.ndarray]:
-    """Cut a part into groups of at most about `limit` tokens, longest first (little padding)."""
-    ordered = sorted(part, key=lambda i: -len(segments[i].tokens))
-    groups: list[list[int]] = [[]]
-    count = 0
-    for i in ordered:
-        if groups[-1] and count + len(segments[i].tokens) > limit:
-            groups.append([])
-            count = 0
-        groups[-1].append(int(i))
-        count += len(segments[i].tokens)
-    return [np.array(group) for group in groups if group]

@@ -42,6 +42,50 @@ def encode_prompts(
     return rows
 
 
+class NextTokens:
+    """Chooses the next token of each row, at the price of one new token a row.
+
+    :param lm: whose weights do not change meanwhile.
+    :param sampling: temperature 0 takes the likeliest token.
+    :param generator: the caller's own, on the model's device.
+    :param masks: legal tokens.
+    """
+
+    def __init__(
+        self,
+        lm: "LanguageModel",
+        *,
+        sampling: Sampling,
+        generator: torch.Generator,
+        masks: TokenMasks | None = None,
+    ) -> None:
+        self.lm, self.sampling, self.generator, self.masks = lm, sampling, generator, masks
+        self.size = lm.tokenizer.vocab_size
+        never = never_sampled(lm)
+        self.never = never[never < self.size]
+        self.decoder = CachedDecoder(lm, lm.tokenizer.pad_token_id)
+
+    @property
+    def lengths(self) -> Tensor:
+        """`[n]` int64, tokens of each row that was asked about last."""
+        return self.decoder.known
+
+    @torch.no_grad()
+    def __call__(self, rows: Tensor, states: list[int] | None = None) -> Tensor:
+        """Tokens `[n]` int64 for right-padded rows `[n, L]` int64.
+
+        :param states: of the masks' automaton; None: as the masks find them in the rows.
+        """
+        logits = self.lm.lm_head(self.decoder(rows))[:, : self.size].float()
+        if self.masks is not None:
+            states = self.masks.states(rows, caller="generate") if states is None else states
+            logits = self.masks.apply_states(logits, states)
+        logits = self.sampling.filter(logits, self.never)
+        if self.sampling.temperature == 0:
+            return logits.argmax(-1)
+        return draw(logits.log_softmax(-1), self.generator)
+
+
 @torch.no_grad()
 def generate_tokens(
     lm: "LanguageModel",
@@ -60,7 +104,6 @@ def generate_tokens(
     """
     pad = lm.tokenizer.pad_token_id
     stops = torch.tensor(lm.tokenizer.eos_token_ids, device=lm.device)
-    never = never_sampled(lm)
     completions: list[list[int]] = []
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
@@ -68,18 +111,11 @@ def generate_tokens(
         rows = torch.full((len(part), int(lengths.max()) + max_new_tokens), pad, device=lm.device)
         for i, row in enumerate(part):
             rows[i, : len(row)] = torch.tensor(row, device=lm.device)
-        decoder = CachedDecoder(lm, pad)
+        choose = NextTokens(lm, sampling=sampling, generator=generator, masks=masks)
         is_done = torch.zeros(len(part), dtype=torch.bool, device=lm.device)
         ends = lengths.clone()
         for _ in range(max_new_tokens):
-            logits = lm.lm_head(decoder(rows)).float()
-            if masks is not None:
-                logits = masks.apply(logits, rows, caller="generate")
-            logits = sampling.filter(logits, never)
-            if sampling.temperature == 0:
-                tokens = logits.argmax(-1)
-            else:
-                tokens = draw(logits.log_softmax(-1), generator)
+            tokens = choose(rows)
             is_done |= (tokens[:, None] == stops).any(-1)
             if bool(is_done.all()):
                 break

@@ -63,10 +63,49 @@ def pack_sequences(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return torch.tensor(flat, dtype=torch.int64), lengths
 
 
+def equal_parts(sizes: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Places 0 to B - 1, in their order, cut where the counts come closest to equal shares.
+
+    There are `round(total / batch_size)` parts, at least one; where a segment is longer than a
+    share, a part may be empty.
+
+    :param sizes: int64 `[B]`, what each segment counts.
+    """
+    total = int(sizes.sum())
+    count = min(max(1, round(total / batch_size)), len(sizes))
+    # The number of segments whose middle lies before each equal share.
+    cuts = np.searchsorted(sizes.cumsum() - sizes / 2, np.arange(1, count) * total / count)
+    return np.split(np.arange(len(sizes)), cuts)
+
+
+def budget_groups(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Places 0 to B - 1, longest segment first, cut where a group would exceed some tokens.
+
+    Segments of nearly one length stand together, so that the attention pads little; one that is
+    longer than the budget is a group of its own.
+    """
+    groups: list[list[int]] = []
+    count = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not groups or count + lengths[i] > budget:
+            groups.append([])
+            count = 0
+        groups[-1].append(i)
+        count += lengths[i]
+    return groups
+
+
 def row_lengths(rows: Tensor, pad_token_id: int) -> Tensor:
     """`[B]` int64: one past the last token of each row of `[B, L]` that is not padding."""
     position = torch.arange(1, rows.shape[1] + 1, device=rows.device)
     return ((rows != pad_token_id) * position).amax(dim=1)
+
+
+def array_row_lengths(rows: np.ndarray, pad_token_id: int) -> np.ndarray:
+    """As `row_lengths`, int64 `[B]` from an array `[B, L]`."""
+    position = np.arange(1, rows.shape[1] + 1)
+    lengths: np.ndarray = ((rows != pad_token_id) * position).max(1)
+    return lengths
 
 
 def pack_rows(rows: Tensor, lengths: Tensor) -> PackedSegments:
