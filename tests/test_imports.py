@@ -32,6 +32,7 @@ LEAVES = {
     "directories",
     "tensor_files",
     "saved_fields",
+    "states",
     "interrupts",
     "lazy_names",
     "paths",

@@ -235,9 +235,13 @@ def load_agent(
     reference: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
     env_kwargs: dict[str, Any] | None = None,
     checkpoint_seconds: float = 300.0,
+    exact: bool = False,
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """Bring an agent back from its checkpoint or run directory, with KL term and logging.
+
+    It goes on as if it had not been away: `learn(..., reset_num_timesteps=False)` gives to the last
+    bit what the agent that was saved would have given.
 
     Whatever is given wins over what was saved: in the algorithm, the optimizer, the generators and
     the KL term.
@@ -250,6 +254,9 @@ def load_agent(
     :param reference: the model of the KL term, instead of the saved one.
     :param env_kwargs: replace or add to the saved ones; needed for those that were objects.
     :param checkpoint_seconds: as `make_agent`'s.
+    :param exact: raise where going on could not be exact, as in another environment or from a
+        checkpoint of an earlier version. Otherwise `out` or such a checkpoint makes a warning of
+        it.
     :param keywords: override the saved ones.
     :raises InputError: if the directory holds no agent, or what it needs is not there.
     """
@@ -318,8 +325,26 @@ def load_agent(
                 f"{directory}: its settings make no agent ({type(error).__name__}: "
                 f"{' '.join(str(error).split()):.120})"
             ) from error
-        restore_agent(agent, state, given=given)
+        differences = restore_agent(agent, state, given=given)
+        is_told = out is not None and run is out  # by the verb, which was asked for it
+        matters = run is not None or state.get("training") is None
+        if differences and (exact or (matters and not is_told)):
+            _tell_differences(differences, directory, exact=exact)
     return agent
+
+
+def _tell_differences(differences: Sequence[str], directory: str | Path, *, exact: bool) -> None:
+    """Say why going on from a checkpoint is not exact.
+
+    :raises InputError: with `exact`.
+    """
+    reasons = "; ".join(differences)
+    if exact:
+        raise InputError(
+            f"{directory}: going on would not be exact: {reasons}; go on all the same with "
+            "--force-resume"
+        )
+    warnings.warn(f"{directory}: going on is not exact: {reasons}", stacklevel=3)
 
 
 def _check_names_no_code(

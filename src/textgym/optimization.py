@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -196,6 +197,27 @@ def join_state(tensors: dict[str, Tensor], nest: Any) -> Any:
         items = [join_state(tensors, v) for v in content]
         return tuple(items) if kind == "tuple" else items
     return content
+
+
+def to_tensors(state: Any) -> Any:
+    """A nest with tensors (sharing memory) in place of NumPy's arrays, for `split_state`."""
+    if isinstance(state, np.ndarray):
+        return torch.from_numpy(state)
+    if isinstance(state, dict):
+        return {key: to_tensors(value) for key, value in state.items()}
+    return [to_tensors(value) for value in state] if isinstance(state, list | tuple) else state
+
+
+def to_arrays(state: Any) -> Any:
+    """The inverse of `to_tensors`.
+
+    :raises TypeError: for tensors of a type that NumPy does not have.
+    """
+    if isinstance(state, Tensor):
+        return state.numpy()
+    if isinstance(state, dict):
+        return {key: to_arrays(value) for key, value in state.items()}
+    return [to_arrays(value) for value in state] if isinstance(state, list | tuple) else state
 
 
 class ScaledAdam(torch.optim.Adam):

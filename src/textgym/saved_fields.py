@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from textgym.errors import InputError
 
 _LARGEST = 2**63 - 1
@@ -67,6 +69,42 @@ class SavedFields:
         """A table inside."""
         return SavedFields(self.value(name), f"{self.path}: {name}")
 
+    def array(
+        self,
+        name: str,
+        dtype: str,
+        shape: tuple[int | None, ...],
+        *,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> np.ndarray:
+        """A NumPy array.
+
+        :param shape: None stands for any length.
+        :param low, high: the smallest and the largest value that it may hold.
+        """
+        value: Any = self.value(name)
+        is_array = isinstance(value, np.ndarray) and value.dtype == np.dtype(dtype)
+        if not is_array or len(value.shape) != len(shape):
+            raise self.error(name, f"an array of {dtype} with {len(shape)} dimensions")
+        if any(n is not None and n != found for n, found in zip(shape, value.shape, strict=True)):
+            wanted = "x".join("any" if n is None else str(n) for n in shape)
+            raise self.error(name, f"an array of shape {wanted}")
+        if value.size and (
+            (low is not None and not value.min() >= low)
+            or (high is not None and not value.max() <= high)
+        ):
+            raise self.error(name, f"an array of values from {low} to {high}")
+        array: np.ndarray = value
+        return array
+
+    def items(self, name: str, length: int | None = None) -> list[Any]:
+        """A list, maybe of a given length."""
+        value = self.value(name)
+        if not isinstance(value, list) or (length is not None and len(value) != length):
+            raise self.error(name, "a list" + f" of {length}" * (length is not None))
+        return value
+
     def has(self, name: str) -> bool:
         """Whether there is such a field, and it is not null."""
         return self.content.get(name) is not None
@@ -82,5 +120,5 @@ class SavedFields:
 
     def error(self, name: str, expected: str) -> InputError:
         """The error of a field that is something else."""
-        found = f"{self.content[name]!r:.60}"
+        found = f"{' '.join(repr(self.content[name]).split()):.60}"
         return InputError(f"{self.path}: {name} must be {expected}, got {found}")

@@ -88,6 +88,7 @@ def train(
                 out=run,
                 env_kwargs=env_kwargs,
                 checkpoint_seconds=checkpoint_seconds,
+                exact=not force_resume,
                 **again,
             )
         else:
@@ -108,7 +109,6 @@ def train(
         _learn(
             trained,
             timesteps,
-            run.directory,
             callback=callback,
             progress_bar=progress_bar,
             tb_log_name=agent,
@@ -134,7 +134,6 @@ def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
 def _learn(
     trained: BaseAlgorithm,
     timesteps: int,
-    directory: Path,
     *,
     callback: BaseCallback | list[BaseCallback] | None,
     progress_bar: bool,
@@ -159,7 +158,7 @@ def _learn(
         except BaseException as error:
             is_second = isinstance(error, KeyboardInterrupt) and is_interrupted()
             if not is_second:  # which does not wait
-                save_cut_short(trained, directory, error)
+                save_cut_short(trained, error)
             raise
         finally:
             for bar in bars:

@@ -124,7 +124,7 @@ class EpisodeRows:
             self._is_over[row] = False
             self._prompts[row] = prompt
             self._turns[row] = []
-        return [{"prompt": p.text, "prompt_length": len(p.ids), **fresh_columns(p)} for p in drawn]
+        return [_start_info(prompt) for prompt in drawn]
 
     # ---- playing -----------------------------------------------------------
 
@@ -309,6 +309,11 @@ class EpisodeRows:
             raise InputError("the episode has not begun: call reset() first")
         return prompt
 
+    def start_infos(self) -> dict[int, dict[str, Any]]:
+        """The reset info of each row that has begun."""
+        begun = enumerate(self._prompts)
+        return {row: _start_info(prompt) for row, prompt in begun if prompt is not None}
+
     def turn_count(self, row: int) -> int:
         """How many turns of the row's dialogue are finished, the environment's included."""
         return len(self._turns[row])
@@ -349,6 +354,10 @@ class EpisodeRows:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a saved state."""
         self.__dict__.update(state)
+
+
+def _start_info(prompt: Prompt) -> dict[str, Any]:
+    return {"prompt": prompt.text, "prompt_length": len(prompt.ids), **fresh_columns(prompt)}
 
 
 def _own_ids(turns: list[_Turn]) -> list[int]:

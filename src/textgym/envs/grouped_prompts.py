@@ -34,6 +34,16 @@ class GroupedPrompts:
         self._dealt += 1
         return self._prompt, group
 
+    @property
+    def dealt(self) -> tuple[int, Prompt | None]:
+        """Episodes dealt so far, and the prompt of the last of them."""
+        return self._dealt, self._prompt
+
+    @dealt.setter
+    def dealt(self, state: tuple[int, Prompt | None]) -> None:
+        """Go on from there."""
+        self._dealt, self._prompt = state
+
     def restart(self) -> None:
         """Let the next episode begin a group, and leave the open one as it is."""
         self._dealt = -(-self._dealt // self.size) * self.size

@@ -11,9 +11,18 @@ from gymnasium.vector.utils import batch_space
 from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.episode_rows import EpisodeRows, StepResult
 from textgym.envs.rendering import METADATA, check_render_mode
+from textgym.envs.saved_rows import (
+    groups_state,
+    load_groups_state,
+    load_rows_state,
+    rows_state,
+    task_summary,
+)
 from textgym.envs.task import Task
 from textgym.envs.text_env import token_spaces
 from textgym.errors import InputError
+from textgym.saved_fields import SavedFields
+from textgym.states import generator_state, load_generator_state, load_state_of, state_of
 from textgym.terminal import for_output
 from textgym.tokenizer import Tokenizer
 
@@ -75,6 +84,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators: list[np.random.Generator] = []
         self._seeds: list[int] = []
+        self._summary: dict[str, Any] | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -227,6 +237,52 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             infos = self._episodes.reset(rows, [generators[row] for row in rows])
             reset_infos = dict(zip(rows, infos, strict=True))
         return Advance(self._episodes.tokens.copy(), result, finals, reset_infos)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """JSON values: what the episodes depend on beside the reward, prompts as a digest."""
+        if self._summary is None:
+            self._summary = task_summary(self._episodes)
+        return self._summary
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` goes on from: open episodes, generators, groups, the reward's.
+
+        :raises NoStateError: for a prompt whose columns no checkpoint can hold.
+        """
+        return {
+            "summary": self.summary,
+            "rows": rows_state(self._episodes),
+            "groups": groups_state(self._episodes.groups),
+            "generators": [generator_state(generator) for generator in self._generators],
+            "seeds": list(self._seeds),
+            "reward": state_of(self.task.reward),
+            "prompts": state_of(self._episodes.source.function),
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of the same task with as many rows (`summary` says whether it is).
+
+        :raises InputError: if it is none.
+        """
+        where = f"state of {self.task.id!r}"
+        fields = SavedFields(state, where)
+        count = len(fields.items("generators"))
+        generators = [np.random.default_rng(0) for _ in range(count)]
+        for generator, saved in zip(generators, fields.items("generators"), strict=True):
+            load_generator_state(generator, saved, where)
+        seeds = fields.items("seeds", count)
+        if count not in (0, self.num_envs) or not all(type(seed) is int for seed in seeds):
+            raise InputError(f"{where}: expected a generator and a seed for each row")
+        load_rows_state(self._episodes, fields.value("rows"), where)
+        load_groups_state(self._episodes.groups, fields.value("groups"), where)
+        load_state_of(self.task.reward, fields.value("reward"), f"{where}: reward")
+        load_state_of(self._episodes.source.function, fields.value("prompts"), f"{where}: prompts")
+        self._generators, self._seeds = generators, seeds
+
+    def start_infos(self) -> dict[int, dict[str, Any]]:
+        """The reset info of each row's episode as it stands."""
+        return self._episodes.start_infos()
 
     def render(self) -> tuple[str, ...] | None:
         """The text so far of every row with "ansi"; else None ("human" prints by itself)."""

@@ -34,6 +34,7 @@ from textgym.divergence import check_arrays
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import PackedSegments, budget_groups
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.saved_fields import SavedFields
 
 
 class CriticFreeAlgorithm(OnPolicyAlgorithm):
@@ -228,6 +229,24 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
     def rng_state(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.rng.bit_generator.state = state
+
+    def rollout_state(self) -> dict[str, Any]:
+        """The episodes that a rollout's end found open, as a checkpoint holds them."""
+        return {
+            "episodes": self._collector.state_dict(),
+            "is_followed": self._last_obs is not None and self._last_obs is self._obs_followed,
+        }
+
+    def load_rollout_state(self, state: Any) -> None:
+        """Go on from a state of `rollout_state`, with the environment's rows as they were then.
+
+        :raises InputError: if it is none.
+        """
+        assert isinstance(self.action_space, spaces.Discrete)
+        fields = SavedFields(state, "state of the rollout")
+        size = int(self.action_space.n)
+        self._collector.load_state_dict(fields.value("episodes"), vocab_size=size)
+        self._obs_followed = self._last_obs if fields.flag("is_followed") else None
 
     @property
     def plays_groups(self) -> bool:

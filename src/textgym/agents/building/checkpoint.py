@@ -15,13 +15,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from textgym.agents.building.named_files import named_files
 from textgym.agents.building.saved_state import check_agent_state
+from textgym.agents.building.training_state import load_training_state, training_state
 from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.runs.recorder_state import go_on_at
+from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.settings import is_plain, plain
 from textgym.directories import atomic_directory
 from textgym.divergence import LARGEST_WEIGHT, check_weights
 from textgym.envs.task import Task
 from textgym.errors import DivergenceError, InputError
-from textgym.optimization import check_optimizer_state
+from textgym.optimization import check_optimizer_state, to_arrays, to_tensors
 from textgym.paths import expand
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.checkpoint import (
@@ -44,6 +47,12 @@ from textgym.rewards import Reward
 from textgym.storage import read_json
 
 REFERENCE = "reference"
+# Why going on from a checkpoint is not exact.
+NO_TRAINING_STATE = (
+    "the checkpoint is of an earlier version, which kept weights, optimizer and counters, but not "
+    "the open episodes and the generators: they begin anew"
+)
+CUT_SHORT = "its last update was cut short"
 # What comes of a state that belongs to something else, in torch and in NumPy.
 NOT_THIS_STATE = (
     KeyError,
@@ -112,18 +121,45 @@ def environment_of(task: Task) -> dict[str, Any]:
     return environment_record(task.id, reward=None if is_own else task.reward, env_kwargs=changed)
 
 
+def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
+    """What a checkpoint holds of an agent beside its language model, settings and environment.
+
+    Taking it changes nothing. It is good until the next update: what only an update changes is
+    referred to, and what a rollout changes is copied.
+
+    :raises InputError: for an agent of another policy.
+    """
+    policy = _text_policy(agent)
+    kl = _kl_penalty(agent)
+    value = {k: v for k, v in policy.state_dict().items() if not k.startswith(_LANGUAGE_MODEL)}
+    # SB3's off-policy algorithms renew their target network in the middle of a rollout.
+    value |= {k: v.clone() for k, v in value.items() if k.partition(".")[0].endswith("_target")}
+    return {
+        "num_timesteps": agent.num_timesteps,
+        "n_updates": getattr(agent, "_n_updates", 0),
+        "value": value,
+        "optimizer": policy.optimizer.state_dict(),
+        "optimizer_class": type(policy.optimizer).__name__,
+        "kl_coefficient": None if kl is None else kl.coefficient,
+        "also": {name: getattr(agent, name) for name in getattr(agent, "also_saved", ())},
+        "training": training_state(agent),
+    }
+
+
 def save_agent(
     agent: BaseAlgorithm,
     directory: str | Path,
     *,
     environment: dict[str, Any] | None = None,
     keep_old_as: str | None = None,
+    state: dict[str, Any] | None = None,
 ) -> None:
     """Write an agent made by `make_agent`, atomically.
 
     :param environment: what `load_agent` needs to make the environment again, as
         `environment_record` gives it; None: what the agent itself knows.
     :param keep_old_as: the name beside it under which the old directory is kept.
+    :param state: what `agent_state` gave since the last update; None: as the agent is now.
     :raises InputError: for an agent of another policy, or another record.
     :raises DivergenceError: for weights that are not finite; what was saved before stays.
     :raises StorageError: if the directory cannot be written.
@@ -142,28 +178,16 @@ def save_agent(
             f"back with another environment; got the keys {sorted(environment)}"
         )
     kl = _kl_penalty(agent)
-    generator = policy.generator
-    state = {
+    whole = {
         "settings": agent.text_settings,  # type: ignore[attr-defined]
         "environment": environment,
         "files": files,
-        "num_timesteps": agent.num_timesteps,
-        "n_updates": getattr(agent, "_n_updates", 0),
-        "value": {
-            name: tensor
-            for name, tensor in policy.state_dict().items()
-            if not name.startswith(_LANGUAGE_MODEL)
-        },
-        "optimizer": policy.optimizer.state_dict(),
-        "optimizer_class": type(policy.optimizer).__name__,
-        "generator": None if generator is None else generator.get_state(),
-        "policy_seed": policy.seed,
-        "kl_coefficient": None if kl is None else kl.coefficient,
-        "also": {name: getattr(agent, name) for name in getattr(agent, "also_saved", ())},
+        **(agent_state(agent) if state is None else state),
     }
+    whole["training"] = to_tensors(whole["training"])
     with atomic_directory(expand(directory), keep_old_as=keep_old_as) as temporary:
         write_model(policy.lm, temporary)
-        write_trainer_state(state, temporary)
+        write_trainer_state(whole, temporary)
         if kl is not None:
             (temporary / REFERENCE).mkdir()
             write_model(kl.reference(policy.lm.device), temporary / REFERENCE)
@@ -216,11 +240,12 @@ def _in_its_dtype(directory: Path) -> CausalLM:
 
 def restore_agent(
     agent: BaseAlgorithm, state: dict[str, Any], *, given: Collection[str] = ()
-) -> None:
+) -> list[str]:
     """Give a freshly built agent the state of a checkpoint; its weights it has already.
 
     :param given: keywords that the agent was built with instead of the saved ones: what they say
         stays, in the optimizer, the generators and the KL term too.
+    :return: why going on is not exact, in words; empty where it is.
     :raises InputError: if the two do not fit.
     """
     policy = _text_policy(agent)
@@ -230,14 +255,6 @@ def restore_agent(
     except NOT_THIS_STATE as error:
         raise InputError(f"the checkpoint does not fit this agent: {_in_a_line(error)}") from None
     is_seeded = "seed" in given
-    if not is_seeded:
-        policy.seed = state["policy_seed"]
-    if state["generator"] is not None and not is_seeded:
-        policy.generator = torch.Generator(policy.lm.device)
-        try:
-            policy.generator.set_state(state["generator"].cpu())
-        except NOT_THIS_STATE as error:
-            raise InputError(f"the checkpoint's generator is none: {_in_a_line(error)}") from None
     agent.num_timesteps = int(state["num_timesteps"])
     agent._n_updates = int(state["n_updates"])
     for name in getattr(agent, "also_saved", ()):
@@ -249,6 +266,34 @@ def restore_agent(
     kl, saved = _kl_penalty(agent), state["kl_coefficient"]
     if kl is not None and "kl_coef" not in given and saved is not None:
         kl.coefficient = float(saved)
+    if state.get("training") is None:
+        if not is_seeded:
+            _restore_old_generator(policy, state)
+        recorder = recorder_of(agent)
+        if recorder is not None:
+            step, offset = agent.num_timesteps, int(state["settings"].get("step_offset", 0))
+            go_on_at(recorder, step, offset)
+        return [NO_TRAINING_STATE]
+    try:
+        differences = load_training_state(agent, to_arrays(state["training"]), given=given)
+    except NOT_THIS_STATE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the checkpoint does not fit this agent: {_in_a_line(error)}") from None
+    return differences + [CUT_SHORT] * bool(state.get("is_cut_short"))
+
+
+def _restore_old_generator(
+    policy: TextActorCriticPolicy | SoftQPolicy, state: dict[str, Any]
+) -> None:
+    """What the checkpoints of version 0.1 held of generators."""
+    policy.seed = state.get("policy_seed", policy.seed)
+    if state.get("generator") is not None:
+        policy.generator = torch.Generator(policy.lm.device)
+        try:
+            policy.generator.set_state(state["generator"].cpu())
+        except NOT_THIS_STATE as error:
+            raise InputError(f"the checkpoint's generator is none: {_in_a_line(error)}") from None
 
 
 def _restore_optimizer(

@@ -5,6 +5,7 @@ Stable-Baselines3's classes stay as they are. Every `learn` turns its callbacks 
 `learn` of their own too, which is SB3's and saves where that is cut short.
 """
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,21 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.building.checkpoint import agent_state, save_agent
 from textgym.agents.runs.callbacks import SaveCheckpoint
+from textgym.agents.runs.logger_state import cut_record
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
 from textgym.errors import DivergenceError, InputError, StorageError
 from textgym.policies.language_model.published import publish
+from textgym.policies.sb3.generators import drop_caches
 from textgym.run_files import CHECKPOINTS, LAST, PREVIOUS
+
+
+class _Phase(Enum):
+    """Where `learn` is: between an update and the next rollout, in a rollout, in an update."""
+
+    IDLE, ROLLOUT, UPDATE = range(3)
 
 
 class LearnInRun:
@@ -31,6 +40,8 @@ class LearnInRun:
     def __init__(self, agent: BaseAlgorithm, run: Run, *, seconds: float) -> None:
         self.agent, self.run, self.seconds = agent, run, seconds
         self._has_begun = False
+        self._phase = _Phase.IDLE
+        self._at_boundary: dict[str, Any] | None = None
 
     def attach(self) -> None:
         """Put this in the place of SB3's, and out of what SB3's `save` pickles."""
@@ -43,11 +54,13 @@ class LearnInRun:
         self._has_begun = False
         learn: Any = type(self.agent).learn
         try:
-            return learn(self.agent, *arguments, **keywords)  # type: ignore[no-any-return]
+            learned = learn(self.agent, *arguments, **keywords)
         except BaseException as error:
             if self._has_begun and not self.run.is_busy:  # else a verb sees to it
-                save_cut_short(self.agent, self.run.directory, error)
+                save_cut_short(self.agent, error)
             raise
+        self._phase, self._at_boundary = _Phase.IDLE, None
+        return learned  # type: ignore[no-any-return]
 
     def __call__(self, callback: MaybeCallback = None, progress_bar: bool = False) -> BaseCallback:
         """SB3's `_init_callback`, with ours before the user's.
@@ -55,42 +68,88 @@ class LearnInRun:
         :raises InputError: if another agent goes on with the run.
         """
         self.run.hold()
+        recorder = recorder_of(self.agent)
+        if self.run.is_resumed and recorder is not None and recorder.goes_on is not None:
+            cut_record(self.run.directory, recorder.rows_until)
         if self.agent.num_timesteps == 0:  # a record goes on where SB3 counts anew
             self.run.step_offset = self.run.last_step()
         self.agent.text_settings["step_offset"] = self.run.step_offset  # type: ignore[attr-defined]
-        ours = SaveCheckpoint(self.save, seconds=self.seconds)
-        callbacks = [ours, _TellRecorder(), *_as_list(callback)]
+        saving = SaveCheckpoint(self.save, seconds=self.seconds)
+        callbacks = [_Boundaries(self), saving, _TellRecorder(), *_as_list(callback)]
         bound: Any = type(self.agent)._init_callback
-        self._has_begun = True
+        self._has_begun, self._phase, self._at_boundary = True, _Phase.IDLE, None
         return bound(self.agent, callbacks, progress_bar)  # type: ignore[no-any-return]
 
+    def rollout_begins(self) -> None:
+        """Between an update and the next rollout: what a rollout that is cut short goes back to."""
+        drop_caches(self.agent.policy)  # type: ignore[arg-type]
+        self._phase, self._at_boundary = _Phase.ROLLOUT, agent_state(self.agent)
+
+    def rollout_ends(self) -> None:
+        """From here on weights change."""
+        self._phase, self._at_boundary = _Phase.UPDATE, None
+
+    def training_ends(self) -> None:
+        """The last update is whole; a rollout that a callback has ended is not, and counts not."""
+        if self._phase is _Phase.UPDATE:
+            self._phase = _Phase.IDLE
+
     def save(self) -> None:
-        """Write the checkpoint to go on from."""
-        save_in_run(self.agent, self.run.directory)
+        """Write the checkpoint to go on from: as things stood between two updates."""
+        state = self._at_boundary if self._phase is _Phase.ROLLOUT else agent_state(self.agent)
+        if self._phase is _Phase.UPDATE:
+            state = {**(state or {}), "is_cut_short": True}
+        save_in_run(self.agent, self.run.directory, state=state)
 
 
-def save_cut_short(agent: BaseAlgorithm, directory: Path, error: BaseException) -> None:
+def save_cut_short(agent: BaseAlgorithm, error: BaseException) -> None:
     """Save what was learned before a reward model, a prompt, a callback or an interrupt ended it.
 
+    :param agent: one with a run directory.
     :param error: what ended it; one of ours says from now on where the agent is saved.
     :raises DivergenceError: for weights that are not finite; the checkpoint before stays.
     """
-    last = directory / CHECKPOINTS / LAST
+    learning: LearnInRun = vars(agent)["_init_callback"]
+    last = learning.run.directory / CHECKPOINTS / LAST
     if isinstance(error, DivergenceError):
         error.args = (f"{error}; {last} is as it was saved before", *error.args[1:])
     elif not isinstance(error, StorageError):
-        save_in_run(agent, directory)
+        learning.save()
         if isinstance(error, InputError):
             error.args = (f"{error}; the agent is saved in {last}", *error.args[1:])
 
 
-def save_in_run(agent: BaseAlgorithm, directory: Path) -> None:
+def save_in_run(
+    agent: BaseAlgorithm, directory: Path, *, state: dict[str, Any] | None = None
+) -> None:
     """Write the checkpoint of an agent in its run directory, which transformers opens too.
 
     The one before is kept, in case that this one comes to harm.
+
+    :param state: as `save_agent` takes it.
     """
-    save_agent(agent, directory / CHECKPOINTS / LAST, keep_old_as=PREVIOUS)
+    save_agent(agent, directory / CHECKPOINTS / LAST, keep_old_as=PREVIOUS, state=state)
     publish(directory)
+
+
+class _Boundaries(BaseCallback):
+    """Tells `LearnInRun` where rollouts begin and end. It comes before all other callbacks."""
+
+    def __init__(self, learning: LearnInRun) -> None:
+        super().__init__()
+        self.learning = learning
+
+    def _on_rollout_start(self) -> None:
+        self.learning.rollout_begins()
+
+    def _on_rollout_end(self) -> None:
+        self.learning.rollout_ends()
+
+    def _on_training_end(self) -> None:
+        self.learning.training_ends()
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class _TellRecorder(BaseCallback):

@@ -63,8 +63,11 @@ def check_agent_state(state: Any, path: object) -> None:
         for name in files.content:
             for file in files.table(name).content:
                 files.table(name).text(file)
-    if fields.has("also"):
-        fields.table("also")
+    for name in ("also", "training"):
+        if fields.has(name):
+            fields.table(name)
+    if fields.has("is_cut_short"):
+        fields.flag("is_cut_short")
 
 
 def check_saved_keywords(keywords: dict[str, Any], algorithm: Algorithm, path: object) -> None:
@@ -123,6 +126,5 @@ def _check_tensors(fields: SavedFields) -> None:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise InputError(f"{fields.path}: value {name!r:.60} must be a tensor of numbers")
     fields.table("optimizer")
-    generator = fields.value("generator")
-    if generator is not None and not isinstance(generator, Tensor):
+    if fields.has("generator") and not isinstance(fields.value("generator"), Tensor):
         raise fields.error("generator", "the state of a generator")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textgym.agents.rollouts.saved_episodes import finite, joined, split
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import (
     PackedSegments,
@@ -18,6 +19,7 @@ from textgym.policies.language_model.packing import (
     equal_parts,
     pack_segments,
 )
+from textgym.saved_fields import SavedFields
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,87 @@ class EpisodeCollector:
                 f"with num_generations={self.num_generations}, as textgym.make_vec does"
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """The open rows, and the finished episodes that wait for their groups or for a rollout."""
+        waiting = [e for members in self._waiting.values() for e in members]
+        return {
+            "lengths": joined([np.array(row.lengths) for row in self._rows], "int64"),
+            "actions": joined([np.array(row.actions) for row in self._rows], "int64"),
+            "log_probs": joined([np.array(row.log_probs) for row in self._rows], "float64"),
+            "rewards": np.array([row.reward for row in self._rows], dtype=np.float64),
+            "waiting": _episodes_state(waiting),
+            "whole": _episodes_state([e for group in self._whole for e in group]),
+            "count": self._count,
+        }
+
+    def load_state_dict(self, state: Any, *, vocab_size: int) -> None:
+        """Go on from a state of `state_dict`.
+
+        :param vocab_size: tokens that there are.
+        :raises InputError: if it is none of as many rows, or of groups of another size.
+        """
+        fields, n, high = SavedFields(state, "state of the episodes"), len(self._rows), vocab_size
+        lengths = split(fields, "lengths", "int64", n, low=1)
+        actions = split(fields, "actions", "int64", n, low=0, high=high - 1)
+        log_probs = split(fields, "log_probs", "float64", n)
+        rewards = fields.array("rewards", "float64", (n,))
+        for parts in zip(lengths, actions, log_probs, strict=True):
+            if len({len(part) for part in parts}) > 1:
+                raise fields.error("lengths", "as many as actions and log_probs")
+        if not finite([rewards, *log_probs]):
+            raise fields.error("rewards", "finite numbers, as log_probs")
+        waiting = _episodes_of(fields.table("waiting"), high)
+        whole = _episodes_of(fields.table("whole"), high)
+        size = self.num_generations
+        groups = [whole[i : i + size] for i in range(0, len(whole), size)]
+        if any(len(group) != size for group in groups):
+            raise fields.error("whole", f"groups of {size}")
+        self._count = fields.whole("count")
+        self._rows = [
+            _OpenRow(seen.tolist(), acted.tolist(), probs.tolist(), float(reward))
+            for seen, acted, probs, reward in zip(lengths, actions, log_probs, rewards, strict=True)
+        ]
+        self._waiting, self._whole = {}, groups
+        for episode in waiting:
+            self._waiting.setdefault(episode.group, []).append(episode)
+
     def take(self, n_groups: int) -> list[Episode]:
         """The episodes of the first `n_groups` whole groups, group by group."""
         taken, self._whole = self._whole[:n_groups], self._whole[n_groups:]
         return [episode for group in taken for episode in group]
+
+
+def _episodes_state(episodes: Sequence[Episode]) -> dict[str, Any]:
+    return {
+        "tokens": joined([e.tokens for e in episodes], "int64"),
+        "acted": joined([e.acted for e in episodes], "int64"),
+        "actions": joined([e.actions for e in episodes], "int64"),
+        "log_probs": joined([e.log_probs for e in episodes], "float32"),
+        "rewards": np.array([e.reward for e in episodes], dtype=np.float64),
+        "groups": np.array([e.group for e in episodes], dtype=np.int64),
+        "prompts": [e.prompt for e in episodes],
+        "completions": [e.completion for e in episodes],
+    }
+
+
+def _episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
+    rewards = fields.array("rewards", "float64", (None,))
+    count, high = len(rewards), vocab_size - 1
+    groups = fields.array("groups", "int64", (count,), low=0)
+    tokens = split(fields, "tokens", "int64", count, low=0, high=high)
+    acted = split(fields, "acted", "int64", count, low=0)
+    actions = split(fields, "actions", "int64", count, low=0, high=high)
+    log_probs = split(fields, "log_probs", "float32", count)
+    texts = {name: fields.texts(name) for name in ("prompts", "completions")}
+    if any(len(texts[name]) != count for name in texts) or not finite([rewards, *log_probs]):
+        raise fields.error("rewards", "finite numbers, one for each text")
+    for row, places, chosen, probs in zip(tokens, acted, actions, log_probs, strict=True):
+        is_rising = len(places) and bool((np.diff(places) > 0).all())
+        if not is_rising or places[-1] >= len(row) or not len(places) == len(chosen) == len(probs):
+            raise fields.error("acted", "rising places in the tokens, one for each action")
+    columns = zip(tokens, acted, actions, log_probs, strict=True)
+    more = zip(rewards.tolist(), groups.tolist(), *texts.values(), strict=True)
+    return [Episode(*arrays, *values) for arrays, values in zip(columns, more, strict=True)]
 
 
 @dataclass(frozen=True)

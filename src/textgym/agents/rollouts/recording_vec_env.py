@@ -97,9 +97,9 @@ def follow_env(recorder: Recorder) -> None:
     """Called where a rollout begins: hears the agent's environment, after a `set_env` too."""
     assert recorder.agent is not None
     env, heard_before = recorder.agent.env, recorder.env
-    if env is None or env is heard_before or heard_before in _layers(env):
+    if env is None or env is heard_before or heard_before in layers(env):
         return
-    if heard_before is not None and heard_before.is_beneath and heard_before.venv in _layers(env):
+    if heard_before is not None and heard_before.is_beneath and heard_before.venv in layers(env):
         return
     monitor = _monitor_beneath_normalize(env)
     # SB3 holds `env` itself while this rollout is played, so a layer goes in beneath it.
@@ -121,18 +121,18 @@ def _is_monitored(env: VecEnv) -> bool:
 
 def _monitor_beneath_normalize(env: VecEnv) -> VecMonitor | None:
     """The monitor of an environment with `VecNormalize`, where no other wrapper is around it."""
-    layers = _layers(env)
-    place = next((i for i, layer in enumerate(layers) if isinstance(layer, VecMonitor)), None)
-    if place is None or not any(isinstance(layer, VecNormalize) for layer in layers):
+    found = layers(env)
+    place = next((i for i, layer in enumerate(found) if isinstance(layer, VecMonitor)), None)
+    if place is None or not any(isinstance(layer, VecNormalize) for layer in found):
         return None
-    is_known = all(isinstance(layer, VecNormalize) for layer in layers[:place])
-    return layers[place] if is_known else None  # type: ignore[return-value]
+    is_known = all(isinstance(layer, VecNormalize) for layer in found[:place])
+    return found[place] if is_known else None  # type: ignore[return-value]
 
 
-def _layers(env: VecEnv) -> list[VecEnv]:
+def layers(env: VecEnv) -> list[VecEnv]:
     """An environment and those that it wraps, from the outside in."""
-    layers = [env]
+    found = [env]
     while isinstance(env, VecEnvWrapper):
         env = env.venv
-        layers.append(env)
-    return layers
+        found.append(env)
+    return found

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from textgym.agents.rollouts.recording_vec_env import follow_env
 from textgym.agents.rollouts.rollout_buffer import pad_token_of
+from textgym.agents.rollouts.saved_episodes import finite, joined, split
 from textgym.agents.rollouts.split_rewards import with_split
 from textgym.agents.runs.recording import RolloutFigures
 from textgym.divergence import check_arrays
@@ -28,6 +29,8 @@ from textgym.policies.language_model.packing import (
     pack_segments,
 )
 from textgym.policies.sb3.q_network import BootstrapSegments
+from textgym.saved_fields import SavedFields
+from textgym.states import generator_state, load_generator_state
 
 if TYPE_CHECKING:
     from textgym.agents.runs.recording import Recorder
@@ -204,6 +207,10 @@ class EpisodeReplayBuffer(ReplayBuffer):
         seen, actions = self._seen[env, :count].copy(), self._actions[env, :count].copy()
         self.episodes.append(Episode(tokens, seen, actions, rewards, is_truncated))
         self.stored += count
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        """Keep at most `buffer_size` tokens, and one episode in any case."""
         oldest = 0
         while self.stored > self.buffer_size and oldest < len(self.episodes) - 1:
             self.stored -= len(self.episodes[oldest].actions)
@@ -283,6 +290,67 @@ class EpisodeReplayBuffer(ReplayBuffer):
             rewards=column(np.concatenate(returns)),
             discounts=column(np.concatenate(discounts)),
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All finished episodes and the open ones, and the generator that samples."""
+        episodes = self.episodes
+        return {
+            "tokens": joined([e.tokens for e in episodes], "int32"),
+            "seen": joined([e.seen for e in episodes], "int32"),
+            "actions": joined([e.actions for e in episodes], "int32"),
+            "rewards": joined([e.rewards for e in episodes], "float32"),
+            "is_truncated": np.array([e.is_truncated for e in episodes], dtype=bool),
+            "new_steps": self.new_steps,
+            "stored_steps": int(vars(self.observation_space)["stored_steps"]),
+            "open": {
+                "seen": self._seen.copy(),
+                "actions": self._actions.copy(),
+                "rewards": self._rewards.copy(),
+                "counts": self._counts.copy(),
+                "rows": self._rows.copy(),
+            },
+            "rng": generator_state(self.rng),
+        }
+
+    def load_state_dict(self, state: Any, *, goes_on: bool = True) -> None:
+        """Go on from a state of `state_dict`; what is more than `buffer_size` is left out.
+
+        :param goes_on: False where the environment begins anew: the open episodes are dropped.
+        :raises InputError: if it is the state of another buffer.
+        """
+        assert isinstance(self.action_space, spaces.Discrete)
+        fields, largest = SavedFields(state, "state of the replay buffer"), int(self.action_space.n)
+        width = self.observation_space.shape[0]
+        is_truncated = fields.array("is_truncated", "bool", (None,))
+        count, high = len(is_truncated), largest - 1
+        tokens = split(fields, "tokens", "int32", count, low=0, high=high)
+        seen = split(fields, "seen", "int32", count, low=1)
+        actions = split(fields, "actions", "int32", count, low=0, high=high)
+        rewards = split(fields, "rewards", "float32", count)
+        for row, steps, acted, paid in zip(tokens, seen, actions, rewards, strict=True):
+            is_rising = len(steps) and bool((np.diff(steps) > 0).all())
+            if not is_rising or not len(steps) == len(acted) == len(paid) or steps[-1] > len(row):
+                raise fields.error("seen", "rising counts of tokens, one for each action")
+        if not finite(rewards):
+            raise fields.error("rewards", "finite numbers")
+        opened, shape = fields.table("open"), (self.n_envs, width)
+        new_steps, stored_steps = fields.whole("new_steps"), fields.whole("stored_steps")
+        if goes_on:
+            rows = opened.array("rows", "int32", (None, None), low=0, high=high)
+            counts = opened.array("counts", "int64", (self.n_envs,), low=0, high=width - 1)
+            if rows.shape not in (shape, (0, 0)):
+                raise opened.error("rows", "the rows of the environment")
+            self._seen = opened.array("seen", "int32", shape, low=0, high=width).copy()
+            self._actions = opened.array("actions", "int32", shape, low=0, high=high).copy()
+            self._rewards = opened.array("rewards", "float32", shape).copy()
+            self._rows, self._counts = rows.copy(), counts.copy()
+            load_generator_state(self.rng, fields.value("rng"), fields.path)
+        columns = zip(tokens, seen, actions, rewards, is_truncated.tolist(), strict=True)
+        self.episodes = [Episode(*parts) for parts in columns]
+        self.stored = sum(map(len, actions))
+        self._forget_oldest()
+        self.new_steps = new_steps
+        vars(self.observation_space)["stored_steps"] = stored_steps
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the recorder, which holds the agent: `save_replay_buffer` pickles this."""

@@ -28,6 +28,8 @@ from textgym.policies.language_model.packing import (
     equal_parts,
     pack_segments,
 )
+from textgym.saved_fields import SavedFields
+from textgym.states import generator_state, load_generator_state
 
 if TYPE_CHECKING:
     from textgym.agents.rollouts.kl import KLPenalty
@@ -251,6 +253,25 @@ class EpisodeRolloutBuffer(RolloutBuffer):
                 raw = kl.per_token(self._pack(group), chosen, log_probs)
                 self.kl_raw.reshape(-1)[index] = raw.cpu().numpy()
         self.rewards -= kl.coefficient * self.kl_raw
+
+    def state_dict(self) -> dict[str, Any]:
+        """What outlasts a rollout: KL of the open episodes, the generator of the minibatches."""
+        return {
+            "carried_kl": self._carried_kl.copy(),
+            "carried_weighted_kl": self._carried_weighted_kl.copy(),
+            "rng": generator_state(self.rng),
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none.
+        """
+        fields, shape = SavedFields(state, "state of the rollout buffer"), (self.n_envs,)
+        carried = fields.array("carried_kl", "float64", shape)
+        weighted = fields.array("carried_weighted_kl", "float64", shape)
+        load_generator_state(self.rng, fields.value("rng"), fields.path)
+        self._carried_kl, self._carried_weighted_kl = carried.copy(), weighted.copy()
 
     def get(self, batch_size: int | None = None) -> Iterator[RolloutBufferSamples]:  # type: ignore[override]
         """Shuffled minibatches of whole segments; `observations` are `PackedSegments`."""

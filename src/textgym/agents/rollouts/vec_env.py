@@ -16,6 +16,7 @@ from textgym.envs.task import Task
 from textgym.envs.token_row import TokenRow
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
+from textgym.saved_fields import SavedFields
 from textgym.terminal import for_output
 
 _SEEDS = 2**32  # what Stable-Baselines3 and NumPy take
@@ -120,6 +121,24 @@ class TextVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         return self.vector_env.observations()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The vector environment's state, and the seeds that its next reset will give."""
+        return {"vector_env": self.vector_env.state_dict(), "seeds": list(self._seeds)}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none.
+        """
+        fields = SavedFields(state, "state of the environment")
+        seeds = fields.items("seeds", self.num_envs)
+        if not all(seed is None or type(seed) is int for seed in seeds):
+            raise fields.error("seeds", "whole numbers")
+        self.vector_env.load_state_dict(fields.value("vector_env"))
+        self._seeds = seeds
+        infos = self.vector_env.start_infos()
+        self.reset_infos = [infos.get(row, {}) for row in range(self.num_envs)]
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seed the rows, at the next reset, with `environment_seed(seed) + i`.

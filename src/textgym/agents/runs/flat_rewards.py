@@ -2,6 +2,9 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
+
+from textgym.saved_fields import SavedFields
 
 
 class FlatRewards:
@@ -15,6 +18,25 @@ class FlatRewards:
         self._reward: float | None = None
         self._rollouts = self._episodes = 0
         self._has_warned = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted so far."""
+        return {
+            "reward": self._reward,
+            "rollouts": self._rollouts,
+            "episodes": self._episodes,
+            "has_warned": self._has_warned,
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none.
+        """
+        fields = SavedFields(state, "state of the recorder: flat_rewards")
+        self._reward = fields.number("reward") if fields.has("reward") else None
+        self._rollouts, self._episodes = fields.whole("rollouts"), fields.whole("episodes")
+        self._has_warned = fields.flag("has_warned")
 
     def add(self, rewards: Sequence[float]) -> None:
         """The rewards of the episodes that ended in a rollout; maybe none."""

@@ -1,6 +1,7 @@
 """Records of one JSON object a line, which a crash in the middle of a line does not spoil."""
 
 import json
+import math
 import os
 import warnings
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import IO, Any
 
 from textgym.errors import InputError, StorageError
 from textgym.paths import expand
-from textgym.storage import require_regular_file
+from textgym.storage import require_regular_file, write_text_atomically
 
 
 def append_line(path: Path, text: str) -> None:
@@ -56,6 +57,26 @@ def last_row(path: Path) -> dict[str, Any] | None:
         return None
     lines = path.read_bytes().splitlines()
     return next((row for line in reversed(lines) if (row := _object(line)) is not None), None)
+
+
+def cut_rows(path: Path, last_step: int) -> None:
+    """Take out of a file of records the rows whose "step" is past one, and lines that are torn.
+
+    Nothing is written where there are none, or no such file.
+
+    :raises StorageError: if the file cannot be written.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError:
+        return
+    kept = []
+    for line in lines:
+        step = (_object(line) or {"step": math.inf}).get("step")
+        if not (isinstance(step, int | float) and step > last_step):
+            kept.append(line)
+    if len(kept) < len(lines):
+        write_text_atomically(path, b"".join(kept).decode("utf-8", "surrogateescape"))
 
 
 def _end_last_line(file: IO[bytes]) -> None:

@@ -25,6 +25,7 @@ from textgym.agents.runs.directory import start_run
 from textgym.agents.runs.figures import figures, figures_table
 from textgym.agents.runs.flat_rewards import FlatRewards
 from textgym.agents.runs.json_lines import append_line
+from textgym.agents.runs.logger_state import LoggerState, RowsUntil
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.run import Run
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
@@ -54,7 +55,8 @@ class JSONLines(KVWriter):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.last_step: int | None = None
-        self._kept: dict[str, Any] = {}
+        self.last_row: int | None = None  # its step in the file, which counts on
+        self.kept: dict[str, Any] = {}
         self.step_offset = 0  # steps before SB3 began to count anew
 
     def write(
@@ -64,15 +66,15 @@ class JSONLines(KVWriter):
 
         :raises StorageError: if the file cannot be written.
         """
-        self._kept |= key_values
+        self.kept |= key_values
         if self.is_waiting:
             return
         row: dict[str, Any] = {"step": self.step_offset + step}
-        for key, value in sorted(self._kept.items()):
+        for key, value in sorted(self.kept.items()):
             if isinstance(value, int | float | np.number):
                 row[key] = float(value)
         append_line(self.path, json_text(row))
-        self.last_step, self._kept = step, {}
+        self.last_step, self.last_row, self.kept = step, self.step_offset + step, {}
 
     def close(self) -> None:
         """Nothing is left open between two lines."""
@@ -139,11 +141,14 @@ class Recorder:
         self.agent: BaseAlgorithm | None = None
         self.episodes: list[dict[str, Any]] = []
         self.rollouts = self.updates = 0
-        self._writer: JSONLines | None = None
-        self._flat_rewards = FlatRewards()
+        self.writer: JSONLines | None = None
+        self.flat_rewards = FlatRewards()
         self.env: RecordingVecEnv | None = None
+        self.sampled_at: tuple[int, int] | None = None  # step, updates
+        self.rows_until = RowsUntil()
+        self.began_at: int | None = None  # the step at which the `learn` at hand began
+        self.goes_on: LoggerState | None = None  # with the logger of a run that was interrupted
         self._tokens_learned = 0
-        self._sampled_at: tuple[int, int] | None = None  # step, updates
         self._rollout_began = self._update_began = 0.0
 
     def attach(self, agent: BaseAlgorithm, env: "RecordingVecEnv") -> None:
@@ -192,7 +197,7 @@ class Recorder:
         untold = _alike_in_tables(figures)
         for key, value in figures.items():
             logger.record(key, value, exclude=("stdout", "log") if key in untold else None)
-        self._flat_rewards.add(_returns(self.episodes))
+        self.flat_rewards.add(_returns(self.episodes))
         if rollout.kl is not None:
             for name, figure in vars(rollout.kl).items():
                 if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
@@ -208,11 +213,11 @@ class Recorder:
         self.episodes = []
         self.rollouts += 1
         if isinstance(self.agent, OffPolicyAlgorithm):
-            if self._writer is not None:
-                self._writer.is_waiting = False
+            if self.writer is not None:
+                self.writer.is_waiting = False
             self.agent.dump_logs()  # SB3 itself counts single episodes
-            if self._writer is not None:
-                self._writer.is_waiting = True
+            if self.writer is not None:
+                self.writer.is_waiting = True
         self._rollout_began = 0.0
 
     def learned(self, tokens: int) -> None:
@@ -224,8 +229,8 @@ class Recorder:
         assert self.agent is not None
         step = self.agent.num_timesteps
         is_whole = not isinstance(self.agent, OffPolicyAlgorithm)  # else the rollout's end follows
-        if is_whole and self._writer is not None and self._writer.last_step != step:
-            self._writer.write(self.agent.logger.name_to_value, {}, step)
+        if is_whole and self.writer is not None and self.writer.last_step != step:
+            self.writer.write(self.agent.logger.name_to_value, {}, step)
         self._tokens_learned, self._update_began = 0, time.perf_counter()
 
     def update_done(self) -> None:
@@ -240,14 +245,15 @@ class Recorder:
 
     def learning_ended(self) -> None:
         """Write the last set of continuations, unless the weights are those of the last set."""
-        if self.updates and (self._sampled_at is None or self._sampled_at[1] != self.updates):
+        if self.updates and (self.sampled_at is None or self.sampled_at[1] != self.updates):
             self.write_samples()
 
     def _is_time_for_samples(self) -> bool:
         assert self.agent is not None
         step, end = self.agent.num_timesteps, self.agent._total_timesteps
-        last_step, last_update = self._sampled_at or (0, 0)
-        half = (self.agent._num_timesteps_at_start + end) / 2
+        last_step, last_update = self.sampled_at or (0, 0)
+        began_at = self.agent._num_timesteps_at_start if self.began_at is None else self.began_at
+        half = (began_at + end) / 2
         is_half = last_step < half <= step
         return step >= end or is_half or self.updates - last_update >= self.sample_every
 
@@ -257,7 +263,7 @@ class Recorder:
         if agent is None:
             return
         step, policy = agent.num_timesteps, agent.policy
-        self._sampled_at = step, self.updates
+        self.sampled_at = step, self.updates
         if not self.prompts:
             return
         if not isinstance(policy, TextActorCriticPolicy | SoftQPolicy):
@@ -285,22 +291,34 @@ class Recorder:
         if self.run is not None:
             for prompt, text in pairs:
                 self.run.add_sample(self.run.step_offset + step, prompt, text)
+            self.rows_until.samples = self.run.step_offset + step
 
     def _join_logger(self) -> None:
         """Join SB3's logger, which is a new object at every `learn`."""
         assert self.agent is not None
         logger = self.agent.logger
-        if self.run is not None and self._writer not in logger.output_formats:
-            self._writer = JSONLines(self.run.metrics_path)
-            self._writer.step_offset = self.run.step_offset
-            self._writer.is_waiting = isinstance(self.agent, OffPolicyAlgorithm)
-            logger.output_formats.append(self._writer)
+        if self.run is not None and self.writer not in logger.output_formats:
+            if self.writer is not None and self.writer.last_row is not None:
+                self.rows_until.metrics = self.writer.last_row
+            self.writer = JSONLines(self.run.metrics_path)
+            self.writer.step_offset = self.run.step_offset
+            self.writer.last_row = self.rows_until.metrics
+            self.writer.is_waiting = isinstance(self.agent, OffPolicyAlgorithm)
+            logger.output_formats.append(self.writer)
         if getattr(logger, "recorder", None) is self:
             return
         self._watch(logger)
         if not self.agent.num_timesteps:
             _explain_figures(logger)
-        if self._sampled_at != (self.agent.num_timesteps, self.updates):
+        step, before = self.agent.num_timesteps, self.goes_on
+        self.goes_on = None
+        if before is not None and before.step == step:
+            before.go_on(logger, self.writer)
+            if self.sampled_at is not None:
+                return
+        else:
+            self.began_at = self.agent._num_timesteps_at_start
+        if self.sampled_at != (step, self.updates):
             self.write_samples()
 
     def _watch(self, logger: Logger) -> None:

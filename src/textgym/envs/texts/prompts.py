@@ -71,6 +71,7 @@ class PromptSource:
         self.truncated_count = 0
         self._function: PromptFunction | None = None
         self._prompts: list[Prompt] = []
+        self._places: dict[int, int] = {}
         if callable(prompts):
             if max_prompt_tokens is None:
                 raise InputError(
@@ -85,6 +86,7 @@ class PromptSource:
             raise InputError(f"no prompts: expected at least one in {source}")
         _check_columns(rows)
         self._prompts = self._encode(rows)
+        self._places = {id(prompt): place for place, prompt in enumerate(self._prompts)}
         longest = max(len(prompt.ids) for prompt in self._prompts)
         self.max_tokens = longest if max_prompt_tokens is None else max_prompt_tokens
 
@@ -95,6 +97,24 @@ class PromptSource:
     def all(self) -> list[Prompt]:
         """The prompts of a list or file, in order."""
         return list(self._prompts)
+
+    def at(self, place: int) -> Prompt:
+        """A prompt of a list or file by its place."""
+        return self._prompts[place]
+
+    def place(self, prompt: Prompt) -> int | None:
+        """The place of one of the list's or file's own prompts; None for others."""
+        return self._places.get(id(prompt))
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that a prompt may be made of."""
+        return self._tokenizer.vocab_size
+
+    @property
+    def function(self) -> PromptFunction | None:
+        """What gives the prompts, where it is a function."""
+        return self._function
 
     def draw(self, generator: np.random.Generator) -> Prompt:
         """One prompt, uniformly from a list or file."""
