@@ -46,6 +46,7 @@ def clean_registry():
         ("data.md", 2),
         ("masks.md", 4),
         ("oracle.md", 1),
+        ("resuming.md", 1),
     ],
 )
 def test_the_snippets_of_a_page_run(page, at_least, tmp_path, monkeypatch, clean_registry):

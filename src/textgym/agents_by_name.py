@@ -327,7 +327,8 @@ def load_agent(
             ) from error
         differences = restore_agent(agent, state, given=given)
         is_told = out is not None and run is out  # by the verb, which was asked for it
-        matters = run is not None or state.get("training") is None
+        is_asked_for = bool(env_kwargs) or not named.keys() <= {"reward", "reference"}
+        matters = state.get("training") is None or (run is not None and not is_asked_for)
         if differences and (exact or (matters and not is_told)):
             _tell_differences(differences, directory, exact=exact)
     return agent

@@ -24,6 +24,8 @@ _ARRAYS = {
     "_turn_starts": "turn_starts",
     "_group_of": "groups",
 }
+# What `task_summary` says in digests.
+DIGESTS = ("prompts", "tokens", "constraints")
 _READ_ANEW = ("_states", "_states_at")  # of the constraint, from the rows themselves
 
 
@@ -160,10 +162,10 @@ def task_summary(rows: EpisodeRows) -> dict[str, Any]:
         "max_episode_steps": rows.max_episode_steps,
         "num_generations": rows.groups.size,
         "stop": list(task.stop_strings),
-        "constraint": _digest(json_text(constraint)) if is_json(constraint) else None,
+        "constraints": _digest(json_text(constraint)) if is_json(constraint) else None,
         "unfinished_score": task.unfinished_score,
         "has_reply": task.reply is not None,
-        "tokenizer": _digest(task.tokenizer.backend.to_str()),
+        "tokens": _digest(task.tokenizer.backend.to_str()),
         "prompts": _prompts_digest(source),
     }
 

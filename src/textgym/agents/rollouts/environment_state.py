@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv, layers
 from textgym.agents.rollouts.split_rewards import DenseRewards
 from textgym.agents.rollouts.vec_env import TextVecEnv
+from textgym.envs.saved_rows import DIGESTS
 from textgym.errors import InputError
 from textgym.saved_fields import SavedFields
 from textgym.states import NoStateError
@@ -68,7 +69,9 @@ def environment_differences(env: VecEnv, state: Any) -> list[str]:
     rows = parts[-1].table("state").table("vector_env")
     before, after = rows.table("summary").content, inner.vector_env.summary
     return [
-        f"the environment's {name} was {before.get(name)!r:.40}, is {value!r:.40}"
+        f"the environment has other {name}"
+        if name in DIGESTS
+        else f"the environment's {name} was {before.get(name)!r:.40}, is {value!r:.40}"
         for name, value in after.items()
         if before.get(name) != value
     ]
