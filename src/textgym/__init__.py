@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textgym.agents.runs.run import open_run
     from textgym.agents_by_name import evaluate, generate, load_agent, make_agent
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
+    from textgym.envs.replies import Reply
     from textgym.rewards import RewardOutput
     from textgym.rewards_by_name import resolve_reward
     from textgym.tokenizer import Tokenizer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Reply",
     "RewardOutput",
     "Tokenizer",
     "evaluate",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Reply": "envs.replies",
     "RewardOutput": "rewards",
     "Tokenizer": "tokenizer",
     "get_task": "environments_by_id",

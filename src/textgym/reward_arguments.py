@@ -7,7 +7,7 @@ name that nobody supplies is refused, and never gets something else in its place
 
 import inspect
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from textgym.errors import InputError
@@ -87,11 +87,12 @@ def _of_code(function: types.FunctionType, skip: int) -> Signature:
 
 
 def match_arguments(
-    signature: Signature, supplied: Mapping[str, Any]
+    signature: Signature, supplied: Mapping[str, Any], texts: Sequence[str] = TEXTS
 ) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments for a call.
 
     :param supplied: `prompts`, `completions`, the columns, and maybe `completion_ids`, by name.
+    :param texts: what `*arguments` gets.
     :raises InputError: as `meanings`.
     """
     meaning = meanings(signature, supplied)
@@ -100,8 +101,8 @@ def match_arguments(
         taken = {*meaning.values(), *signature.names}
         more = {name: value for name, value in supplied.items() if name not in taken}
     if signature.takes_list and not meaning.keys() & {*signature.positional}:
-        arguments = [supplied[name] for name in TEXTS if name not in meaning]
-        more = {name: value for name, value in more.items() if name not in TEXTS}
+        arguments = [supplied[name] for name in texts if name not in meaning]
+        more = {name: value for name, value in more.items() if name not in texts}
     else:
         in_order = signature.positional[: signature.unnamed]
         arguments = [supplied[meaning[name]] for name in in_order if name in meaning]

@@ -49,6 +49,7 @@ class TokenAutomaton:
         self.stop_token_ids = np.array(
             sorted(stop_token_ids or tokenizer.eos_token_ids), dtype=np.int64
         )
+        self._stops = frozenset(self.stop_token_ids.tolist())
         self._prompts = tuple(tuple(map(int, prompt)) for prompt in prompts)
         self._compile()
 
@@ -162,6 +163,27 @@ class TokenAutomaton:
 
     # ---- rows ----------------------------------------------------------------------------------
 
+    def row_states(self, ids: Sequence[int], prompt_length: int) -> list[int | None]:
+        """The state after each id of a row, `[len(ids)]`; None where the player does not go on.
+
+        That is before the prompt's end, and in the environment's words of a dialogue: they follow
+        a stop token and end with the constraint's `after`, behind which the next turn starts.
+        """
+        states: list[int | None] = [None] * (prompt_length - 1) + [self.start]
+        state, place = self.start, prompt_length
+        while place < len(ids):
+            state = self.advance(state, int(ids[place]))
+            states.append(state)
+            place += 1
+            is_over = ids[place - 1] in self._stops
+            if is_over and self.constraint.after and self.ends is not None and place < len(ids):
+                spoken = self.ends.find(ids[place:])
+                if spoken is None:
+                    return states + [None] * (len(ids) - place)
+                states += [None] * (spoken - 1) + [self.start]
+                state, place = self.start, place + spoken
+        return states
+
     def prompt_length(self, ids: Sequence[int] | np.ndarray) -> int:
         """How many ids of a row, prompt and completion so far, are its prompt.
 
@@ -202,7 +224,7 @@ class TokenAutomaton:
 
     def __getstate__(self) -> dict[str, Any]:
         """What it was made of; the rest is worked out anew."""
-        names = ("constraint", "tokenizer", "vocab_size", "stop_token_ids", "_prompts")
+        names = ("constraint", "tokenizer", "vocab_size", "stop_token_ids", "_stops", "_prompts")
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

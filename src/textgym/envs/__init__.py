@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from textgym.envs.replies import Reply
     from textgym.envs.task import Task
     from textgym.envs.text_env import TextEnv
     from textgym.envs.text_space import TextSpace
@@ -15,10 +16,19 @@ if TYPE_CHECKING:
     from textgym.envs.utterance_tokens import UtteranceTokens
     from textgym.envs.vector_env import TextVectorEnv
 
-__all__ = ["PromptSource", "Task", "TextEnv", "TextSpace", "TextVectorEnv", "UtteranceTokens"]
+__all__ = [
+    "PromptSource",
+    "Reply",
+    "Task",
+    "TextEnv",
+    "TextSpace",
+    "TextVectorEnv",
+    "UtteranceTokens",
+]
 
 _MODULES = {
     "PromptSource": "texts.prompts",
+    "Reply": "replies",
     "Task": "task",
     "TextEnv": "text_env",
     "TextSpace": "text_space",

@@ -7,6 +7,7 @@ all of them. A step that fails (a reward model that raises, hangs or lies) leave
 were.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,13 +17,16 @@ from textgym.checks import check_memory
 from textgym.envs.dense_rewards import token_rewards
 from textgym.envs.grouped_prompts import GroupedPrompts
 from textgym.envs.legal_tokens import compile_constraint
+from textgym.envs.replies import Answer, Question, Replies
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
 from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
 from textgym.reward_arguments import TOKEN_IDS, signature_of
-from textgym.rewards import call_reward, check_arguments, shorten
+from textgym.rewards import call_reward, check_arguments
 from textgym.tokenizer import Ids
+
+DIALOGUE_COLUMNS = ("turns", "state")
 
 
 class StepResult(NamedTuple):
@@ -51,6 +55,28 @@ class _Turn(NamedTuple):
     ids: list[int] | None
     before: Ids = ()
 
+    def as_column(self) -> dict[str, str]:
+        """What a reward model gets of it."""
+        return {"who": "environment" if self.ids is None else "player", "text": self.text}
+
+
+class _Replied(NamedTuple):
+    """What a finished turn of the player led to.
+
+    :param is_laid: the environment's words join the row.
+    """
+
+    own: _Turn
+    answer: Answer
+    is_laid: bool
+
+    @property
+    def turns(self) -> list[_Turn]:
+        """The turns that the dialogue grows by."""
+        words = self.answer.reply.text
+        is_spoken = self.is_laid and not (self.answer.reply.terminated and not words)
+        return [self.own, _Turn(words, None)] if is_spoken else [self.own]
+
 
 class EpisodeRows:
     """n episodes of one task.
@@ -72,8 +98,6 @@ class EpisodeRows:
         self.source = task.prompt_source()
         self.source.warn_of_cuts(task.id)
         self._wants_ids = TOKEN_IDS in signature_of(task.reward).names
-        if len(self.source):  # a function's columns are known only when it is called
-            check_arguments(task.reward, self.source.all()[0].columns)
         self.width = task.width(self.source)
         check_memory(
             n * (32 * self.width + 1000),  # the tokens and their copies; Python's part of a row
@@ -85,6 +109,10 @@ class EpisodeRows:
         self._group_of = np.zeros(n, dtype=np.int64)
         self._stop = StopRule(task)
         self.automaton = compile_constraint(task, self.source, self._stop)
+        self._replies: Replies | None = None
+        if task.reply is not None:
+            self._replies = Replies(task.id, task.reply, task.tokenizer, self.automaton)
+        self._check_arguments()
         self._states = np.zeros(n, dtype=np.int64)
         self._states_at = np.zeros(n, dtype=np.int64)  # tokens of the row that a state knows of
         self._rows = np.arange(n)
@@ -95,7 +123,19 @@ class EpisodeRows:
         self._is_over = np.ones(n, dtype=bool)
         self._prompts: list[Prompt | None] = [None] * n
         self._turns: list[list[_Turn]] = [[] for _ in range(n)]
+        self._game_states: list[dict[str, Any]] = [{} for _ in range(n)]
+        self._turn_rewards = np.zeros(n)  # what the episode's turns were paid so far
+        self._generators: list[np.random.Generator | None] = [None] * n
         self._steps = 0
+
+    def _check_arguments(self) -> None:
+        """Raises unless reward model and reply function get all that they ask for."""
+        if not len(self.source):  # a function's columns are known only when it is called
+            return
+        columns = self.source.all()[0].columns
+        if self._replies is not None:
+            self._replies.check_arguments(columns)
+        check_arguments(self.task.reward, [*columns, *(DIALOGUE_COLUMNS if self._replies else ())])
 
     # ---- starting ----------------------------------------------------------
 
@@ -113,6 +153,8 @@ class EpisodeRows:
             for prompt in drawn:
                 self.automaton.check_prompt(prompt.ids)
         self._group_of[list(rows)] = [group for _, group in dealt]
+        for row, generator in zip(rows, generators, strict=True):
+            self._generators[row] = generator
         pad = self.task.tokenizer.pad_token_id
         for row, prompt in zip(rows, drawn, strict=True):
             length = len(prompt.ids)
@@ -124,6 +166,8 @@ class EpisodeRows:
             self._is_over[row] = False
             self._prompts[row] = prompt
             self._turns[row] = []
+            self._game_states[row] = {}
+            self._turn_rewards[row] = 0.0
         return [_start_info(prompt) for prompt in drawn]
 
     # ---- playing -----------------------------------------------------------
@@ -132,7 +176,8 @@ class EpisodeRows:
         """Append one token to every row.
 
         :param actions: int [n], ids of the vocabulary.
-        :raises InputError: for another id, or if an episode is over; nothing has changed then.
+        :raises InputError: for another id, if an episode is over, or from the reply function;
+            nothing has changed then.
         :raises RewardError: from the reward model; nothing has changed then either.
         """
         actions = self._checked(actions)
@@ -145,11 +190,8 @@ class EpisodeRows:
         self.lengths += 1
         self._used += 1
         self._steps += 1
-        for row, (own, words, ids) in replies.items():
-            start = self.lengths[row]
-            self.tokens[row, start : start + len(ids)] = ids
-            self.lengths[row] = self._turn_starts[row] = start + len(ids)
-            self._turns[row] += [own, _Turn(words, None)]
+        for row, reply in replies.items():
+            self._keep_reply(row, reply)
         for row in result.endings:
             self._is_over[row] = True
         return result
@@ -169,9 +211,24 @@ class EpisodeRows:
             raise InputError("the episode is over or has not begun: call reset() before step()")
         return actions
 
-    def _judge(
-        self, actions: np.ndarray
-    ) -> tuple[StepResult, dict[int, tuple[_Turn, str, list[int]]]]:
+    def _keep_reply(self, row: int, reply: _Replied) -> None:
+        """What a reply changes, once the step has succeeded."""
+        self._game_states[row] = reply.answer.state
+        self._turn_rewards[row] += reply.answer.reply.reward
+        generator = self._generators[row]
+        if reply.answer.generator is not None and generator is not None:
+            generator.bit_generator.state = reply.answer.generator.bit_generator.state
+        if reply.is_laid:
+            start = int(self.lengths[row])
+            ids = reply.answer.ids[: self.width - start]  # last words may have too little room
+            self.tokens[row, start : start + len(ids)] = ids
+            self.lengths[row] = self._turn_starts[row] = start + len(ids)
+            self._turns[row] += reply.turns
+            if self.automaton is not None:
+                self._states[row] = self.automaton.start
+                self._states_at[row] = self.lengths[row]
+
+    def _judge(self, actions: np.ndarray) -> tuple[StepResult, dict[int, _Replied]]:
         """What the tokens just written lead to, without changing anything yet."""
         used, ends = self._used + 1, self.lengths + 1
         is_stop = self._stop.is_stop_token[actions]
@@ -182,55 +239,58 @@ class EpisodeRows:
         is_spent = used >= self.task.max_new_tokens
         is_terminated = is_stop | is_spent
         is_full = ends >= self.width
-        replies: dict[int, tuple[_Turn, str, list[int]]] = {}
-        if self.task.reply is not None:
-            for row in np.flatnonzero(is_stop & ~is_spent).tolist():
-                reply = self._ask_reply(row, cuts)
-                if reply is None:
-                    continue  # the dialogue is over
-                is_terminated[row] = False
-                is_full[row] = ends[row] + len(reply[2]) >= self.width
-                if not is_full[row]:
-                    replies[row] = reply
+        rewards = np.zeros(len(used))
+        replies: dict[int, _Replied] = {}
+        if self._replies is not None and is_stop.any():
+            for row, (own, answer) in self._ask(self._replies, is_stop, cuts).items():
+                rewards[row] = answer.reply.reward
+                is_stop[row] = answer.reply.terminated  # else the turn ended, not the dialogue
+                is_terminated[row] = is_stop[row] or is_spent[row]
+                is_full[row] = ends[row] + len(answer.ids) >= self.width and not is_terminated[row]
+                replies[row] = _Replied(own, answer, is_laid=not is_full[row])
         is_truncated = is_full & ~is_terminated
         if self.max_episode_steps is not None:
             is_truncated |= used >= self.max_episode_steps
-        result = StepResult(np.zeros(len(used)), is_terminated, is_truncated, {})
+        result = StepResult(rewards, is_terminated, is_truncated, {})
         rows = np.flatnonzero(is_terminated | is_truncated).tolist()
         if rows:
             reasons = [_reason(is_terminated[row], is_stop[row], is_full[row]) for row in rows]
-            self._end(rows, reasons, cuts, result)
+            self._end(rows, reasons, cuts, result, replies)
         return result, replies
 
-    def _ask_reply(self, row: int, cuts: dict[int, int]) -> tuple[_Turn, str, list[int]] | None:
-        """The player's finished turn, the environment's words, and their ids; None at the end."""
-        assert self.task.reply is not None
-        own = self._own_turns([row], cuts)[0]
-        turns = [turn.text for turn in self._turns[row]] + [own.text]
-        prompt = self._prompt(row).text
-        try:
-            words = self.task.reply(prompt, list(turns))
-            if words is None:
-                return None
-            ids = self.task.tokenizer.encode_continuation("".join([prompt, *turns]), words)
-            return own, words, ids
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit too: it would end the run without a word
-            message = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"the reply function of {self.task.id!r} failed with {type(error).__name__}: "
-                f"{message} (prompt {shorten(prompt)!r}); it must return a text or None"
-            ) from error
+    def _ask(
+        self, replies: Replies, is_stop: np.ndarray, cuts: dict[int, int]
+    ) -> dict[int, tuple[_Turn, Answer]]:
+        """The turns that have just ended, and what the environment says to them."""
+        rows = np.flatnonzero(is_stop).tolist()
+        own = self._own_turns(rows, cuts)
+        questions = []
+        for row, turn in zip(rows, own, strict=True):
+            generator = self._generators[row]
+            assert generator is not None
+            texts = [*(said.text for said in self._turns[row]), turn.text]
+            state = self._game_states[row]
+            questions.append(Question(self._prompt(row), texts, state, generator))
+        answers = replies.ask(questions)
+        return dict(zip(rows, zip(own, answers, strict=True), strict=True))
 
     # ---- ending ------------------------------------------------------------
 
     def _end(
-        self, rows: list[int], reasons: list[str], cuts: dict[int, int], result: StepResult
+        self,
+        rows: list[int],
+        reasons: list[str],
+        cuts: dict[int, int],
+        result: StepResult,
+        replies: dict[int, _Replied],
     ) -> None:
-        """Score the texts of `rows` and fill `result.rewards` and `result.endings`."""
-        own = self._own_turns(rows, cuts)
-        turns = [[*self._turns[row], turn] for row, turn in zip(rows, own, strict=True)]
+        """Score the texts of `rows`; fill `result.endings` and add to `result.rewards`."""
+        unfinished = [row for row in rows if row not in replies]
+        own = dict(zip(unfinished, self._own_turns(unfinished, cuts), strict=True))
+        turns = [
+            [*self._turns[row], *(replies[row].turns if row in replies else [own[row]])]
+            for row in rows
+        ]
         for row, reason, parts in zip(rows, reasons, turns, strict=True):
             prompt = self._prompt(row)
             result.endings[row] = {
@@ -247,10 +307,16 @@ class EpisodeRows:
                 result.endings[row]["group"] = int(self._group_of[row])
             if prompt.columns:
                 result.endings[row]["columns"] = fresh_columns(prompt)
+            if self._replies is not None:
+                state = replies[row].answer.state if row in replies else self._game_states[row]
+                paid = float(self._turn_rewards[row] + result.rewards[row])
+                result.endings[row]["turns"] = [part.as_column() for part in parts]
+                result.endings[row]["state"] = copy.deepcopy(state)
+                result.endings[row]["reward_components"]["turns"] = paid
         asked = []
         for i, (row, reason) in enumerate(zip(rows, reasons, strict=True)):
             if reason == "length" and self.task.unfinished_score is not None:
-                result.rewards[row] = self.task.unfinished_score
+                result.rewards[row] += self.task.unfinished_score
             elif result.is_terminated[row]:
                 asked.append(i)
         if asked:
@@ -260,17 +326,20 @@ class EpisodeRows:
         endings = [result.endings[row] for row in rows]
         prompts = [self._prompt(row) for row in rows]
         names = {name: None for prompt in prompts for name in prompt.columns}
+        columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
+        if self._replies is not None:
+            columns = {n: [ending[n] for ending in endings] for n in DIALOGUE_COLUMNS} | columns
         output = call_reward(
             self.task.reward,
             [ending["prompt"] for ending in endings],
             [ending["completion"] for ending in endings],
-            {name: [prompt.columns.get(name) for prompt in prompts] for name in names},
+            columns,
             completion_ids=[_own_ids(parts) for parts in turns] if self._wants_ids else None,
             step=self._steps,
             timeout=self.task.reward_timeout,
             retries=self.task.reward_retries,
         )
-        result.rewards[rows] = output.scores
+        result.rewards[rows] += output.scores
         for name, values in output.components.items():
             for ending, value in zip(endings, values, strict=True):
                 if value == value:  # NaN: the part does not apply to this text
@@ -346,14 +415,19 @@ class EpisodeRows:
     def save(self) -> dict[str, Any]:
         """The state of all rows, for `restore`."""
         names = ["tokens", "lengths", "_used", "_turn_starts", "_is_over", "_group_of"]
-        names += ["_states", "_states_at"]
-        arrays = {name: getattr(self, name).copy() for name in names}
+        names += ["_states", "_states_at", "_turn_rewards", "_prompts", "_game_states"]
+        parts = {name: getattr(self, name).copy() for name in names}
         turns = [list(turns) for turns in self._turns]
-        return arrays | {"_turns": turns, "_steps": self._steps, "_prompts": list(self._prompts)}
+        drawn = [g and copy.deepcopy(g.bit_generator.state) for g in self._generators]
+        return parts | {"_turns": turns, "_steps": self._steps, "generators": drawn}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a saved state."""
-        self.__dict__.update(state)
+        own = dict(state)
+        for generator, drawn in zip(self._generators, own.pop("generators", ()), strict=False):
+            if generator is not None:
+                generator.bit_generator.state = drawn
+        self.__dict__.update(own)
 
 
 def _start_info(prompt: Prompt) -> dict[str, Any]:

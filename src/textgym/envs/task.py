@@ -1,17 +1,16 @@
 """A task: everything that defines a text game, in one frozen object."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from textgym.checks import check_numbers
 from textgym.constraints import Constraint, as_constraint
+from textgym.envs.replies import ReplyFunction
 from textgym.envs.texts.prompts import Prompts, PromptSource, check_source
 from textgym.errors import InputError, unknown_name
 from textgym.rewards import LARGEST_SCORE, Reward, check_reward
 from textgym.tokenizer import Tokenizer
-
-Reply = Callable[[str, Sequence[str]], str | None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,17 +25,18 @@ class Task:
         counted. Meeting it ends the episode as a text that is scored as it stands.
     :param stop: strings that end the text like the stop token; the completion is cut before them.
         One that names a special token of the tokenizer ends it as that token.
-    :param constraint: which completions are allowed (`textgym.constraints`): policies then choose
-        among the tokens that it leaves, and the text ends where it matches. The environment itself
-        takes any token. A text may still meet the budget before it matches: `finish_reason`
-        "length", and `unfinished_score` if given.
+    :param constraint: which completions are allowed (`textgym.constraints`), in a dialogue which
+        turns: policies then choose among the tokens that it leaves, and the text ends where it
+        matches. The environment itself takes any token. A text may still meet the budget before it
+        matches: `finish_reason` "length", and `unfinished_score` if given.
     :param unfinished_score: the reward of a text that meets the budget; the reward model is not
         asked about it.
     :param max_prompt_tokens: the longest prompt; fixes the width of the observation.
     :param truncate_prompt: cut over-long prompts at their start instead of refusing them.
     :param reply: for dialogues. After each stop, `reply(prompt, turns)` gives the environment's
-        next words, or None to end; `turns` are the texts so far, the player's first. Needs
-        `max_context`.
+        next words, a `Reply` (words, pay for the turn, whether the game is over), or None to end;
+        `turns` are the texts so far, the player's first. What else it may ask for, and how it is
+        asked for many rows at once: `textgym.envs.replies`. Needs `max_context`.
     :param max_context: the width of the observation in tokens. A full one truncates the episode.
     :param reward_timeout: seconds that the reward model may take for a batch.
     :param reward_retries: how often it is asked again about a batch after it raised or hung. Scores
@@ -54,7 +54,7 @@ class Task:
     unfinished_score: float | None = None
     max_prompt_tokens: int | None = None
     truncate_prompt: bool = False
-    reply: Reply | None = None
+    reply: ReplyFunction | None = None
     max_context: int | None = None
     reward_timeout: float | None = None
     reward_retries: int = 0
@@ -68,9 +68,11 @@ class Task:
                 "Tokenizer.load opens the one of a checkpoint directory"
             )
         object.__setattr__(self, "constraint", as_constraint(self.constraint))
-        if self.constraint is not None and self.reply is not None:
+        if self.reply is not None and self.constraint is not None and not self.constraint.after:
             raise InputError(
-                "a constraint speaks of one completion, not of turns: leave constraint or reply out"
+                "in a dialogue a constraint holds for each turn of the player, so it must be seen "
+                "where one begins: give the constraint after='the text that ends the prompts and "
+                "all replies'"
             )
         check_numbers(vars(self))
         if self.max_new_tokens is None:

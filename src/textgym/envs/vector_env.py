@@ -186,12 +186,13 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         observations, result, finals, reset_infos = self.advance(actions)
         infos: dict[str, Any] = {}
         for row, ending in result.endings.items():
-            own = {key: value for key, value in ending.items() if key != "columns"}
+            tables = {name: ending[name] for name in ("columns", "state") if name in ending}
+            own = {key: value for key, value in ending.items() if key not in tables}
             infos = self._add_info(infos, {"final_obs": finals[row], "final_info": own}, row)
-            if "columns" in ending:
+            for name, table in tables.items():
                 final = infos["final_info"]
-                self._add_columns(final.setdefault("columns", {}), ending["columns"], row)
-                final.setdefault("_columns", np.zeros(self.num_envs, dtype=bool))[row] = True
+                self._add_columns(final.setdefault(name, {}), table, row)
+                final.setdefault(f"_{name}", np.zeros(self.num_envs, dtype=bool))[row] = True
             infos = self._add_start(infos, reset_infos[row], row)
         return observations, result.rewards, result.is_terminated, result.is_truncated, infos
 

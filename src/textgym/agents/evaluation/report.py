@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from textgym.agents.evaluation.readers import Reader
 from textgym.agents.rollouts.kl import kl_estimate
 from textgym.agents.runs.figures import EVALUATION, Figure, figures
+from textgym.envs.replies import DIALOGUE_COLUMNS
 from textgym.envs.texts.prompts import Prompt
 from textgym.policies.language_model.generation import NextTokens
 from textgym.policies.language_model.language_model import LanguageModel
@@ -143,8 +144,11 @@ def episode_log_probs(
 
 def _states(masks: TokenMasks, episodes: Sequence[Episode]) -> list[int]:
     """The state of the constraint's automaton before each chosen token."""
-    completions = [episode.tokens[episode.acted[0] + 1 :].tolist() for episode in episodes]
-    return [state for ids in completions for state in masks.automaton.states(ids)[:-1]]
+    states = []
+    for episode in episodes:
+        walk = masks.automaton.row_states(episode.tokens.tolist(), int(episode.acted[0]) + 1)
+        states += [walk[place] for place in episode.acted]
+    return [state for state in states if state is not None]
 
 
 def _pack(episodes: Sequence[Episode], device: torch.device) -> tuple[PackedSegments, torch.Tensor]:
@@ -301,6 +305,9 @@ def evaluate_texts(
     rows = [dict(e.info.get("columns", {})) for e in episodes]
     names = {name: None for row in rows for name in row}
     columns = {name: [row.get(name) for row in rows] for name in names}
+    for name in DIALOGUE_COLUMNS:
+        if episodes and all(name in e.info for e in episodes):
+            columns.setdefault(name, [e.info[name] for e in episodes])
     ids = [e.tokens[e.acted + 1].tolist() for e in episodes]
     scores: dict[str, Interval] = {}
     by_name = judges if isinstance(judges, Mapping) else named_judges(judges)

@@ -120,9 +120,10 @@ class TokenMasks:
             elif shorter in before and not (ends is not None and ends.is_prompt(whole)):
                 state = self.automaton.advance(before[shorter], int(row[length - 1]))
             else:
-                tokens = row[:length].tolist()
-                prompt_length = self.automaton.prompt_length(tokens)
-                state = self.automaton.states(tokens[prompt_length:])[-1]
+                last = self._walk(row[:length].tolist())[-1]
+                if last is None:
+                    raise InputError("a row that ends in the environment's words: nothing to mask")
+                state = last
             now[whole] = state
             result.append(state)
         self._last_rows[caller] = now
@@ -130,17 +131,23 @@ class TokenMasks:
 
     def _packed_states(self, packed: PackedSegments) -> list[int]:
         tokens, acted = packed.tokens.tolist(), packed.acted_index.tolist()
-        at: dict[int, int] = {}  # state after each token that may be acted at
+        states: list[int | None] = []
         start = 0
         for length in packed.lengths.tolist():
-            segment = tokens[start : start + length]
-            prompt_length = self.automaton.prompt_length(segment)
-            states = self.automaton.states(segment[prompt_length:])
-            at.update(zip(range(start + prompt_length - 1, start + length), states, strict=True))
+            states += self._walk(tokens[start : start + length])
             start += length
-        if not all(index in at for index in acted):
-            raise InputError("an action inside the prompt: a constraint speaks of completions only")
-        return [at[index] for index in acted]
+        at = [states[index] for index in acted]
+        known = [state for state in at if state is not None]
+        if len(known) < len(at):
+            raise InputError(
+                "an action inside the prompt or the environment's words: a constraint speaks of "
+                "the player's only"
+            )
+        return known
+
+    def _walk(self, tokens: list[int]) -> list[int | None]:
+        """The state after each token of a row, where there is one."""
+        return self.automaton.row_states(tokens, self.automaton.prompt_length(tokens))
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the automaton; masks are worked out anew."""
