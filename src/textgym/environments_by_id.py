@@ -19,7 +19,6 @@ from textgym.envs.task import Task, check_fields
 from textgym.envs.text_env import ACTIONS, TextEnv
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError, UnknownNameError, unknown_name
-from textgym.rewards import check_arguments
 from textgym.rewards_by_name import resolve_reward
 from textgym.tokenizer import Tokenizer
 
@@ -84,7 +83,7 @@ def register(
     is_named = isinstance(reward, str | Path)  # resolved when an environment is made
     task = _build(id, fields | {"reward": _unresolved} if is_named else fields)
     if isinstance(prompts, list | tuple):  # files and functions are read when one is made
-        check_arguments(task.reward, task.prompt_source().all()[0].columns)
+        task.check_arguments(task.prompt_source())
     registry.tasks.register(id, fields, replace=True)
     _give_to_gymnasium(id, max_episode_steps)
 

@@ -160,7 +160,7 @@ def test_what_a_task_takes_for_a_constraint():
         ({"constraint": constraints.regex("a", after="d")}, "after='d' must end every prompt"),
         (
             {"constraint": "a", "reply": lambda prompt, turns: None, "max_context": 20},
-            "a constraint speaks of one completion, not of turns",
+            "in a dialogue a constraint holds for each turn .* give the constraint after=",
         ),
     ],
     ids=str,

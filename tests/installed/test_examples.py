@@ -89,6 +89,11 @@ CASES = [
         ["--steps", "512"],
         [r"rwr: 0\.\d+ of .*RewardWeightedRegression\nbest_of_n: 0\.\d+ of .*BestOfN"],
     ),
+    (
+        "11_guess_the_number.py",
+        ["--steps", "512"],
+        [r"reward 0\.\d+ ± 0\.\d+", r"(?m)^'Guess\? [0-6]( (More|Less)\? [0-6]){0,2} (Yes|No)\.'$"],
+    ),
 ]
 
 

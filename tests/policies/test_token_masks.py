@@ -122,9 +122,11 @@ def test_logits_of_illegal_tokens_are_minus_infinity_and_no_row_is_empty():
 def test_each_mask_is_worked_out_once_and_rows_are_walked_once(monkeypatch):
     masks = masks_of()
     asked, walked = [], []
-    is_legal, walk = masks.automaton.is_legal, masks.automaton.states
+    is_legal, walk = masks.automaton.is_legal, masks.automaton.row_states
     monkeypatch.setattr(masks.automaton, "is_legal", lambda s: asked.append(s) or is_legal(s))
-    monkeypatch.setattr(masks.automaton, "states", lambda ids: walked.append(ids) or walk(ids))
+    monkeypatch.setattr(
+        masks.automaton, "row_states", lambda ids, n: walked.append(ids[n:]) or walk(ids, n)
+    )
     rows = [[*PROMPTS["a"]], [*PROMPTS["bcd"]]]
     for letters in ("", "b", "c", "a", "d"):
         for row in rows:

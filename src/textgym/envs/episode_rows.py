@@ -17,16 +17,14 @@ from textgym.checks import check_memory
 from textgym.envs.dense_rewards import token_rewards
 from textgym.envs.grouped_prompts import GroupedPrompts
 from textgym.envs.legal_tokens import compile_constraint
-from textgym.envs.replies import Answer, Question, Replies
+from textgym.envs.replies import DIALOGUE_COLUMNS, Answer, Question, Replies
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
 from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
 from textgym.reward_arguments import TOKEN_IDS, signature_of
-from textgym.rewards import call_reward, check_arguments
+from textgym.rewards import call_reward
 from textgym.tokenizer import Ids
-
-DIALOGUE_COLUMNS = ("turns", "state")
 
 
 class StepResult(NamedTuple):
@@ -112,7 +110,7 @@ class EpisodeRows:
         self._replies: Replies | None = None
         if task.reply is not None:
             self._replies = Replies(task.id, task.reply, task.tokenizer, self.automaton)
-        self._check_arguments()
+        task.check_arguments(self.source)
         self._states = np.zeros(n, dtype=np.int64)
         self._states_at = np.zeros(n, dtype=np.int64)  # tokens of the row that a state knows of
         self._rows = np.arange(n)
@@ -127,15 +125,6 @@ class EpisodeRows:
         self._turn_rewards = np.zeros(n)  # what the episode's turns were paid so far
         self._generators: list[np.random.Generator | None] = [None] * n
         self._steps = 0
-
-    def _check_arguments(self) -> None:
-        """Raises unless reward model and reply function get all that they ask for."""
-        if not len(self.source):  # a function's columns are known only when it is called
-            return
-        columns = self.source.all()[0].columns
-        if self._replies is not None:
-            self._replies.check_arguments(columns)
-        check_arguments(self.task.reward, [*columns, *(DIALOGUE_COLUMNS if self._replies else ())])
 
     # ---- starting ----------------------------------------------------------
 

@@ -29,6 +29,9 @@ from textgym.tokenizer import Tokenizer
 
 ReplyFunction = Callable[..., Any]
 
+DIALOGUE_COLUMNS = ("turns", "state")
+"""What a reward model may ask for beside the columns of the prompts."""
+
 _BATCH = "prompts"
 _IN_FRONT = ("prompt", "turns")
 
@@ -88,28 +91,10 @@ class Replies:
         tokenizer: Tokenizer,
         automaton: TokenAutomaton | None,
     ) -> None:
-        self._label = f"the reply function of {task_id!r}"
+        self._label = _label(task_id)
         self._function, self._tokenizer, self._automaton = function, tokenizer, automaton
         self._signature = signature_of(function)
         self._is_batched = _BATCH in self._signature.names
-
-    def check_arguments(self, columns: Iterable[str]) -> None:
-        """Raises unless everything that the function asks for is there.
-
-        :param columns: names of the prompts' columns.
-        :raises InputError: naming what it asks for.
-        """
-        own = (_BATCH if self._is_batched else "prompt", "turns", "state", "np_random")
-        supplied = dict.fromkeys((*columns, *own))
-        _name_those_in_front(self._signature, supplied)
-        wanted = [name for name in self._signature.names if name in self._signature.required]
-        lacking = [name for name in wanted if name not in supplied]
-        if lacking:
-            raise InputError(
-                f"{self._label} asks for {', '.join(map(repr, lacking))}, which nobody supplies: "
-                f"expected {', '.join(own)} or a column of the prompts "
-                f"({', '.join(map(repr, sorted(columns))) or 'there are none'})"
-            )
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers to some rows; nothing of the questions changes.
@@ -218,6 +203,29 @@ class Replies:
 
     def _error(self, what: str, question: Question) -> InputError:
         return InputError(f"{self._label} {what} (prompt {shorten(question.prompt.text)!r})")
+
+
+def check_reply_arguments(task_id: str, function: ReplyFunction, columns: Iterable[str]) -> None:
+    """Raises unless everything that a reply function asks for is there, before it is first called.
+
+    :param columns: names of the prompts' columns.
+    :raises InputError: naming what it asks for.
+    """
+    signature = signature_of(function)
+    own = (_BATCH if _BATCH in signature.names else "prompt", "turns", "state", "np_random")
+    supplied = dict.fromkeys((*columns, *own))
+    _name_those_in_front(signature, supplied)
+    lacking = [n for n in signature.names if n in signature.required and n not in supplied]
+    if lacking:
+        raise InputError(
+            f"{_label(task_id)} asks for {', '.join(map(repr, lacking))}, which nobody supplies: "
+            f"expected {', '.join(own)} or a column of the prompts "
+            f"({', '.join(map(repr, sorted(columns))) or 'there are none'})"
+        )
+
+
+def _label(task_id: str) -> str:
+    return f"the reply function of {task_id!r}"
 
 
 def _name_those_in_front(signature: Signature, supplied: dict[str, Any]) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from textgym.checks import check_numbers
 from textgym.constraints import Constraint, as_constraint
-from textgym.envs.replies import ReplyFunction
+from textgym.envs.replies import DIALOGUE_COLUMNS, ReplyFunction, check_reply_arguments
 from textgym.envs.texts.prompts import Prompts, PromptSource, check_source
 from textgym.errors import InputError, unknown_name
-from textgym.rewards import LARGEST_SCORE, Reward, check_reward
+from textgym.rewards import LARGEST_SCORE, Reward, check_arguments, check_reward
 from textgym.tokenizer import Tokenizer
 
 
@@ -116,6 +116,20 @@ class Task:
             max_prompt_tokens=limit,
             truncate_prompt=self.truncate_prompt,
         )
+
+    def check_arguments(self, source: PromptSource) -> None:
+        """Raises unless the reward model and the reply function get all that they ask for.
+
+        :param source: the task's prompts; the columns of a function's are known only when drawn.
+        :raises InputError: naming who asks for what.
+        """
+        if not len(source):
+            return
+        columns = list(source.all()[0].columns)
+        if self.reply is not None:
+            check_reply_arguments(self.id, self.reply, columns)
+            columns += DIALOGUE_COLUMNS
+        check_arguments(self.reward, columns)
 
     def width(self, source: PromptSource) -> int:
         """Columns of an observation: the longest prompt and the budget, or `max_context`."""

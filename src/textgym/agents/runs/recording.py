@@ -374,6 +374,9 @@ def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
         }
         if len(rewards) == len(lengths) and lengths.std() > 0 and rewards.std() > 0:
             figures["reward/length_correlation"] = float(np.corrcoef(lengths, rewards)[0, 1])
+    spoken = [[turn["who"] for turn in info["turns"]] for info in episodes if "turns" in info]
+    if spoken:
+        figures["text/turns"] = float(np.mean([who.count("player") for who in spoken]))
     # An outer `TimeLimit` ends an episode of `TextEnv` without a word.
     reasons = [str(info.get("finish_reason", "truncated")) for info in episodes]
     for reason in dict.fromkeys((*FINISH_REASONS, *reasons)):
