@@ -379,3 +379,23 @@ def test_a_turn_that_is_cut_by_the_context_keeps_its_pay():
     _, reward, terminated, truncated, info = say(env, "ab")[1]
     assert (reward, terminated, truncated) == (1.0, False, True)
     assert info["finish_reason"] == "context" and info["reward_components"] == {"turns": 1.0}
+
+
+def test_a_state_in_json_goes_on_in_another_environment():
+    """State, pay, turns and generators of open dialogues come back from a checkpoint's parts."""
+    rng = np.random.default_rng(0)
+    played = task(prompts=PROMPTS, reward=judge, reply=dealer)
+    env, other = TextVectorEnv(played, 3), TextVectorEnv(played, 3)
+    env.reset(seed=2)
+    for _ in range(23):
+        env.step(rng.choice([A, B, EOS], size=3))
+    assert any(env.state_dict()["rows"]["game_states"])
+    assert env.state_dict()["rows"]["turn_rewards"].any()
+    other.load_state_dict(copy.deepcopy(env.state_dict()))
+    for _ in range(60):
+        actions = rng.choice([A, B, EOS], size=3)
+        assert data_equivalence(other.step(actions), env.step(actions), exact=True)
+    broken = env.state_dict()
+    broken["rows"]["game_states"][1] = [1]
+    with pytest.raises(InputError, match="game_states"):
+        other.load_state_dict(broken)

@@ -123,7 +123,7 @@ class EpisodeRows:
         self._turns: list[list[_Turn]] = [[] for _ in range(n)]
         self._game_states: list[dict[str, Any]] = [{} for _ in range(n)]
         self._turn_rewards = np.zeros(n)  # what the episode's turns were paid so far
-        self._generators: list[np.random.Generator | None] = [None] * n
+        self.generators: list[np.random.Generator | None] = [None] * n  # what a reply draws from
         self._steps = 0
 
     # ---- starting ----------------------------------------------------------
@@ -143,7 +143,7 @@ class EpisodeRows:
                 self.automaton.check_prompt(prompt.ids)
         self._group_of[list(rows)] = [group for _, group in dealt]
         for row, generator in zip(rows, generators, strict=True):
-            self._generators[row] = generator
+            self.generators[row] = generator
         pad = self.task.tokenizer.pad_token_id
         for row, prompt in zip(rows, drawn, strict=True):
             length = len(prompt.ids)
@@ -204,7 +204,7 @@ class EpisodeRows:
         """What a reply changes, once the step has succeeded."""
         self._game_states[row] = reply.answer.state
         self._turn_rewards[row] += reply.answer.reply.reward
-        generator = self._generators[row]
+        generator = self.generators[row]
         if reply.answer.generator is not None and generator is not None:
             generator.bit_generator.state = reply.answer.generator.bit_generator.state
         if reply.is_laid:
@@ -255,7 +255,7 @@ class EpisodeRows:
         own = self._own_turns(rows, cuts)
         questions = []
         for row, turn in zip(rows, own, strict=True):
-            generator = self._generators[row]
+            generator = self.generators[row]
             assert generator is not None
             texts = [*(said.text for said in self._turns[row]), turn.text]
             state = self._game_states[row]
@@ -407,13 +407,13 @@ class EpisodeRows:
         names += ["_states", "_states_at", "_turn_rewards", "_prompts", "_game_states"]
         parts = {name: getattr(self, name).copy() for name in names}
         turns = [list(turns) for turns in self._turns]
-        drawn = [g and copy.deepcopy(g.bit_generator.state) for g in self._generators]
+        drawn = [g and copy.deepcopy(g.bit_generator.state) for g in self.generators]
         return parts | {"_turns": turns, "_steps": self._steps, "generators": drawn}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a saved state."""
         own = dict(state)
-        for generator, drawn in zip(self._generators, own.pop("generators", ()), strict=False):
+        for generator, drawn in zip(self.generators, own.pop("generators", ()), strict=False):
             if generator is not None:
                 generator.bit_generator.state = drawn
         self.__dict__.update(own)

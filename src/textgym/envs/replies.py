@@ -24,6 +24,7 @@ from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
 from textgym.reward_arguments import Signature, match_arguments, signature_of
 from textgym.rewards import LARGEST_SCORE, shorten
+from textgym.states import is_json
 from textgym.storage import json_text
 from textgym.tokenizer import Tokenizer
 
@@ -188,18 +189,13 @@ class Replies:
 
     def _as_json(self, state: Any, question: Question) -> dict[str, Any]:
         """The state as a run's saved state would bring it back."""
-        try:
-            kept = json.loads(json_text(state))
-            is_whole = bool(kept == state)
-        except (TypeError, ValueError, RecursionError):
-            is_whole = False
-        if not is_whole:
+        if not isinstance(state, dict) or not is_json(state):
             raise self._error(
                 f"left the state {state!r:.60}, expected what JSON holds: texts, finite numbers, "
                 "true, false, None, lists, and dictionaries with texts as keys",
                 question,
             )
-        return dict(kept)
+        return dict(json.loads(json_text(state)))  # with NumPy's numbers as plain ones
 
     def _error(self, what: str, question: Question) -> InputError:
         return InputError(f"{self._label} {what} (prompt {shorten(question.prompt.text)!r})")

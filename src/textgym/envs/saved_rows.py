@@ -44,6 +44,8 @@ def rows_state(rows: EpisodeRows) -> dict[str, Any]:
             for prompt in saved["_prompts"]
         ],
         "turns": [[_turn_state(turn) for turn in turns] for turns in saved["_turns"]],
+        "game_states": [dict(state) for state in saved["_game_states"]],
+        "turn_rewards": saved["_turn_rewards"],
     }
 
 
@@ -72,6 +74,13 @@ def load_rows_state(rows: EpisodeRows, state: Any, where: object) -> None:
         [_turn_of(turn, largest, where) for turn in _as_list(turns, where)]
         for turns in fields.items("turns", n)
     ]
+    restored["_game_states"] = [
+        SavedFields(table, f"{where}: game_states").content
+        for table in fields.items("game_states", n)
+    ]
+    restored["_turn_rewards"] = fields.array("turn_rewards", "float64", (n,))
+    if not np.isfinite(restored["_turn_rewards"]).all():
+        raise fields.error("turn_rewards", "finite numbers")
     restored["_states"], restored["_states_at"] = np.zeros(n, np.int64), np.zeros(n, np.int64)
     for row in range(n):
         prompt = restored["_prompts"][row]
@@ -82,7 +91,7 @@ def load_rows_state(rows: EpisodeRows, state: Any, where: object) -> None:
             if not is_possible or (restored["tokens"][row, :length] != prompt.ids).any():
                 raise InputError(f"{where}: row {row} is no open episode of its prompt")
         restored["_states"][row] = 0 if rows.automaton is None else rows.automaton.start
-        restored["_states_at"][row] = length
+        restored["_states_at"][row] = restored["_turn_starts"][row]
     rows.restore({key: _copied(value) for key, value in restored.items()})
 
 

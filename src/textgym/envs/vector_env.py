@@ -280,6 +280,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         load_state_of(self.task.reward, fields.value("reward"), f"{where}: reward")
         load_state_of(self._episodes.source.function, fields.value("prompts"), f"{where}: prompts")
         self._generators, self._seeds = generators, seeds
+        self._episodes.generators = [*generators] or [None] * self.num_envs
 
     def start_infos(self) -> dict[int, dict[str, Any]]:
         """The reset info of each row's episode as it stands."""
