@@ -204,8 +204,7 @@ def make_vec(
     :param overrides: fields of the task, `max_episode_steps` or `render_mode`.
     :raises InputError: for a seed or a field that makes no sense.
     """
-    from stable_baselines3.common.vec_env import VecMonitor
-
+    from textgym.agents.rollouts.text_monitor import TextMonitor
     from textgym.agents.rollouts.vec_env import TextVecEnv
 
     check_numbers({"n_envs": n_envs, "seed": seed, "num_generations": num_generations})
@@ -223,7 +222,7 @@ def make_vec(
     env = TextVecEnv(vector_env)
     if seed is not None:
         env.seed(seed)
-    return VecMonitor(env)
+    return TextMonitor(env)
 
 
 def _give_to_gymnasium(task_id: str, max_episode_steps: int | None) -> None:

@@ -67,7 +67,7 @@ def call_reward(
     columns: Mapping[str, Sequence[Any]],
     *,
     completion_ids: Sequence[Sequence[int]] | None = None,
-    step: int | None = None,
+    step: int | Sequence[int] | None = None,
     timeout: float | None = None,
     retries: int = 0,
 ) -> RewardOutput:
@@ -79,7 +79,7 @@ def call_reward(
     :param columns: further columns of the prompts, each of length b.
     :param completion_ids: the token ids that the player wrote, each a list; for a reward model that
         names them, unless a column has that name.
-    :param step: the environment step, for the error.
+    :param step: the environment step, for the error; or the step of each text.
     :param timeout: seconds. The model then runs in a daemon thread. Python cannot stop a thread:
         one that hangs goes on until the process ends, so the error is meant to be fatal.
     :param retries: how often it is asked again after it raised or hung; a warning says so.
@@ -142,7 +142,7 @@ class _Where:
 
     name: str
     prompts: Sequence[str]
-    step: int | None
+    step: int | Sequence[int] | None
 
     def error(self, what: str, row: int = 0) -> RewardError:
         return RewardError(self.sentence(what, row))
@@ -152,8 +152,9 @@ class _Where:
 
     def sentence(self, what: str, row: int) -> str:
         prompt = f" (prompt {shorten(self.prompts[row])!r})" if self.prompts else ""
-        step = "" if self.step is None else f" at step {self.step}"
-        return f"reward model {self.name!r} {what}{prompt}{step}"
+        step = self.step[row] if isinstance(self.step, Sequence) else self.step
+        when = "" if step is None else f" at step {step}"
+        return f"reward model {self.name!r} {what}{prompt}{when}"
 
 
 def shorten(text: str, limit: int = 60) -> str:

@@ -14,16 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textgym.checks import check_memory
-from textgym.envs.dense_rewards import token_rewards
 from textgym.envs.grouped_prompts import GroupedPrompts
 from textgym.envs.legal_tokens import compile_constraint
 from textgym.envs.replies import DIALOGUE_COLUMNS, Answer, Question, Replies
+from textgym.envs.scoring import FinishedText, Scores, finished_text
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
 from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
-from textgym.reward_arguments import TOKEN_IDS, signature_of
-from textgym.rewards import call_reward
 from textgym.tokenizer import Ids
 
 
@@ -34,12 +32,14 @@ class StepResult(NamedTuple):
     :param is_terminated: bool [n]: stopped, or met the budget.
     :param is_truncated: bool [n]: met an outer limit or a full context; such a text is not scored.
     :param endings: the info of each row that ended.
+    :param waiting: the texts of rows that ended whose score is still to come (see `Scores`).
     """
 
     rewards: np.ndarray
     is_terminated: np.ndarray
     is_truncated: np.ndarray
     endings: dict[int, dict[str, Any]]
+    waiting: dict[int, FinishedText]
 
 
 class _Turn(NamedTuple):
@@ -95,7 +95,7 @@ class EpisodeRows:
         self.task = task
         self.source = task.prompt_source()
         self.source.warn_of_cuts(task.id)
-        self._wants_ids = TOKEN_IDS in signature_of(task.reward).names
+        self.scores = Scores(task)
         self.width = task.width(self.source)
         check_memory(
             n * (32 * self.width + 1000),  # the tokens and their copies; Python's part of a row
@@ -183,6 +183,8 @@ class EpisodeRows:
             self._keep_reply(row, reply)
         for row in result.endings:
             self._is_over[row] = True
+        self.scores.waiting += result.waiting.values()
+        self.scores.latest = result.waiting
         return result
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:
@@ -240,7 +242,7 @@ class EpisodeRows:
         is_truncated = is_full & ~is_terminated
         if self.max_episode_steps is not None:
             is_truncated |= used >= self.max_episode_steps
-        result = StepResult(rewards, is_terminated, is_truncated, {})
+        result = StepResult(rewards, is_terminated, is_truncated, {}, {})
         rows = np.flatnonzero(is_terminated | is_truncated).tolist()
         if rows:
             reasons = [_reason(is_terminated[row], is_stop[row], is_full[row]) for row in rows]
@@ -312,35 +314,26 @@ class EpisodeRows:
             self._score([rows[i] for i in asked], [turns[i] for i in asked], result)
 
     def _score(self, rows: list[int], turns: list[list[_Turn]], result: StepResult) -> None:
-        endings = [result.endings[row] for row in rows]
-        prompts = [self._prompt(row) for row in rows]
-        names = {name: None for prompt in prompts for name in prompt.columns}
-        columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
-        if self._replies is not None:
-            columns = {n: [ending[n] for ending in endings] for n in DIALOGUE_COLUMNS} | columns
-        output = call_reward(
-            self.task.reward,
-            [ending["prompt"] for ending in endings],
-            [ending["completion"] for ending in endings],
-            columns,
-            completion_ids=[_own_ids(parts) for parts in turns] if self._wants_ids else None,
-            step=self._steps,
-            timeout=self.task.reward_timeout,
-            retries=self.task.reward_retries,
-        )
-        result.rewards[rows] += output.scores
-        for name, values in output.components.items():
-            for ending, value in zip(endings, values, strict=True):
-                if value == value:  # NaN: the part does not apply to this text
-                    ending["reward_components"][name] = float(value)
-        if output.spans is not None:
-            for row, ending, spans, parts in zip(rows, endings, output.spans, turns, strict=True):
-                total = float(result.rewards[row])
-                said = [(part.text, part.ids) for part in parts]
-                before = [part.before for part in parts]
-                ending["token_rewards"] = token_rewards(
-                    total, spans, said, self.task.tokenizer, before
-                )
+        texts = []
+        for row, parts in zip(rows, turns, strict=True):
+            columns = dict(self._prompt(row).columns)
+            if self._replies is not None:
+                columns = {name: result.endings[row][name] for name in DIALOGUE_COLUMNS} | columns
+            text = finished_text(
+                result.endings[row],
+                columns,
+                [(part.text, part.ids) for part in parts],
+                [part.before for part in parts],
+                step=self._steps,
+                paid=float(result.rewards[row]),
+            )
+            texts.append(text)
+        if self.scores.is_open:
+            result.rewards[rows] = 0.0
+            result.waiting.update(zip(rows, texts, strict=True))
+            return
+        self.scores.ask(texts)
+        result.rewards[rows] = [text.reward for text in texts]
 
     def _own_turns(self, rows: list[int], cuts: dict[int, int]) -> list[_Turn]:
         """The player's current turn in each row, the token just written included."""
@@ -421,11 +414,6 @@ class EpisodeRows:
 
 def _start_info(prompt: Prompt) -> dict[str, Any]:
     return {"prompt": prompt.text, "prompt_length": len(prompt.ids), **fresh_columns(prompt)}
-
-
-def _own_ids(turns: list[_Turn]) -> list[int]:
-    """The token ids of a dialogue that the player wrote."""
-    return [int(i) for turn in turns if turn.ids is not None for i in turn.ids]
 
 
 def _reason(is_terminated: bool, is_stop: bool, is_full: bool) -> str:

@@ -18,6 +18,7 @@ from textgym.envs.saved_rows import (
     rows_state,
     task_summary,
 )
+from textgym.envs.scoring import Scores
 from textgym.envs.task import Task
 from textgym.envs.text_env import token_spaces
 from textgym.errors import InputError
@@ -95,6 +96,11 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def automaton(self) -> TokenAutomaton | None:
         """The task's constraint, compiled; None without one."""
         return self._episodes.automaton
+
+    @property
+    def scores(self) -> Scores:
+        """Where finished texts get their scores from, at once unless somebody lets them wait."""
+        return self._episodes.scores
 
     def action_masks(self) -> np.ndarray:
         """int64 [n]: the state of each row's completion in the constraint's automaton.

@@ -28,6 +28,7 @@ from textgym.agents.rollouts.episode_collector import (
 )
 from textgym.agents.rollouts.kl import KLPenalty, kl_estimate
 from textgym.agents.rollouts.recording_vec_env import follow_env
+from textgym.agents.rollouts.rollout_scores import scores_of
 from textgym.agents.runs.recording import KLFigures, Recorder, RolloutFigures
 from textgym.checks import check_numbers
 from textgym.divergence import check_arrays
@@ -162,6 +163,9 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
         if self._last_obs is not self._obs_followed:  # the environment was reset since
             self._collector.forget_open_rows()
         wanted = self.n_groups or max(1, self.n_envs // self.num_generations)
+        scores = scores_of(env)
+        if scores is not None:
+            scores.open()
         callback.on_rollout_start()
         while self._collector.whole_groups < wanted:
             obs = np.asarray(self._last_obs)
@@ -171,13 +175,21 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
             new_obs, rewards, dones, infos = env.step(chosen)
             self.num_timesteps += env.num_envs
             # Before the callback, unlike SB3: whoever stops here and goes on loses no token.
-            self._collector.add(obs, chosen, log_probs.cpu().numpy(), rewards, dones, infos)
+            waiting = {} if scores is None else scores.latest
+            drawn = obs, chosen, log_probs.cpu().numpy()
+            self._collector.add(*drawn, rewards, dones, infos, waiting)
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             self._obs_followed = new_obs
             callback.update_locals(locals())
             if not callback.on_step():
+                if scores is not None:
+                    scores.settle()
+                    scores.close()
                 return False
             self._update_info_buffer(infos, dones)
+        if scores is not None:
+            scores.settle()
+            scores.close()
         self.episodes = self._collector.take(wanted)
         self._score()
         self._rollout_scored()

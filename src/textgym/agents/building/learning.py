@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from textgym.agents.building.checkpoint import agent_state, save_agent
-from textgym.agents.runs.callbacks import SaveCheckpoint
+from textgym.agents.runs.callbacks import SaveCheckpoint, as_list
 from textgym.agents.runs.logger_state import cut_record
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
@@ -39,6 +39,7 @@ class LearnInRun:
 
     def __init__(self, agent: BaseAlgorithm, run: Run, *, seconds: float) -> None:
         self.agent, self.run, self.seconds = agent, run, seconds
+        self._init_callback = agent._init_callback
         self._has_begun = False
         self._phase = _Phase.IDLE
         self._at_boundary: dict[str, Any] | None = None
@@ -75,10 +76,9 @@ class LearnInRun:
             self.run.step_offset = self.run.last_step()
         self.agent.text_settings["step_offset"] = self.run.step_offset  # type: ignore[attr-defined]
         saving = SaveCheckpoint(self.save, seconds=self.seconds)
-        callbacks = [_Boundaries(self), saving, _TellRecorder(), *_as_list(callback)]
-        bound: Any = type(self.agent)._init_callback
+        callbacks = [_Boundaries(self), saving, _TellRecorder(), *as_list(callback)]
         self._has_begun, self._phase, self._at_boundary = True, _Phase.IDLE, None
-        return bound(self.agent, callbacks, progress_bar)  # type: ignore[no-any-return]
+        return self._init_callback(callbacks, progress_bar)
 
     def rollout_begins(self) -> None:
         """Between an update and the next rollout: what a rollout that is cut short goes back to."""
@@ -162,11 +162,3 @@ class _TellRecorder(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
-
-
-def _as_list(callback: MaybeCallback) -> list[BaseCallback]:
-    if callback is None:
-        return []
-    if isinstance(callback, list):
-        return callback
-    return [callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)]

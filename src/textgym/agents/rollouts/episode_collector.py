@@ -3,8 +3,9 @@
 Legend: `n` rows, `L` width of a row, `a` acted tokens of one episode, `A` of all, `E` episodes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from textgym.agents.rollouts.saved_episodes import finite, joined, split
+from textgym.envs.scoring import FinishedText
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import (
     PackedSegments,
@@ -22,7 +24,7 @@ from textgym.policies.language_model.packing import (
 from textgym.saved_fields import SavedFields
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Episode:
     """One finished episode.
 
@@ -30,7 +32,7 @@ class Episode:
     :param acted: int64 `[a]`, for each token chosen the place in `tokens` of the last one seen.
     :param actions: int64 `[a]`, the tokens chosen.
     :param log_probs: float32 `[a]`, under the policy that chose them.
-    :param reward: all that was paid over its steps.
+    :param reward: all that was paid over its steps; NaN until its text is scored.
     :param group: number of its group; episodes of one group had the same prompt.
     :param prompt: its text.
     :param completion: its text.
@@ -81,9 +83,13 @@ class EpisodeCollector:
         return len(self._whole)
 
     def forget_open_rows(self) -> None:
-        """The environment was reset: what the rows began will not be finished."""
+        """The environment was reset: what the rows began will not be finished.
+
+        Nor will texts be scored for which the reward model has failed.
+        """
         self._rows = [_OpenRow() for _ in self._rows]
         self._waiting = {}
+        self._whole = [g for g in self._whole if all(e.reward == e.reward for e in g)]
 
     def add(
         self,
@@ -93,8 +99,12 @@ class EpisodeCollector:
         rewards: np.ndarray,
         dones: np.ndarray,
         infos: Sequence[dict[str, Any]],
+        waiting: Mapping[int, FinishedText] = MappingProxyType({}),
     ) -> None:
-        """One step of every row: `obs` int64 `[n, L]`, the others `[n]`."""
+        """One step of every row: `obs` int64 `[n, L]`, the others `[n]`.
+
+        :param waiting: the texts that ended, by row, whose score is still to come.
+        """
         lengths = array_row_lengths(obs, self.pad_token_id).tolist()
         lists = lengths, actions.tolist(), log_probs.tolist(), np.asarray(rewards).tolist()
         for row, length, action, log_prob, reward in zip(self._rows, *lists, strict=True):
@@ -103,9 +113,11 @@ class EpisodeCollector:
             row.log_probs.append(log_prob)
             row.reward += reward
         for i in np.flatnonzero(dones).tolist():
-            self._finish(i, obs[i], infos[i])
+            episode = self._finish(i, obs[i], infos[i])
+            if i in waiting:
+                _await_score(waiting[i], episode)
 
-    def _finish(self, i: int, obs: np.ndarray, info: dict[str, Any]) -> None:
+    def _finish(self, i: int, obs: np.ndarray, info: dict[str, Any]) -> Episode:
         row, self._rows[i] = self._rows[i], _OpenRow()
         group = info.get("group")
         if group is None:
@@ -135,6 +147,7 @@ class EpisodeCollector:
                 f"the environment's groups never reach {self.num_generations} episodes: make it "
                 f"with num_generations={self.num_generations}, as textgym.make_vec does"
             )
+        return episode
 
     def state_dict(self) -> dict[str, Any]:
         """The open rows, and the finished episodes that wait for their groups or for a rollout."""
@@ -217,6 +230,16 @@ def _episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
     columns = zip(tokens, acted, actions, log_probs, strict=True)
     more = zip(rewards.tolist(), groups.tolist(), *texts.values(), strict=True)
     return [Episode(*arrays, *values) for arrays, values in zip(columns, more, strict=True)]
+
+
+def _await_score(text: FinishedText, episode: Episode) -> None:
+    """Have a score added to an episode's reward once it is there."""
+    before, episode.reward = episode.reward, float("nan")
+
+    def pay(text: FinishedText) -> None:
+        episode.reward = before + float(np.float32(text.reward))
+
+    text.listeners.append(pay)
 
 
 @dataclass(frozen=True)

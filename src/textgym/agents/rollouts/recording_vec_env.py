@@ -14,13 +14,14 @@ from stable_baselines3.common.vec_env import (
 )
 
 from textgym.agents.rollouts.split_rewards import with_split
+from textgym.agents.rollouts.text_monitor import TextMonitor
 from textgym.agents.runs.recording import Recorder
 
 
-class RecordingVecEnv(VecMonitor):
+class RecordingVecEnv(TextMonitor):
     """Passes everything through, and finished episodes to a `Recorder`.
 
-    It is a `VecMonitor`, as what `make_vec` gives, so that SB3's `EvalCallback` sees training and
+    It is a `TextMonitor`, as what `make_vec` gives, so that SB3's `EvalCallback` sees training and
     evaluation environments of one type; it monitors only what is not monitored yet.
     """
 

@@ -17,11 +17,12 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from textgym.agents.rollouts.recording_vec_env import follow_env
 from textgym.agents.rollouts.rollout_buffer import pad_token_of
+from textgym.agents.rollouts.rollout_scores import score_by_rollout
 from textgym.agents.rollouts.saved_episodes import finite, joined, split
-from textgym.agents.rollouts.split_rewards import with_split
+from textgym.agents.rollouts.split_rewards import await_score, spread, with_split
 from textgym.agents.runs.recording import RolloutFigures
 from textgym.divergence import check_arrays
-from textgym.envs.dense_rewards import fit_split
+from textgym.envs.scoring import Scores
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import (
     PackedSegments,
@@ -94,6 +95,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
     """
 
     observation_space: spaces.Box
+    scores: Scores | None = None  # where the texts of this rollout wait, if they do
 
     def __init__(
         self,
@@ -124,6 +126,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         # SB3 has just seeded torch's global generator; one draw from it, and never again.
         self.rng = np.random.default_rng(int(torch.randint(2**62, ())))
         self.reset()
+        score_by_rollout(self)
 
     def reset(self) -> None:
         """Empty the buffer."""
@@ -174,10 +177,13 @@ class EpisodeReplayBuffer(ReplayBuffer):
         self._rewards[rows, steps] = reward
         self._counts += 1
         splits = getattr(with_split(reward, done, infos), "token_rewards", {})
+        waiting = {} if self.scores is None else self.scores.latest
         for env in np.flatnonzero(done):
             split = splits.get(int(env))
             is_truncated = bool(infos[env].get("TimeLimit.truncated", False))
-            self._close(int(env), next_obs[env], split, is_truncated)
+            rewards = self._close(int(env), next_obs[env], split, is_truncated)
+            if int(env) in waiting:
+                await_score(waiting[int(env)], rewards)
         self._rows = np.array(next_obs, dtype=np.int32)
         self._counts[done.astype(bool)] = 0
         vars(self.observation_space)["stored_steps"] += 1
@@ -189,25 +195,23 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
     def _close(
         self, env: int, row: np.ndarray, split: np.ndarray | None, is_truncated: bool
-    ) -> None:
+    ) -> np.ndarray:
         """Keep the open episode of a row, which ended with the tokens `row [L]`.
 
         :param split: float64, what each token of the episode earned, if the reward says so.
+        :return: the rewards that are kept; what is changed in them is changed there.
         """
         count = int(self._counts[env])
         rewards = self._rewards[env, :count].copy()
         if split is not None:
-            split = fit_split(split, float(rewards[-1]))
-            rewards[-1] = 0.0  # what a wrapper paid at earlier steps stays
-            kept = min(count, len(split))
-            rewards[-kept:] += split[-kept:]
-            rewards[-kept] += split[:-kept].sum()  # of tokens that were written before we looked
+            spread(rewards, split)
         check_arrays({"rewards": rewards})
         tokens = row[: int(self._lengths(row[None])[0])].astype(np.int32)
         seen, actions = self._seen[env, :count].copy(), self._actions[env, :count].copy()
         self.episodes.append(Episode(tokens, seen, actions, rewards, is_truncated))
         self.stored += count
         self._forget_oldest()
+        return rewards
 
     def _forget_oldest(self) -> None:
         """Keep at most `buffer_size` tokens, and one episode in any case."""
@@ -228,6 +232,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
             others are `[batch_size, 1]`, int64 or float32.
         :raises InputError: if no episode has ended yet.
         """
+        if self.scores is not None:
+            self.scores.settle()
         if not self.episodes:
             raise InputError(
                 "no episode has ended yet, so there is nothing to learn from: set train_freq to "
@@ -353,8 +359,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
         vars(self.observation_space)["stored_steps"] = stored_steps
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the recorder, which holds the agent: `save_replay_buffer` pickles this."""
-        return {**self.__dict__, "recorder": None}
+        """Without what holds agent and environment: `save_replay_buffer` pickles this."""
+        return {**self.__dict__, "recorder": None, "scores": None}
 
 
 def _followed_by(episode: Episode, ends: np.ndarray) -> np.ndarray:

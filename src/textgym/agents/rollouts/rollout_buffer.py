@@ -17,9 +17,11 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from textgym.agents.rollouts.recording_vec_env import follow_env
+from textgym.agents.rollouts.rollout_scores import score_by_rollout
+from textgym.agents.rollouts.split_rewards import await_score, spread
 from textgym.agents.runs.recording import KLFigures, RolloutFigures
 from textgym.divergence import check_arrays
-from textgym.envs.dense_rewards import fit_split
+from textgym.envs.scoring import Scores
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import (
     PackedSegments,
@@ -64,6 +66,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
     """
 
     observation_space: spaces.Box
+    scores: Scores | None = None  # where the texts of this rollout wait, if they do
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
             gamma=gamma,
             n_envs=n_envs,
         )
+        score_by_rollout(self)
 
     def reset(self) -> None:
         """Empty the buffer, where a rollout begins; unlike SB3's it allocates no observations."""
@@ -149,7 +153,10 @@ class EpisodeRolloutBuffer(RolloutBuffer):
                 "tokens: put textgym.agents.DenseRewards around the environment, outermost"
             )
         for env, split in splits.items():
-            self._spread(env, fit_split(split, float(self.rewards[step, env])))
+            spread(self.rewards[int(self._open_from[env]) : step + 1, env], split)
+        if self.scores is not None:
+            for env, text in self.scores.latest.items():
+                await_score(text, self.rewards[int(self._open_from[env]) : step + 1, env])
         self.episode_starts[step] = episode_start
         self.values[step] = value.detach().cpu().numpy().reshape(-1)
         self.log_probs[step] = log_prob.detach().cpu().numpy().reshape(-1)
@@ -159,22 +166,6 @@ class EpisodeRolloutBuffer(RolloutBuffer):
             for env in range(self.n_envs):
                 self._close(env, self.pos)
 
-    def _spread(self, env: int, split: np.ndarray) -> None:
-        """Give each stored step of the episode that ends now its share of the reward.
-
-        What a wrapper paid at earlier steps stays there.
-
-        :param split: float64, one share per token of the episode; those of tokens that an earlier
-            rollout consumed go to the first stored one.
-        """
-        stored = self.rewards[int(self._open_from[env]) : self.pos + 1, env]
-        shares = np.zeros(len(stored))
-        count = min(len(stored), len(split))
-        shares[-count:] = split[-count:]
-        shares[-count] += split[:-count].sum()
-        stored[-1] = 0.0
-        stored += shares
-
     def _close(self, env: int, end: int) -> None:
         """End the open segment of a row before step `end`."""
         start = int(self._open_from[env])
@@ -183,10 +174,13 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         self._open_from[env] = end
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
-        """SB3's generalised advantages, after the KL term has joined the rewards.
+        """SB3's generalised advantages, after scores and the KL term have joined the rewards.
 
+        :raises RewardError: from the reward model; nothing has been learned then.
         :raises DivergenceError: if one is not finite; nothing has been learned from it then.
         """
+        if self.scores is not None:
+            self.scores.settle()
         if self.is_penalised:
             assert self.kl is not None
             self._add_kl(self.kl)

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
+from textgym.envs.dense_rewards import fit_split
+from textgym.envs.scoring import FinishedText
+
 Splits = dict[int, np.ndarray]
 
 
@@ -107,6 +110,35 @@ def with_split(
         if "token_rewards" in infos[row]
     }
     return SplitRewards.of(np.asarray(rewards), splits) if splits else rewards
+
+
+def spread(stored: np.ndarray, split: np.ndarray) -> None:
+    """Give each step of an episode its share of the reward that its last step was paid, in place.
+
+    What a wrapper paid at earlier steps stays there.
+
+    :param stored: float32 [t], the rewards of the episode's steps that a buffer has.
+    :param split: float64, one share for each token of the episode; those of tokens that were
+        written before the first stored one go to it.
+    """
+    split = fit_split(split, float(stored[-1]))
+    shares = np.zeros(len(stored))
+    count = min(len(stored), len(split))
+    shares[-count:] = split[-count:]
+    shares[-count] += split[:-count].sum()
+    stored[-1] = 0.0
+    stored += shares
+
+
+def await_score(text: FinishedText, stored: np.ndarray) -> None:
+    """Have an episode's score added to its stored rewards, float32 [t], once it is there."""
+
+    def pay(text: FinishedText) -> None:
+        stored[-1] += np.float32(text.reward)
+        if "token_rewards" in text.ending:
+            spread(stored, np.array(text.ending["token_rewards"], dtype=np.float64))
+
+    text.listeners.append(pay)
 
 
 class DenseRewards(VecEnvWrapper):

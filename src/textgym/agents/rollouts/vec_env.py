@@ -7,11 +7,13 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices
 
 from textgym.agents.rollouts.split_rewards import SplitRewards
+from textgym.agents.rollouts.text_monitor import TextMonitor
 from textgym.envs.rendering import check_render_mode
+from textgym.envs.scoring import Scores
 from textgym.envs.task import Task
 from textgym.envs.token_row import TokenRow
 from textgym.envs.vector_env import TextVectorEnv
@@ -50,7 +52,7 @@ def as_vec_env(env: object) -> VecEnv:
     """
     name = type(env).__name__
     if isinstance(env, TextVectorEnv):
-        return VecMonitor(TextVecEnv(env))
+        return TextMonitor(TextVecEnv(env))
     if isinstance(env, VectorEnv):
         raise InputError(
             f"env is a {name}, which an agent cannot play on: pass the environment's id, or what "
@@ -110,11 +112,19 @@ class TextVecEnv(VecEnv):
             vector_env.num_envs, vector_env.single_observation_space, vector_env.single_action_space
         )
 
+    @property
+    def scores(self) -> Scores:
+        """Where finished texts get their scores from."""
+        return self.vector_env.scores
+
     def reset(self) -> np.ndarray:
         """Start new episodes in all rows, with the seeds of `seed` if it was called.
 
+        From here on texts are scored at once, until somebody lets them wait again.
+
         :return: int64 [n, width].
         """
+        self.scores.close()
         options = next((row_options for row_options in self._options if row_options), None)
         infos = self.vector_env.restart(self._seeds, options)
         self.reset_infos = [infos.get(row, {}) for row in range(self.num_envs)]
@@ -164,6 +174,8 @@ class TextVecEnv(VecEnv):
         """
         if self._actions is None:
             raise InputError("step_wait() without actions: call step_async(actions) first")
+        if self.scores.is_full:
+            self.scores.settle()
         observations, result, finals, reset_infos = self.vector_env.advance(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         splits: dict[int, np.ndarray] = {}

@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 from tqdm import TqdmWarning
 
 
@@ -111,3 +112,12 @@ class StopWhen(BaseCallback):
 
     def _on_step(self) -> bool:
         return not self.is_time()
+
+
+def as_list(callback: MaybeCallback) -> list[BaseCallback]:
+    """What `learn` takes as callbacks, as a list of them."""
+    if callback is None:
+        return []
+    if isinstance(callback, list):
+        return callback
+    return [callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)]
