@@ -8,6 +8,7 @@ import torch
 
 from textgym.agents.algorithms.losses import (
     aggregate,
+    best_and_worst,
     clipped_surrogate,
     group_advantages,
     kl_in_loss,
@@ -196,3 +197,31 @@ def test_ipo_pulls_the_margin_back_where_it_is_too_wide():
 def test_an_unknown_preference_loss_is_refused():
     with pytest.raises(InputError, match="loss_type must be sigmoid or ipo, got 'hinge'"):
         preference_loss(torch.ones(1), torch.zeros(1), 0.1, loss_type="hinge")
+
+
+# ---- episodes that are left out (NaN) ----------------------------------------
+
+NAN = math.nan
+KEPT = np.array([[-1.0, NAN, -4.0], [NAN, NAN, 2.0], [NAN, NAN, NAN]])
+
+
+def test_group_advantages_of_the_episodes_that_are_kept_by_hand():
+    # Means: -2.5, 2, none. Deviations: √4.5 and 0; of all three that are kept √(18 / 2) = 3.
+    expected = np.array([[1.5, NAN, -1.5], [NAN, NAN, 0.0], [NAN, NAN, NAN]])
+    np.testing.assert_allclose(group_advantages(KEPT), expected)
+    scaled = group_advantages(KEPT, scale_rewards="group")
+    np.testing.assert_allclose(scaled, expected / (math.sqrt(4.5) + 1e-4), atol=1e-12)
+    scaled = group_advantages(KEPT, scale_rewards="batch")
+    np.testing.assert_allclose(scaled, expected / (3.0 + 1e-4))
+
+
+def test_leave_one_out_of_the_episodes_that_are_kept_by_hand():
+    # Each of the first group against the other; the one of the second has none to compare with.
+    expected = [[3.0, NAN, -3.0], [NAN, NAN, 0.0], [NAN, NAN, NAN]]
+    np.testing.assert_allclose(leave_one_out_advantages(KEPT), expected)
+
+
+def test_best_and_worst_are_among_the_kept():
+    best, worst, is_equal = best_and_worst(np.vstack([KEPT, [[5.0, 5.0, NAN]]]))
+    assert (best[0], worst[0]) == (0, 2)
+    assert is_equal.tolist() == [False, True, True, True]

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm
-from textgym.agents.algorithms.losses import aggregate
+from textgym.agents.algorithms.losses import aggregate, best_and_worst
 from textgym.agents.rollouts.episode_collector import EpisodeBatch
 from textgym.errors import InputError
 
@@ -45,8 +45,9 @@ class BestOfN(CriticFreeAlgorithm):
     def compute_advantages(self, totals: np.ndarray) -> np.ndarray:
         """1 for the first of the best of a group, 0 for the others."""
         is_best = np.zeros_like(totals)
-        is_best[np.arange(len(totals)), totals.argmax(axis=1)] = 1.0
-        is_best[np.ptp(totals, axis=1) == 0] = 0.0
+        best, _, is_equal = best_and_worst(totals)
+        is_best[np.arange(len(totals)), best] = 1.0
+        is_best[is_equal] = 0.0
         return is_best
 
     def _rollout_scored(self) -> None:

@@ -18,6 +18,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from textgym.agents.algorithms.losses import best_and_worst, kept_mean, kept_std
 from textgym.agents.rollouts.episode_collector import (
     Episode,
     EpisodeBatch,
@@ -50,6 +51,9 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
     :param n_epochs: passes over each rollout.
     :param kl: the KL term to a reference.
     :param max_grad_norm: the gradient's norm is clipped to it.
+    :param mask_truncated: leave a text out that an outer limit or a full context truncated. It
+        counts in no mean and nothing is learned from it; otherwise it counts with reward 0, which
+        beats every negative score.
     :raises InputError: for a number of environments that is no multiple of `num_generations`.
     """
 
@@ -69,6 +73,7 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
         n_epochs: int = 1,
         kl: KLPenalty | None = None,
         max_grad_norm: float = 0.5,
+        mask_truncated: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -93,6 +98,7 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
             )
         self.num_generations, self.n_groups = num_generations, n_groups
         self.batch_size, self.n_epochs, self.kl = batch_size, n_epochs, kl
+        self.mask_truncated = mask_truncated
         self.recorder: Recorder | None = None
         super().__init__(
             policy,
@@ -193,6 +199,7 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
         self.episodes = self._collector.take(wanted)
         self._score()
         self._rollout_scored()
+        self._leave_out()
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -217,20 +224,34 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
             )
             if self.kl_is_in_reward:
                 totals = rewards - weighted
+        if self.mask_truncated:
+            totals = np.where([e.is_truncated for e in self.episodes], np.nan, totals)
         groups = totals.reshape(-1, self.num_generations)
-        self.advantages = self.compute_advantages(groups).reshape(-1)
+        advantages = self.compute_advantages(groups).reshape(-1)
+        self.advantages = np.where(np.isnan(totals), 0.0, advantages)
         check_arrays({"advantages": self.advantages})
         if self.recorder is not None:
             log_probs = np.concatenate([episode.log_probs for episode in self.episodes])
-            drawn = RolloutFigures(
-                log_probs.size, float(log_probs.mean()), figures, float(totals.mean())
-            )
+            is_empty = bool(np.isnan(totals).all())
+            total = None if is_empty else float(kept_mean(totals.reshape(1, -1))[0, 0])
+            drawn = RolloutFigures(log_probs.size, float(log_probs.mean()), figures, total)
             self.recorder.rollout_done(drawn)
         if self.num_generations > 1:
-            self.logger.record("rollout/group_reward_std", float(groups.std(axis=1).mean()))
-            self.logger.record("rollout/equal_groups", float((np.ptp(groups, axis=1) == 0).mean()))
+            deviation, (_, _, is_equal) = kept_std(groups, ddof=0), best_and_worst(groups)
+            self.logger.record("rollout/group_reward_std", float(deviation.mean()))
+            self.logger.record("rollout/equal_groups", float(is_equal.mean()))
         if figures is not None:
             self._kl_measured = float(per_episode.mean()), len(self.episodes)
+
+    def _leave_out(self) -> None:
+        """Drop the episodes that `mask_truncated` leaves out."""
+        if not self.mask_truncated:
+            return
+        kept = [i for i, episode in enumerate(self.episodes) if not episode.is_truncated]
+        self.episodes = [self.episodes[i] for i in kept]
+        self.advantages = self.advantages[kept]
+        if self.reference_log_probs is not None:
+            self.reference_log_probs = [self.reference_log_probs[i] for i in kept]
 
     @property
     def rng_state(self) -> dict[str, Any]:
@@ -359,7 +380,11 @@ class CriticFreeAlgorithm(OnPolicyAlgorithm):
 
     @abstractmethod
     def compute_advantages(self, totals: np.ndarray) -> np.ndarray:
-        """Advantages of episodes from their total rewards, both float `[G, num_generations]`."""
+        """Advantages of episodes from their total rewards, both float `[G, num_generations]`.
+
+        With `mask_truncated` the total of an episode that is left out is NaN; its advantage is not
+        looked at.
+        """
 
     @abstractmethod
     def compute_loss(

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm
-from textgym.agents.algorithms.losses import preference_loss
+from textgym.agents.algorithms.losses import best_and_worst, preference_loss
 from textgym.agents.rollouts.episode_collector import (
     Episode,
     EpisodeBatch,
@@ -182,9 +182,10 @@ class DPO(CriticFreeAlgorithm):
         """1 for the best of a group, -1 for the worst, 0 for the others and for equal ones."""
         sides = np.zeros_like(totals)
         groups = np.arange(len(totals))
-        sides[groups, totals.argmax(axis=1)] = 1.0
-        sides[groups, totals.argmin(axis=1)] = -1.0
-        sides[np.ptp(totals, axis=1) == 0] = 0.0
+        best, worst, is_equal = best_and_worst(totals)
+        sides[groups, best] = 1.0
+        sides[groups, worst] = -1.0
+        sides[is_equal] = 0.0
         return sides
 
     def _rollout_scored(self) -> None:

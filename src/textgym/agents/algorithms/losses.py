@@ -1,6 +1,7 @@
 """Advantages and losses of the algorithms without a critic: pure functions on tensors.
 
-Legend: `G` groups of `k` episodes, `E` episodes, `A` acted tokens of a batch.
+Legend: `G` groups of `k` episodes, `E` episodes, `A` acted tokens of a batch. NaN among totals is
+an episode that is left out (`mask_truncated`): it counts in no mean, and its advantage is NaN.
 """
 
 import numpy as np
@@ -26,21 +27,41 @@ def group_advantages(
         differently from prompt to prompt.
     :return: float `[G, k]`.
     """
-    centred: np.ndarray = totals - totals.mean(axis=1, keepdims=True)
+    centred: np.ndarray = totals - kept_mean(totals)
     if scale_rewards == "none":
         return centred
     if scale_rewards == "group":
-        return centred / (_std(totals, axis=1) + epsilon)
+        return centred / (kept_std(totals) + epsilon)
     if scale_rewards == "batch":
-        return centred / (_std(totals.reshape(1, -1), axis=1) + epsilon)
+        return centred / (kept_std(totals.reshape(1, -1)) + epsilon)
     raise InputError(f"scale_rewards must be one of {', '.join(SCALES)}, got {scale_rewards!r}")
 
 
-def _std(values: np.ndarray, axis: int) -> np.ndarray:
-    """With Bessel's correction, 0 for a single value."""
-    if values.shape[axis] < 2:
-        return np.zeros((len(values), 1))
-    return values.std(axis=axis, ddof=1, keepdims=True)  # type: ignore[no-any-return]
+def kept_mean(totals: np.ndarray) -> np.ndarray:
+    """Means `[G, 1]` of the episodes that are not left out; 0 where there are none."""
+    is_kept = ~np.isnan(totals)
+    count = np.maximum(is_kept.sum(axis=1, keepdims=True), 1)
+    return np.where(is_kept, totals, 0.0).sum(axis=1, keepdims=True) / count  # type: ignore[no-any-return]
+
+
+def kept_std(totals: np.ndarray, ddof: int = 1) -> np.ndarray:
+    """Standard deviations `[G, 1]` of the same, with Bessel's correction; 0 for a single value."""
+    is_kept = ~np.isnan(totals)
+    count = np.maximum(is_kept.sum(axis=1, keepdims=True) - ddof, 1)
+    squares = np.where(is_kept, (totals - kept_mean(totals)) ** 2, 0.0)
+    return np.sqrt(squares.sum(axis=1, keepdims=True) / count)  # type: ignore[no-any-return]
+
+
+def best_and_worst(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each group the first of the best, the first of the worst, and whether they are equal.
+
+    :return: int64 `[G]` twice, and bool `[G]`, True as well where fewer than two are left.
+    """
+    is_out = np.isnan(totals)
+    best = np.where(is_out, -np.inf, totals).argmax(axis=1)
+    worst = np.where(is_out, np.inf, totals).argmin(axis=1)
+    groups = np.arange(len(totals))
+    return best, worst, ~(totals[groups, best] != totals[groups, worst]) | is_out.all(axis=1)
 
 
 def leave_one_out_advantages(totals: np.ndarray) -> np.ndarray:
@@ -49,10 +70,11 @@ def leave_one_out_advantages(totals: np.ndarray) -> np.ndarray:
     Unbiased, since no baseline depends on its own episode (Kool et al. 2019; Ahmadian et al. 2024,
     "Back to Basics", section 3.3): `k / (k - 1)` times what `group_advantages` gives.
 
-    :param totals: float `[G, k]`, `k` at least 2.
+    :param totals: float `[G, k]`, `k` at least 2. An episode whose others are all left out has the
+        advantage 0.
     """
-    k = totals.shape[1]
-    return (totals - totals.mean(axis=1, keepdims=True)) * k / (k - 1)  # type: ignore[no-any-return]
+    k = np.maximum((~np.isnan(totals)).sum(axis=1, keepdims=True), 2)
+    return (totals - kept_mean(totals)) * k / (k - 1)  # type: ignore[no-any-return]
 
 
 def clipped_surrogate(

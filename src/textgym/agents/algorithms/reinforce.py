@@ -10,7 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm
-from textgym.agents.algorithms.losses import aggregate, leave_one_out_advantages
+from textgym.agents.algorithms.losses import (
+    aggregate,
+    kept_mean,
+    kept_std,
+    leave_one_out_advantages,
+)
 from textgym.agents.rollouts.episode_collector import EpisodeBatch
 from textgym.checks import check_numbers
 from textgym.errors import InputError
@@ -54,7 +59,10 @@ class REINFORCE(CriticFreeAlgorithm):
 
     def compute_advantages(self, totals: np.ndarray) -> np.ndarray:
         """Rewards less the baseline."""
-        mean = float(totals.mean())
+        is_kept = ~np.isnan(totals)
+        if not is_kept.any():
+            return totals
+        mean = float(kept_mean(totals.reshape(1, -1))[0, 0])
         if self.baseline == "batch" and totals.size > 1:
             advantages = leave_one_out_advantages(totals.reshape(1, -1)).reshape(totals.shape)
         elif self.baseline == "running":
@@ -64,7 +72,8 @@ class REINFORCE(CriticFreeAlgorithm):
         else:
             advantages = totals.copy()
         if self.normalize_advantage:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            flat = advantages.reshape(1, -1)
+            advantages = (advantages - kept_mean(flat)) / (kept_std(flat, ddof=0) + 1e-8)
         return advantages
 
     def compute_loss(

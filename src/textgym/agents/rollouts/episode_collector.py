@@ -36,6 +36,7 @@ class Episode:
     :param group: number of its group; episodes of one group had the same prompt.
     :param prompt: its text.
     :param completion: its text.
+    :param is_truncated: an outer limit or a full context cut it, and it was not scored.
     """
 
     tokens: np.ndarray
@@ -46,6 +47,7 @@ class Episode:
     group: int
     prompt: str = ""
     completion: str = ""
+    is_truncated: bool = False
 
 
 @dataclass
@@ -137,6 +139,7 @@ class EpisodeCollector:
             group=group,
             prompt=info.get("prompt", ""),
             completion=info.get("completion", ""),
+            is_truncated=bool(info.get("TimeLimit.truncated", False)),
         )
         members = self._waiting.setdefault(group, [])
         members.append(episode)

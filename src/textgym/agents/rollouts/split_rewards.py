@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
+from textgym.divergence import check_arrays
 from textgym.envs.dense_rewards import fit_split
 from textgym.envs.scoring import FinishedText
 
@@ -131,12 +132,16 @@ def spread(stored: np.ndarray, split: np.ndarray) -> None:
 
 
 def await_score(text: FinishedText, stored: np.ndarray) -> None:
-    """Have an episode's score added to its stored rewards, float32 [t], once it is there."""
+    """Have an episode's score added to its stored rewards, float32 [t], once it is there.
+
+    A score that is no finite float32 raises a `DivergenceError` then.
+    """
 
     def pay(text: FinishedText) -> None:
         stored[-1] += np.float32(text.reward)
         if "token_rewards" in text.ending:
             spread(stored, np.array(text.ending["token_rewards"], dtype=np.float64))
+        check_arrays({"rewards": stored})
 
     text.listeners.append(pay)
 
