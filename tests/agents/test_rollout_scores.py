@@ -159,7 +159,7 @@ SINGLE = [("dqn", "plain"), ("grpo", "plain"), *(("ppo", case) for case in [*CAS
 def test_scores_in_one_call_and_at_once_are_the_same_to_the_last_digit(
     word, case, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(learning, "save_in_run", lambda agent, directory: None)  # takes its time
+    monkeypatch.setattr(learning, "save_in_run", lambda *_, **__: None)  # takes its time
     agent, look, rows = run(word, tmp_path / "together", at_once=False, **CASES[case])
     other, other_look, other_rows = run(word, tmp_path / "at_once", at_once=True, **CASES[case])
     assert_same_weights(agent.policy, other.policy)

@@ -73,7 +73,12 @@ class Scores:
         self._has_failed = False
 
     def open(self) -> None:
-        """From here on texts wait for `settle`."""
+        """From here on texts wait for `settle`.
+
+        :raises RewardError: where texts still wait whose scoring has failed, and fails again: no
+            rollout begins without the scores of the last.
+        """
+        self.settle()
         self.is_open = True
 
     def close(self) -> None:

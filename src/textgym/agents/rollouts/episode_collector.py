@@ -212,6 +212,7 @@ def _episodes_state(episodes: Sequence[Episode]) -> dict[str, Any]:
         "groups": np.array([e.group for e in episodes], dtype=np.int64),
         "prompts": [e.prompt for e in episodes],
         "completions": [e.completion for e in episodes],
+        "is_truncated": np.array([e.is_truncated for e in episodes], dtype=bool),
     }
 
 
@@ -219,6 +220,7 @@ def _episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
     rewards = fields.array("rewards", "float64", (None,))
     count, high = len(rewards), vocab_size - 1
     groups = fields.array("groups", "int64", (count,), low=0)
+    is_truncated = fields.array("is_truncated", "bool", (count,)).tolist()
     tokens = split(fields, "tokens", "int64", count, low=0, high=high)
     acted = split(fields, "acted", "int64", count, low=0)
     actions = split(fields, "actions", "int64", count, low=0, high=high)
@@ -231,7 +233,7 @@ def _episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
         if not is_rising or places[-1] >= len(row) or not len(places) == len(chosen) == len(probs):
             raise fields.error("acted", "rising places in the tokens, one for each action")
     columns = zip(tokens, acted, actions, log_probs, strict=True)
-    more = zip(rewards.tolist(), groups.tolist(), *texts.values(), strict=True)
+    more = zip(rewards.tolist(), groups.tolist(), *texts.values(), is_truncated, strict=True)
     return [Episode(*arrays, *values) for arrays, values in zip(columns, more, strict=True)]
 
 
