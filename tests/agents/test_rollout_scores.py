@@ -17,6 +17,7 @@ from textgym.agents.rollouts.rollout_scores import scores_of
 from textgym.agents.rollouts.text_monitor import TextMonitor
 from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs import scoring
+from textgym.envs.replies import Reply
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError, RewardError
 from textgym.policies import TextActorCriticPolicy, TextQPolicy
@@ -70,6 +71,12 @@ def answer(prompt, turns):
     return " b" if len(turns) == 1 else None
 
 
+def paid_answer(prompt, turns):
+    """The same, and each turn is paid by its letters; the last one beside the text's score."""
+    paid = 0.1 + turns[-1].count("c") / 3
+    return Reply(" b" if len(turns) == 1 else "", reward=paid, terminated=len(turns) > 1)
+
+
 CASES = {
     "plain": {},
     "dense": {"reward": Dense},
@@ -80,7 +87,7 @@ CASES = {
         "reward": Dense,
         "max_episode_steps": 9,
         "max_new_tokens": 12,
-        "reply": answer,
+        "reply": paid_answer,
         "max_context": 30,
     },
 }
