@@ -16,13 +16,13 @@ in its pyproject.toml the command line knows the word: `textgym train ENV --agen
 """
 
 import argparse
+import math
 
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import textgym
-from textgym.agents import Algorithm, CriticFreeAlgorithm
-from textgym.agents.building.specs import SAMPLING_KEYWORDS, group_size
+from textgym.agents import CriticFreeAlgorithm, CriticFreeSpec
 from textgym.errors import InputError
 
 
@@ -53,18 +53,13 @@ class RewardWeightedRegression(CriticFreeAlgorithm):
 
 def defaults(budget, n_envs):
     """Keywords that `make_agent` fills in, from the task's budget in tokens and the rows."""
-    return {"learning_rate": 1e-3, "num_generations": group_size(n_envs, 8), "n_epochs": 1}
+    return {"learning_rate": 1e-3, "num_generations": math.gcd(n_envs, 8), "n_epochs": 1}
 
 
-RWR = Algorithm(
+RWR = CriticFreeSpec(
     f"{__name__}:RewardWeightedRegression",
-    "imitates all completions, the better ones more",
     defaults,
-    policy_keywords=SAMPLING_KEYWORDS,
-    has_critic=False,
-    has_groups=True,
-    buffer=None,
-    kl="algorithm",
+    description="imitates all completions, the better ones more",
 )
 textgym.register_agent("rwr", RWR)
 

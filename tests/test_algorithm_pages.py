@@ -15,8 +15,9 @@ from stable_baselines3.common.logger import Logger
 import textgym
 from textgym import registry
 from textgym.agents.building.build import build_agent
-from textgym.agents.building.specs import constructors, load_class
+from textgym.agents.building.specs import CriticSpec, OffPolicySpec, spec_of
 from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.signatures import constructors
 from textgym.tokenizer import Tokenizer
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -82,19 +83,19 @@ def signature_of(cls):
 
 def real(word, budget, n_envs):
     """`{keyword: default}` of what `make_agent` takes for an algorithm."""
-    algorithm = registry.agents.resolve(word)
-    own = signature_of(load_class(algorithm.target))
-    policys = signature_of(load_class(algorithm.policy))
+    algorithm = spec_of(word)
+    own = signature_of(algorithm.algorithm_class)
+    policys = signature_of(algorithm.policy_class)
     builder = {k: p.default for k, p in inspect.signature(build_agent).parameters.items()}
     found = {k: v for k, v in own.items() if k not in FILLED_IN}
     found |= {k: policys[k] for k in algorithm.policy_keywords}
-    if algorithm.buffer_keyword == "replay_buffer":
+    if isinstance(algorithm, OffPolicySpec):
         found["n_steps"] = None  # handed to our buffer, whose default it is
     wanted = ["final_learning_rate"]
-    if algorithm.kl != "refused":
+    if algorithm.has_kl:
         wanted += ["kl_coef", "kl_estimator", "kl_target"]
         builder["kl_coef"] = 0.0
-    if algorithm.has_critic:
+    if isinstance(algorithm, CriticSpec):
         wanted += ["value_warmup_rollouts"]
         found["value_lr_scale"] = 10.0
     found |= {k: builder[k] for k in wanted}
@@ -149,7 +150,7 @@ def test_the_shared_table_has_nothing_that_nobody_takes():
 def test_make_agent_takes_what_the_page_lists(word):
     keywords = real(word, 24, 8)
     agent = textgym.make_agent(word, "textgym/Keyword-v0", policy=tiny(), n_envs=8, **keywords)
-    assert type(agent) is load_class(registry.agents.resolve(word).target)
+    assert type(agent) is spec_of(word).algorithm_class
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ LEAVES = {
     "lazy_names",
     "paths",
     "run_files",
+    "signatures",
     "near_copies",
     "splits",
     "terminal",

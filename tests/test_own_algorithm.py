@@ -10,7 +10,13 @@ from stable_baselines3 import A2C
 
 import textgym
 from textgym import registry
-from textgym.agents import Algorithm, CriticFreeAlgorithm
+from textgym.agents import (
+    Algorithm,
+    CriticFreeAlgorithm,
+    CriticFreeSpec,
+    OffPolicySpec,
+    OnPolicySpec,
+)
 from textgym.agents.algorithms import critic_free
 from textgym.errors import InputError
 
@@ -73,8 +79,8 @@ def test_a_word_is_registered_for_make_agent():
     def slow(budget, n_envs):
         return {"n_steps": budget, "learning_rate": 1e-5, "gamma": 1.0}
 
-    word = Algorithm("stable_baselines3:A2C", "one slow step a rollout", slow)
-    textgym.register_agent("slow_a2c", word)
+    word = OnPolicySpec("stable_baselines3:A2C", slow)
+    textgym.register_agent("slow_a2c", word, description="one slow step a rollout")
     textgym.register_agent("lazy_a2c", "no_such_module:WORD", description="imported when used")
     try:
         agent = textgym.make_agent("slow_a2c", ENV, policy=byte_lm(), n_envs=2)
@@ -88,7 +94,7 @@ def test_a_word_is_registered_for_make_agent():
             textgym.make_agent("lazy_a2c", ENV)
         with pytest.raises(InputError, match="the agent 'ppo' is registered already"):
             textgym.register_agent("ppo", word)
-        with pytest.raises(InputError, match=r"takes a textgym\.agents\.Algorithm, .* got A2C"):
+        with pytest.raises(InputError, match=r"takes an OnPolicySpec, .* got A2C"):
             textgym.register_agent("a2c_itself", A2C)
     finally:
         registry.agents.unregister("slow_a2c")
@@ -98,6 +104,32 @@ def test_a_word_is_registered_for_make_agent():
 def test_the_bases_old_name_warns():
     with pytest.warns(DeprecationWarning, match="CriticFreeAlgorithm"):
         assert critic_free.GroupAlgorithm is CriticFreeAlgorithm
+
+
+@pytest.mark.parametrize(
+    "flags, kind, has_kl",
+    [
+        ({}, OnPolicySpec, True),
+        ({"buffer_keyword": "replay_buffer", "kl": "refused"}, OffPolicySpec, False),
+        (
+            {"has_critic": False, "has_groups": True, "buffer": None, "kl": "algorithm"},
+            CriticFreeSpec,
+            True,
+        ),
+        (
+            {"has_critic": False, "has_groups": True, "buffer": None, "kl": "refused"},
+            CriticFreeSpec,
+            False,
+        ),
+    ],
+)
+def test_the_record_with_flags_is_one_of_three(flags, kind, has_kl):
+    def defaults(budget, n_envs):
+        return {}
+
+    with pytest.warns(DeprecationWarning, match="OnPolicySpec, OffPolicySpec or CriticFreeSpec"):
+        spec = Algorithm("a:B", "a line", defaults, **flags)
+    assert spec == kind("a:B", defaults, has_kl=has_kl, description="a line")
 
 
 def test_its_weights_by_hand(plugin):

@@ -76,7 +76,7 @@ def make_agent(
     """
     from textgym.agents.building.build import build_agent, record_agent
     from textgym.agents.building.checkpoint import environment_record
-    from textgym.agents.building.specs import Algorithm
+    from textgym.agents.building.specs import spec_of
     from textgym.agents.rollouts.vec_env import as_vec_env, row_seed
     from textgym.agents.runs.directory import open_to_write
     from textgym.agents.runs.fingerprints import inputs_of_agent
@@ -84,9 +84,7 @@ def make_agent(
     from textgym.policies.language_model.models_by_name import open_policy
 
     check_numbers({"n_envs": n_envs, "seed": seed, "checkpoint_seconds": checkpoint_seconds})
-    algorithm = registry.agents.resolve(agent)
-    if not isinstance(algorithm, Algorithm):
-        raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
+    spec = spec_of(agent)
     overrides = _task_fields(env_kwargs)
     if reward is not None:
         _check_given_once("reward", overrides)
@@ -103,7 +101,7 @@ def make_agent(
         if lm is not None:
             _check_tokenizer(overrides.get("tokenizer"), lm)
             overrides["tokenizer"] = lm.tokenizer
-        generations = algorithm.num_generations(n_envs, keywords)
+        generations = spec.num_generations(n_envs, keywords)
         vec_env: VecEnv = make_vec(env, n_envs, seed=seed, num_generations=generations, **overrides)
     else:
         _check_unused(env, reward=reward, env_kwargs=env_kwargs)
@@ -133,7 +131,7 @@ def make_agent(
     with open_to_write(out) as run:
         built = build_agent(
             agent,
-            algorithm,
+            spec,
             vec_env,
             lm,
             reference=reference,
@@ -263,7 +261,7 @@ def load_agent(
     from textgym.agents.building.checkpoint import NOT_THIS_STATE, read_agent, restore_agent
     from textgym.agents.building.named_files import check_named_files
     from textgym.agents.building.saved_state import check_saved_keywords
-    from textgym.agents.building.specs import Algorithm
+    from textgym.agents.building.specs import spec_of
     from textgym.agents.runs.directory import goes_on_with, open_to_write
     from textgym.agents.runs.settings import plain
 
@@ -290,10 +288,8 @@ def load_agent(
             )
     _check_names_no_code(directory, environment, given)
     check_named_files(directory, state, given)
-    algorithm = registry.agents.resolve(settings["agent"])
-    if isinstance(algorithm, Algorithm):
-        kept = {k: v for k, v in settings["keywords"].items() if k not in given}
-        check_saved_keywords(kept, algorithm, directory)
+    kept = {k: v for k, v in settings["keywords"].items() if k not in given}
+    check_saved_keywords(kept, spec_of(settings["agent"]), directory)
     saved = {k: settings[k] for k in ("kl_coef", "kl_estimator", "kl_target")}
     saved |= {"final_learning_rate": settings["final_learning_rate"], **settings["keywords"]}
     settled = {**saved, **keywords}

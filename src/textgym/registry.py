@@ -172,4 +172,4 @@ for _name, _target, _description in (
     ("best_of_n", "BEST_OF_N", "imitates the best of n: simple, any scale of reward; keep it slow"),
     ("dpo", "DPO", "pairs instead of rewards: of a preference file, or drawn and judged online"),
 ):
-    agents.register(_name, f"textgym.agents.building.specs:{_target}", description=_description)
+    agents.register(_name, f"textgym.agents.building.words:{_target}", description=_description)

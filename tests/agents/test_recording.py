@@ -15,7 +15,7 @@ from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 
 import textgym
 from textgym.agents.building.build import build_agent
-from textgym.agents.building.specs import PPO
+from textgym.agents.building.words import PPO
 from textgym.agents.runs.recording import JSONLines, episode_figures, recorder_of
 from textgym.errors import StorageError
 from textgym.policies.language_model.causal_lm import CausalLM

@@ -16,7 +16,7 @@ from textgym_testing import assert_same_weights, letter_env, letter_tokenizer, t
 
 import textgym
 from textgym.agents.building.build import build_agent
-from textgym.agents.building.specs import PPO as PPO_WORD
+from textgym.agents.building.words import PPO as PPO_WORD
 from textgym.agents.runs.directory import start_run
 from textgym.agents.runs.recording import Recorder
 from textgym.errors import InputError, StorageError

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from textgym.agents.algorithms.nlpo import NLPO
     from textgym.agents.algorithms.reinforce import REINFORCE
     from textgym.agents.algorithms.rloo import RLOO
-    from textgym.agents.building.specs import Algorithm
+    from textgym.agents.building.specs import (
+        Algorithm,
+        CriticFreeSpec,
+        OffPolicySpec,
+        OnPolicySpec,
+    )
     from textgym.agents.evaluation.oracle import Oracle
     from textgym.agents.evaluation.report import EvaluationReport
     from textgym.agents.rollouts.kl import KLPenalty
@@ -37,11 +42,14 @@ __all__ = [
     "Algorithm",
     "BestOfN",
     "CriticFreeAlgorithm",
+    "CriticFreeSpec",
     "DenseRewards",
     "EpisodeReplayBuffer",
     "EpisodeRolloutBuffer",
     "EvaluationReport",
     "KLPenalty",
+    "OffPolicySpec",
+    "OnPolicySpec",
     "Oracle",
     "ProgressBar",
     "Recorder",
@@ -55,6 +63,7 @@ _MODULES = {
     "Algorithm": "building.specs",
     "BestOfN": "algorithms.best_of_n",
     "CriticFreeAlgorithm": "algorithms.critic_free",
+    "CriticFreeSpec": "building.specs",
     "DPO": "algorithms.dpo",
     "DenseRewards": "rollouts.split_rewards",
     "EpisodeReplayBuffer": "rollouts.replay_buffer",
@@ -63,6 +72,8 @@ _MODULES = {
     "GRPO": "algorithms.grpo",
     "KLPenalty": "rollouts.kl",
     "NLPO": "algorithms.nlpo",
+    "OffPolicySpec": "building.specs",
+    "OnPolicySpec": "building.specs",
     "Oracle": "evaluation.oracle",
     "ProgressBar": "runs.callbacks",
     "REINFORCE": "algorithms.reinforce",

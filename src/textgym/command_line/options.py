@@ -17,6 +17,7 @@ import typer
 
 from textgym.errors import InputError
 from textgym.paths import check_path
+from textgym.signatures import texts_of
 
 Kind = Literal["text", "integer", "number", "switch", "texts", "table"]
 
@@ -77,41 +78,29 @@ def flags_of(
     :param documented_by: functions or classes whose `:param` lines help where its own say nothing.
     :param hidden: parameters that are not for the command line.
     """
-    texts: dict[str, str] = {}
-    for source in (function, *documented_by):
-        for name, text in parameter_texts(inspect.getdoc(source) or "").items():
-            texts.setdefault(name, text)
-    flags = []
-    for parameter in inspect.signature(function).parameters.values():
-        kind = kind_of(parameter)
-        if kind is None or parameter.name in hidden or parameter.name == "self":
-            continue
-        flags.append(
-            Flag(
-                parameter.name,
-                kind,
-                texts.get(parameter.name, ""),
-                parameter.default,
-                is_argument=parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-                and parameter.default is parameter.empty,
-                is_path=_takes_paths_only(parameter),
-            )
-        )
-    return flags
+    texts = texts_of(function, *documented_by)
+    flags = [
+        flag_of(parameter, texts.get(parameter.name, ""))
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.name not in (*hidden, "self")
+    ]
+    return [flag for flag in flags if flag is not None]
 
 
-def parameter_texts(docstring: str) -> dict[str, str]:
-    """The `:param name, name: text` lines of a docstring, by name, each on one line."""
-    texts: dict[str, str] = {}
-    fields = re.split(r"^:", docstring, flags=re.MULTILINE)
-    for field in fields[1:]:
-        head, separator, text = field.partition(":")
-        if not separator or not head.startswith("param "):
-            continue
-        paragraph = text.split("\n\n")[0]
-        for name in head.removeprefix("param ").split(","):
-            texts[name.strip()] = " ".join(paragraph.replace("`", "").split())
-    return texts
+def flag_of(parameter: inspect.Parameter, help: str) -> Flag | None:
+    """The flag of a parameter; None for one that takes objects only."""
+    kind = kind_of(parameter)
+    if kind is None:
+        return None
+    return Flag(
+        parameter.name,
+        kind,
+        help,
+        parameter.default,
+        is_argument=parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and parameter.default is parameter.empty,
+        is_path=_takes_paths_only(parameter),
+    )
 
 
 def kind_of(parameter: inspect.Parameter) -> Kind | None:

@@ -2,13 +2,11 @@
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textgym import registry
-from textgym.command_line.options import Flag, flags_of, with_default
-from textgym.errors import InputError
+from textgym.command_line.options import Flag, flag_of, flags_of, with_default
 from textgym.paths import expand
 from textgym.run_files import CONFIG
 
@@ -90,18 +88,8 @@ VERBS = {
     "generate": Verb("continue prompts", "textgym.agents_by_name:generate"),
 }
 
-# Filled in by make_agent, or of no use in a shell.
-_NOT_OF_THE_ALGORITHM = (
-    "policy",
-    "env",
-    "seed",
-    "rollout_buffer_class",
-    "rollout_buffer_kwargs",
-    "tensorboard_log",
-    "_init_setup_model",
-    "use_sde",
-    "sde_sample_freq",
-)
+# Of no use in a shell.
+_NOT_IN_A_SHELL = ("tensorboard_log", "use_sde", "sde_sample_freq")
 
 
 def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
@@ -127,45 +115,27 @@ def _as_path(flag: Flag) -> Flag:
 
 def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
     """What `make_agent` passes on: to `build_agent`, to the policy and to the algorithm."""
-    from textgym.agents.building.build import build_agent
-    from textgym.agents.building.specs import Algorithm, constructors, load_class
-    from textgym.agents.rollouts.kl import KLPenalty
+    from textgym.agents.building.build import VALUE_LR_SCALE, build_agent
+    from textgym.agents.building.keywords import keywords_of
+    from textgym.agents.building.specs import CriticSpec, spec_of
 
-    algorithm = registry.agents.resolve(agent)
-    if not isinstance(algorithm, Algorithm):
-        raise InputError(f"agent {agent!r} is {algorithm!r:.60}, expected a textgym Algorithm")
-    cls, policy = load_class(algorithm.target), load_class(algorithm.policy)
-    hidden = ["name", "algorithm", "env", "lm", "directory", "sample_prompts"]
-    hidden += ["environment", "checkpoint_seconds"]
-    hidden += [] if algorithm.has_critic else ["value_warmup_rollouts"]
-    if algorithm.kl == "refused":
-        hidden += ["reference", "kl_coef", "kl_estimator", "kl_target"]
-    ours = flags_of(build_agent, documented_by=[KLPenalty], hidden=hidden)
-    policy_bases = constructors(policy)
-    policys = [
-        flag
-        for base in reversed(policy_bases)
-        for flag in flags_of(base.__init__, documented_by=policy_bases)  # type: ignore[misc]
-        if flag.name in algorithm.policy_keywords
+    spec = spec_of(agent)
+    known = keywords_of(spec, build_agent)
+    defaults = _defaults(spec.defaults)
+    if isinstance(spec, CriticSpec):
+        defaults["value_lr_scale"] = VALUE_LR_SCALE
+    flags = [
+        flag_of(keyword.parameter, keyword.help)
+        for name, keyword in known.items()
+        if name not in taken and name not in _NOT_IN_A_SHELL
     ]
-    bases = constructors(cls)
-    own = [
-        flag
-        for base in reversed(bases)
-        for flag in flags_of(
-            vars(base)["__init__"], documented_by=bases, hidden=_NOT_OF_THE_ALGORITHM
-        )
-    ]
-    defaults = _defaults(algorithm)
-    flags = {flag.name: flag for flag in (*own, *policys, *ours) if flag.name not in taken}
-    return [with_default(f, defaults.get(f.name, f.default)) for f in flags.values()]
+    return [with_default(f, defaults.get(f.name, f.default)) for f in flags if f is not None]
 
 
-def _defaults(algorithm: Any) -> dict[str, Any]:
+def _defaults(defaults: Callable[[int, int], dict[str, Any]]) -> dict[str, Any]:
     """An algorithm's defaults; those that depend on the task are described."""
-    small, large = algorithm.defaults(32, 16), algorithm.defaults(64, 32)
-    fixed = {k: v if large[k] == v else "fits the task and n_envs" for k, v in small.items()}
-    return {**fixed, "value_lr_scale": 10.0} if algorithm.has_critic else fixed
+    small, large = defaults(32, 16), defaults(64, 32)
+    return {k: v if large[k] == v else "fits the task and n_envs" for k, v in small.items()}
 
 
 def chosen_agent(arguments: Sequence[str]) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from textgym.agents.building.named_files import KEYWORDS_WITH_PATHS
-from textgym.agents.building.specs import Algorithm, constructors, load_class
+from textgym.agents.building.specs import AgentSpec
 from textgym.errors import InputError
 from textgym.saved_fields import SavedFields
+from textgym.signatures import constructors
 
 _UNITS = ("step", "episode")  # of SB3's train_freq
 
@@ -70,12 +71,12 @@ def check_agent_state(state: Any, path: object) -> None:
         fields.flag("is_cut_short")
 
 
-def check_saved_keywords(keywords: dict[str, Any], algorithm: Algorithm, path: object) -> None:
+def check_saved_keywords(keywords: dict[str, Any], spec: AgentSpec, path: object) -> None:
     """Raises unless the keywords of a checkpoint are numbers, or words where words are expected.
 
     :raises InputError: naming the first that is not, or that names a place to write to.
     """
-    words = _keywords_with_words(algorithm)
+    words = _keywords_with_words(spec)
     for name, value in keywords.items():
         inside = value.items() if isinstance(value, dict) else [(name, value)]
         for key, item in inside:
@@ -89,9 +90,9 @@ def check_saved_keywords(keywords: dict[str, Any], algorithm: Algorithm, path: o
                 )
 
 
-def _keywords_with_words(algorithm: Algorithm) -> set[str]:
+def _keywords_with_words(spec: AgentSpec) -> set[str]:
     """The keywords of an algorithm and its policy that are words unless something else is given."""
-    classes = load_class(algorithm.target), load_class(algorithm.policy)
+    classes = spec.algorithm_class, spec.policy_class
     owners = [owner for cls in classes for owner in constructors(cls)]
     parameters = (
         parameter
