@@ -70,11 +70,16 @@ def check_keywords(
 def _of_classes(
     classes: Sequence[type], *, leaving_out: frozenset[str] = frozenset({"self"})
 ) -> dict[str, Keyword]:
-    """Of constructors that pass keywords on, the nearest last: it wins."""
+    """Of constructors that pass keywords on: the nearest wins, but where it says no type."""
     found: dict[str, Keyword] = {}
     for cls in reversed(classes):
         constructor = vars(cls)["__init__"]
-        found |= _of_function(constructor, texts_of(constructor, *classes))
+        for name, keyword in _of_function(constructor, texts_of(constructor, *classes)).items():
+            parameter = keyword.parameter
+            if name in found and parameter.annotation in (parameter.empty, Any, "Any"):
+                annotation = found[name].parameter.annotation
+                keyword = Keyword(parameter.replace(annotation=annotation), keyword.help)
+            found[name] = keyword
     return {name: keyword for name, keyword in found.items() if name not in leaving_out}
 
 
