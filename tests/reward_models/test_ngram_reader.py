@@ -2,6 +2,7 @@
 
 import math
 import random
+import unicodedata
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_what_follows_has_probability_one_in_all():
 def reader_units(text):
     from textgym.reward_models.learned import ngram_reader
 
-    return ngram_reader._UNIT.findall("ab ab" + text)[2:]
+    return ngram_reader._unit().findall("ab ab" + text)[2:]
 
 
 def test_shuffled_words_are_more_surprising_and_nothing_costs_nothing():
@@ -82,3 +83,14 @@ def test_a_reader_of_nothing_is_refused():
         NgramReader([""])
     with pytest.raises(InputError, match="order=0"):
         NgramReader(["a"], order=0)
+
+
+def test_marks_belong_to_their_words_in_either_normal_form():
+    """A vowel sign is no unit of its own, and "é" is one letter however it is spelled."""
+    assert reader_units(" नमस्ते दुनिया!") == [" नमस्ते", " दुनिया", "!"]
+    assert reader_units(" สวัสดี 1\ufe0f ⚠\ufe0f") == [" สวัสดี", " 1\ufe0f", " ⚠\ufe0f"]
+    texts = ["un été à Paris", "un café à Nice"]
+    reader = NgramReader(texts)
+    for prompt, text in (("un ", "été"), ("un ét", "é à Nice"), ("", "thé")):
+        apart = [unicodedata.normalize("NFD", part) for part in (prompt, text)]
+        assert reader.bits([apart[0]], [apart[1]]) == reader.bits([prompt], [text])

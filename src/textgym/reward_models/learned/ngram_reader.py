@@ -8,18 +8,27 @@ zero-frequency problem". Fitted in half a second on a few thousand short texts; 
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from textgym.errors import InputError
+from textgym.text_metrics.words import marks
 
-_UNIT = re.compile(r"\s*(?:\w+(?:['’]\w+)*|[^\w\s])|\s+")
 _END = "\0"  # of a unit, where it is spelled
 _CODE_POINTS = 0x110000
 Symbol = TypeVar("Symbol", bound=str)
+
+
+@cache
+def _unit() -> re.Pattern[str]:
+    """A unit: combining marks belong to the letter or sign before them."""
+    word, sign = rf"\w[\w{marks()}]*", rf"[^\w\s][{marks()}]*"
+    return re.compile(rf"\s*(?:{word}(?:['’]{word})*|{sign})|\s+")
 
 
 class _Counts(Generic[Symbol]):
@@ -72,7 +81,7 @@ class NgramReader:
         self._units: _Counts[str] = _Counts(order)
         self._letters: _Counts[str] = _Counts(letters)
         for text in texts:
-            units = tuple(_UNIT.findall(text))
+            units = tuple(_unit().findall(unicodedata.normalize("NFC", text)))
             self._units.add(units)
             for unit in units:
                 self._letters.add(unit + _END)
@@ -86,7 +95,8 @@ class NgramReader:
         return np.array([self._bits(prompt, text) for prompt, text in pairs], np.float64)
 
     def _bits(self, prompt: str, completion: str) -> float:
-        units = tuple(_UNIT.findall(prompt + completion))
+        units = tuple(_unit().findall(unicodedata.normalize("NFC", prompt + completion)))
+        prompt = unicodedata.normalize("NFC", prompt)
         total, end = 0.0, 0
         for place, unit in enumerate(units):
             end += len(unit)
