@@ -1,7 +1,9 @@
 """Which test notices which mistake: every known breakage, one at a time, in a copy of the source.
 
-    python benchmarks/mutations.py [--only kl] [--check] [--out benchmarks/results/mutations.md]
+    python benchmarks/mutations.py [--table reverted_mends] [--only kl] [--check] [--out FILE.md]
 
+There are two tables: the mistakes of `breakages.py`, which training survives, and the faults of
+`reverted_mends.py`, which were found in use and mended.
 Nothing in the checkout is touched. The named tests have to pass in the untouched copy first.
 `--check` only looks whether each edit still finds its place in the source.
 """
@@ -20,9 +22,43 @@ from pathlib import Path
 
 from breakages import BREAKAGES, Breakage
 from machine import where
+from reverted_mends import REVERTED_MENDS
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 COPIED = ("src", "tests", "docs", "pyproject.toml", "README.md")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A set of breakages and the page that tells of them.
+
+    :param heading, word, source: of the page: its title, what a breakage is called, where they are.
+    """
+
+    breakages: tuple[Breakage, ...]
+    heading: str
+    word: str
+    source: str
+    page: Path
+
+
+TABLES = {
+    "breakages": Table(
+        BREAKAGES,
+        "Which test notices which mistake",
+        "mistake",
+        "benchmarks/breakages.py",
+        RESULTS / "mutations.md",
+    ),
+    "reverted_mends": Table(
+        REVERTED_MENDS,
+        "Which test notices a mend that is taken back",
+        "fault",
+        "benchmarks/reverted_mends.py",
+        RESULTS / "reverted_mends.md",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +153,9 @@ def check_copy(copy: Path, breakages: Sequence[Breakage]) -> None:
     )
     if Path(found.stdout.strip()) != copy / "src" / "textgym" / "__init__.py":
         raise RuntimeError(f"expected the copy to be imported, got {found.stdout.strip()}")
-    for tests, keyword in dict.fromkeys((b.tests, b.keyword) for b in breakages):
+    for tests in dict.fromkeys(b.tests for b in breakages):
+        keywords = list(dict.fromkeys(b.keyword for b in breakages if b.tests == tests))
+        keyword = "" if "" in keywords else " or ".join(f"({word})" for word in keywords)
         code, output = run_tests(copy, Breakage("none", "", (), tests, keyword))
         if code != 0:
             raise RuntimeError(
@@ -126,18 +164,18 @@ def check_copy(copy: Path, breakages: Sequence[Breakage]) -> None:
         print(f"green: {' '.join(tests)} -k {keyword!r}", file=sys.stderr, flush=True)
 
 
-def page(verdicts: Sequence[Verdict]) -> str:
+def page(table: Table, verdicts: Sequence[Verdict]) -> str:
     """The table."""
     lines = [
-        "# Which test notices which mistake",
+        f"# {table.heading}",
         "",
         *where(1),
         "",
-        f"{sum(bool(v.red) for v in verdicts)} of {len(verdicts)} mistakes turn a test red. Each "
-        "is an edit of the source (`benchmarks/breakages.py`) in a copy; only the tests that are "
+        f"{sum(bool(v.red) for v in verdicts)} of {len(verdicts)} {table.word}s turn a test red. "
+        f"Each is an edit of the source (`{table.source}`) in a copy; only the tests that are "
         "to notice it are run, and these pass without it.",
         "",
-        "| mistake | file | tests that turn red | s |",
+        f"| {table.word} | file | tests that turn red | s |",
         "|---|---|---|---|",
     ]
     for verdict in verdicts:
@@ -154,13 +192,14 @@ def page(verdicts: Sequence[Verdict]) -> str:
 def main() -> int:
     """Run all and write the page; 1 if a mistake went unnoticed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", choices=TABLES, default="breakages")
     parser.add_argument("--only", default="", help="breakages whose description holds this")
     parser.add_argument("--check", action="store_true", help="look for the edits' places only")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "benchmarks" / "results" / "mutations.md"
-    )
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    chosen = [b for b in BREAKAGES if arguments.only in b.what]
+    table = TABLES[arguments.table]
+    out = arguments.out or table.page
+    chosen = [b for b in table.breakages if arguments.only in b.what]
     lost = 0
     for breakage in chosen:
         source = (ROOT / "src" / "textgym" / breakage.file).read_text(encoding="utf-8")
@@ -187,9 +226,9 @@ def main() -> int:
             verdicts.append(judge(copy, breakage))
             noticed = f"{len(verdicts[-1].red)} red" if verdicts[-1].red else "UNNOTICED"
             print(f"{noticed}: {breakage.what}", file=sys.stderr, flush=True)
-    text = page(verdicts)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text, encoding="utf-8")
+    text = page(table, verdicts)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
     print(text)
     return 0 if all(verdict.red for verdict in verdicts) else 1
 

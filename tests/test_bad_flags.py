@@ -1,14 +1,15 @@
 """Every flag of every verb with values that make no sense: exit code 2, one line, nothing left."""
 
 import inspect
+import json
 import math
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
+import command_server
 import pytest
-from bad_flags import answers, bad_cases, watchdog, what_is_wrong, write_inputs
+from bad_flags import Case, answers, bad_cases, watchdog, what_is_wrong, write_inputs
 from front_door import ENV
 
 from textgym.checks import RANGES
@@ -17,7 +18,7 @@ from textgym.command_line.verbs import VERBS
 from textgym.errors import InputError
 from textgym.registry import import_reference
 
-COMMANDS = 30
+COMMANDS, FRESH = 30, 3
 FUNCTIONS = {
     "demo": ("textgym.demonstration.run:run_demo", (), {}),
     "pretrain": ("textgym:pretrain", ("corpus.txt",), {"out": "out"}),
@@ -82,20 +83,48 @@ def test_the_functions_refuse_the_same_numbers(inputs, name, tmp_path, monkeypat
     assert os.listdir(tmp_path) == []
 
 
-def test_so_are_they_as_commands(table, tmp_path):
+def as_commands(table, count):
+    """So many of the command lines, spread over all; those that a process can be given."""
     possible = [c for c in table if not any("\0" in w or "\ud800" in w for w in c.words)]
-    chosen = [possible[i * len(possible) // COMMANDS] for i in range(COMMANDS)]
+    return [possible[i * len(possible) // count] for i in range(count)]
 
-    def answer(number):
+
+def test_so_are_they_as_processes(table, tmp_path):
+    """Exit code, standard error and what is left, of thirty commands that end as commands do."""
+    server = subprocess.Popen(
+        [sys.executable, command_server.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def what_is_wrong_with(case, folder):
+        server.stdin.write(json.dumps({"folder": str(folder), "words": case.words}) + "\n")
+        server.stdin.flush()
+        answer = json.loads(server.stdout.readline())
+        left = os.listdir(folder) if folder.is_dir() else []
+        return what_is_wrong(case, answer["code"], answer["error"], left)
+
+    with server:
+        wrong = []
+        for number, case in enumerate(as_commands(table, COMMANDS)):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            wrong.append(what_is_wrong_with(case, folder))
+        # And it would see what is wrong: a command that succeeds, one that ends in a traceback.
+        good = Case("envs", ("envs",), ("envs",))
+        assert "exit code 0, not one line" in what_is_wrong_with(good, tmp_path / "0")
+        assert "exit code 1, not one line" in what_is_wrong_with(good, tmp_path / "nowhere")
+        server.stdin.close()
+    assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+def test_and_some_from_a_fresh_start(table, tmp_path):
+    for number, case in enumerate(as_commands(table, FRESH)):
         folder = tmp_path / str(number)
         folder.mkdir()
-        case = chosen[number]
         command = [sys.executable, "-m", "textgym", *case.words]
         result = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
         )
-        return what_is_wrong(case, result.returncode, result.stderr, os.listdir(folder))
-
-    with ThreadPoolExecutor(2) as pool:
-        wrong = [fault for fault in pool.map(answer, range(COMMANDS)) if fault]
-    assert not wrong, "\n".join(wrong)
+        assert not what_is_wrong(case, result.returncode, result.stderr, os.listdir(folder))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from front_door import run_cli
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -73,6 +74,22 @@ def test_the_quick_form_says_that_its_figures_prove_nothing(demo):
     printed = demo[2]
     assert printed.count("These figures prove nothing") == 1
     assert printed.index("Eight prompts") < printed.index("These figures prove nothing")
+
+
+def test_from_scratch_at_the_command_line(tmp_path):
+    """In this process, which has fitted the judges by now; .ci/run has it as a command."""
+    out = tmp_path / "demo"
+    code, printed, error = run_cli(
+        "demo", "--quick", "--from-scratch", "--out", out, "--no-progress-bar"
+    )
+    assert code == 0, error
+    assert "Tokenizer and pretraining" in printed and "tensorboard" in printed
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["before"]["episodes"] == report["after"]["episodes"] == 16
+    assert set(report["after"]["judges"]) == {"critic", "other_raters"}
+    for name in ("learning_curve", "over_optimisation"):
+        picture = out / "pictures" / f"{name}.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_reward_model_is_the_best_of_what_there_is(demo):
