@@ -9,10 +9,11 @@ Nothing in the checkout is touched. The named tests have to pass in the untouche
 """
 
 import argparse
+import gc
+import importlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +21,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from breakages import BREAKAGES, Breakage
 from machine import where
 from reverted_mends import REVERTED_MENDS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+LIBRARIES = (
+    "matplotlib.pyplot",
+    "rich.table",
+    "sb3_contrib",
+    "stable_baselines3.common.callbacks",
+    "tokenizers",
+    "torch.utils.tensorboard",
+    "tqdm.auto",
+    "typer",
+)
 COPIED = ("src", "tests", "docs", "pyproject.toml", "README.md")
 
 
@@ -95,20 +107,45 @@ def mutated(source: str, breakage: Breakage) -> str:
     return source
 
 
+def load_libraries() -> None:
+    """Import what the package stands on, once for all forks; the package itself comes from a copy.
+
+    :raises RuntimeError: if the package was imported with them.
+    """
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    if "textgym" in sys.modules:
+        raise RuntimeError("textgym is imported already: its mistakes would not be seen")
+    gc.freeze()
+
+
 def run_tests(copy: Path, breakage: Breakage) -> tuple[int, str]:
-    """Exit code and output of pytest in the copy, on the breakage's tests."""
-    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
-    command += [*breakage.tests, *(("-k", breakage.keyword) if breakage.keyword else ())]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(copy / "src"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    result = subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, check=False
-    )
-    return result.returncode, result.stdout + result.stderr
+    """Exit code and output of pytest in the copy, on the breakage's tests, in a fork."""
+    arguments = ["-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", *breakage.tests]
+    arguments += ["-k", breakage.keyword] if breakage.keyword else []
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if child == 0:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            os._exit(_pytest_there(copy, arguments))
+        _, status = os.waitpid(child, 0)
+        output.seek(0)
+        return os.waitstatus_to_exitcode(status), output.read().decode("utf-8", "replace")
+
+
+def _pytest_there(copy: Path, arguments: list[str]) -> int:
+    """pytest's exit code in the copy; -1 if the package did not come from there."""
+    os.environ |= {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+    sys.path[:] = [str(copy / "src"), *(p for p in sys.path if Path(p) != Path(__file__).parent)]
+    for name in ("breakages", "reverted_mends", "machine"):  # a test loads them itself
+        sys.modules.pop(name, None)
+    os.chdir(copy)
+    code = int(pytest.main(arguments))
+    import textgym
+
+    sys.stdout.flush()
+    return code if Path(textgym.__file__).is_relative_to(copy) else -1
 
 
 def judge(copy: Path, breakage: Breakage) -> Verdict:
@@ -137,22 +174,10 @@ def read(output: str) -> tuple[list[str], int]:
 
 
 def check_copy(copy: Path, breakages: Sequence[Breakage]) -> None:
-    """Whether the copy is what is imported there, and its tests are green before they are broken.
+    """Raises unless the tests are green in the copy before it is broken.
 
-    :raises RuntimeError: if not.
+    :raises RuntimeError: naming those that are not.
     """
-    code = "import textgym; print(textgym.__file__)"
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=copy,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    if Path(found.stdout.strip()) != copy / "src" / "textgym" / "__init__.py":
-        raise RuntimeError(f"expected the copy to be imported, got {found.stdout.strip()}")
     for tests in dict.fromkeys(b.tests for b in breakages):
         keywords = list(dict.fromkeys(b.keyword for b in breakages if b.tests == tests))
         keyword = "" if "" in keywords else " or ".join(f"({word})" for word in keywords)
@@ -220,6 +245,7 @@ def main() -> int:
                 shutil.copytree(source_path, copy / name, ignore=skipped)
             else:
                 shutil.copy2(source_path, copy / name)
+        load_libraries()
         check_copy(copy, chosen)
         verdicts = []
         for breakage in chosen:

@@ -120,6 +120,13 @@ def test_a_long_completion_is_a_copy_under_any_prompt_and_a_short_one_is_not() -
     assert sides(short) == (15, 5)
 
 
+def test_a_short_answer_twice_under_one_prompt_is_on_one_side() -> None:
+    prompts = [prompt for prompt in texts(20) for _ in range(2)]
+    for seed in range(10):
+        is_held = split_rows(prompts, [("Yes.",), (" yes",)] * 20, 0.25, rng(seed)).is_heldout
+        assert (is_held[::2] == is_held[1::2]).all() and is_held.sum() == 10
+
+
 def test_a_template_in_all_texts_is_said_and_keeps_equal_texts_together() -> None:
     rows = [f"Rater number {k // 2} found that this film was not worth a visit." for k in range(60)]
     split = alone(rows, 0.1)

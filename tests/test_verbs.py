@@ -253,6 +253,19 @@ def test_two_judges_of_one_name_are_both_reported():
     assert report.judges[gold[0]].mean > report.judges[gold[1]].mean
 
 
+def test_two_objects_of_one_name_are_both_reported():
+    def judge(value):
+        def same(prompts, completions):
+            return [value] * len(completions)
+
+        return same
+
+    gold = [judge(1.0), judge(2.0), judge(3.0)]
+    report = textgym.evaluate(ENV, policy=byte_lm(), n_episodes=4, gold=gold)
+    means = {name: interval.mean for name, interval in report.judges.items()}
+    assert means == {"same": 1.0, "same_2": 2.0, "same_3": 3.0}
+
+
 @pytest.mark.parametrize(
     "keywords, message",
     [

@@ -6,13 +6,15 @@ import random
 import numpy as np
 import pytest
 import torch
-from front_door import ENV, byte_lm, run_cli
+from front_door import ENV, SHAPE, byte_lm, run_cli
+from textgym_tokenizers import sentencepiece_bpe
 
 import textgym
 from textgym.agents.evaluation.readers import ModelReader, resolve_reader, review_reader
 from textgym.agents.evaluation.report import Interval
 from textgym.envs.tasks import movie_reviews
 from textgym.errors import InputError
+from textgym.policies.language_model.causal_lm import CausalLM
 
 
 def test_a_model_reads_a_completion_after_its_prompt():
@@ -29,6 +31,20 @@ def test_a_model_reads_a_completion_after_its_prompt():
     assert bits[1] == 0.0
     with pytest.raises(InputError, match="are 121 tokens, but the reader's context is 96"):
         ModelReader(lm).bits(["a" * 60], ["b" * 60])
+
+
+def test_a_completion_is_read_where_it_stands():
+    """With a tokenizer that begins texts by a space: "filming", not "film ing"."""
+    lm = CausalLM.new(sentencepiece_bpe(), seed=1, **SHAPE)
+    for prompt, text in (("The film", "ing took years."), ("The film", " is good"), ("A", " long")):
+        ids, before = lm.tokenizer.encode_batch([prompt, prompt], add_special_tokens=True)
+        ids = ids + lm.tokenizer.encode_continuation(prompt, text)
+        assert lm.tokenizer.decode(ids) == prompt + text
+        log_probs = lm(torch.tensor([ids])).log_softmax(-1)[0].detach()
+        chosen = [float(log_probs[i - 1, ids[i]]) for i in range(len(before), len(ids))]
+        assert ModelReader(lm).bits([prompt], [text])[0] == pytest.approx(
+            -sum(chosen) / math.log(2), rel=1e-5
+        )
 
 
 def test_the_held_out_reviews_tell_order_from_disorder():
