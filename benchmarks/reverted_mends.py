@@ -580,17 +580,8 @@ TEXTS = (
 RECORDS = (
     Breakage(
         "3: dense rewards: what a wrapper did does not reach the split",
-        "agents/rollouts/rollout_buffer.py",
-        (
-            (
-                "self._spread(env, fit_split(split, float(self.rewards[step, env])))",
-                "self._spread(env, split)",
-            ),
-            (
-                'splits = getattr(reward, "token_rewards", {})',
-                'splits = getattr(reward, "first_split", getattr(reward, "token_rewards", {}))',
-            ),
-        ),
+        "agents/rollouts/split_rewards.py",
+        (("    split = fit_split(split, float(stored[-1]))\n", ""),),
         (f"{AGENTS}/test_split_rewards.py",),
         "rollout_learns or normalised",
     ),
@@ -691,8 +682,8 @@ RECORDS = (
     ),
     Breakage(
         "3: a single advantage is normalised to NaN",
-        "agents/building/build.py",
-        (("    _check_normalised(name, algorithm, settings, env.num_envs)\n", ""),),
+        "agents/building/specs.py",
+        (("        _check_normalized(name, settings, n_envs)\n", ""),),
         (DIVERGENCE,),
         "single_advantage",
     ),
@@ -842,7 +833,7 @@ CLIENTS = (
     ),
     Breakage(
         "4: generate draws the same at each call",
-        "policies/language_model/causal_lm.py",
+        "policies/language_model/language_model.py",
         (("generator.seed()", "generator.manual_seed(0)"),),
         (ARGUMENTS,),
         "draws_anew",
@@ -852,8 +843,8 @@ CLIENTS = (
         "agents/building/build.py",
         (
             (
-                'if not wants_kl and (reference is not None or kl_estimator != "k1"):',
-                "if False:",
+                '        if reference is not None or kl_estimator != "k1":\n',
+                "        if False:\n",
             ),
         ),
         (ARGUMENTS,),
@@ -944,8 +935,8 @@ BAD_INPUT = (
         "agents/building/build.py",
         (
             (
-                "    check_rollout_memory(settings, env, lm.config, "
-                "is_off_policy=algorithm.is_off_policy)\n",
+                "    check_rollout_memory(settings, env, lm, "
+                "is_off_policy=isinstance(spec, OffPolicySpec))\n",
                 "",
             ),
         ),
@@ -1029,8 +1020,7 @@ BAD_INPUT = (
         "agents/building/build.py",
         (
             (
-                '    _check_table("policy_kwargs", given_kwargs, '
-                "constructors(load_class(algorithm.policy)))\n",
+                '    check_table("policy_kwargs", table, constructors(spec.policy_class))\n',
                 "",
             ),
         ),
