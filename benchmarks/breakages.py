@@ -273,7 +273,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the cache outlives the update",
-        "policies/sb3/actor_critic.py",
+        "policies/sb3/text_policy.py",
         (("        if mode or self.training:", "        if False:"),),
         (ACTOR,),
         "fused_optimizer",
@@ -281,13 +281,7 @@ BREAKAGES = (
     Breakage(
         "an evaluation draws from the training's generator",
         "policies/sb3/actor_critic.py",
-        (
-            (
-                "self.predict_generator = torch.Generator(log_probs.device)"
-                ".manual_seed(self.seed + 1)",
-                "self.predict_generator = self.generator",
-            ),
-        ),
+        (('self._generator("predict", log', 'self._generator("rollout", log'),),
         ("tests/policies/test_sb3_training.py",),
         "mid_rollout",
     ),

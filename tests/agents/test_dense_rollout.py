@@ -12,6 +12,7 @@ from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
 from textgym.agents.rollouts.split_rewards import SplitRewards
 from textgym.envs.token_row import TokenRow
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.exchange import Exchange
 from textgym.rewards import RewardOutput
 
 
@@ -24,7 +25,7 @@ def add(buffer, rows, starts, rewards):
 
 def test_shares_go_to_their_steps_and_consumed_ones_to_the_first_stored():
     space = TokenRow(9, 6, PAD)
-    vars(space)["is_read_packed"] = True
+    Exchange.of(space).reads_segments = True
     buffer = EpisodeRolloutBuffer(3, space, spaces.Discrete(9), "cpu", n_envs=2)
     buffer.reset()
     # Row 0 began two tokens before this rollout; row 1 begins with it.

@@ -15,11 +15,12 @@ from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer, n_step_re
 from textgym.agents.rollouts.split_rewards import SplitRewards
 from textgym.envs.token_row import TokenRow
 from textgym.errors import InputError
+from textgym.policies.sb3.exchange import Exchange
 
 
 def new_buffer(size=1000, n_envs=1, width=8, cls=EpisodeReplayBuffer, **keywords):
     space = TokenRow(9, width, PAD)
-    vars(space)["is_read_packed"] = True  # as the policies do
+    Exchange.of(space).reads_segments = True  # as the policies do
     return cls(size, space, spaces.Discrete(9), "cpu", n_envs, **keywords)
 
 

@@ -14,11 +14,12 @@ from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer, Segment
 from textgym.envs.token_row import TokenRow
 from textgym.errors import InputError
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.exchange import Exchange
 
 
 def new_buffer(steps, n_envs, width=6, cls=EpisodeRolloutBuffer, **keywords):
     space = TokenRow(9, width, PAD)
-    vars(space)["is_read_packed"] = True  # as TextActorCriticPolicy does
+    Exchange.of(space).reads_segments = True  # as TextActorCriticPolicy does
     return cls(steps, space, spaces.Discrete(9), "cpu", n_envs=n_envs, **keywords)
 
 

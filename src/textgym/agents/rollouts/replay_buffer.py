@@ -29,6 +29,7 @@ from textgym.policies.language_model.packing import (
     array_row_lengths,
     pack_segments,
 )
+from textgym.policies.sb3.exchange import Exchange
 from textgym.policies.sb3.q_network import BootstrapSegments
 from textgym.saved_fields import SavedFields
 from textgym.states import generator_state, load_generator_state
@@ -141,8 +142,13 @@ class EpisodeReplayBuffer(ReplayBuffer):
         self._rewards = np.zeros(shape, dtype=np.float32)
         self._counts = np.zeros(self.n_envs, dtype=np.int64)
         self._rows = np.zeros((0, 0), dtype=np.int32)
-        vars(self.observation_space)["stored_steps"] = 0  # the policy tells its callers apart
+        self.exchange.stored_steps = 0
         self.pos, self.full = 0, False
+
+    @property
+    def exchange(self) -> Exchange:
+        """What this buffer and the agent's policy say to each other."""
+        return Exchange.of(self.observation_space)
 
     def size(self) -> int:
         """Transitions that can be sampled."""
@@ -161,7 +167,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
         :raises InputError: if the policy is one that cannot read what `sample` hands out.
         """
-        if not getattr(self.observation_space, "is_read_packed", False):
+        if not self.exchange.reads_segments:
             raise InputError(
                 "EpisodeReplayBuffer hands out packed token segments, which only TextQPolicy and "
                 "TextQuantilePolicy read: use one of them, or SB3's own ReplayBuffer"
@@ -186,7 +192,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
                 await_score(waiting[int(env)], rewards)
         self._rows = np.array(next_obs, dtype=np.int32)
         self._counts[done.astype(bool)] = 0
-        vars(self.observation_space)["stored_steps"] += 1
+        self.exchange.stored_steps += 1
         self.new_steps += self.n_envs
 
     def _lengths(self, rows: np.ndarray) -> np.ndarray:
@@ -307,7 +313,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
             "rewards": joined([e.rewards for e in episodes], "float32"),
             "is_truncated": np.array([e.is_truncated for e in episodes], dtype=bool),
             "new_steps": self.new_steps,
-            "stored_steps": int(vars(self.observation_space)["stored_steps"]),
+            "stored_steps": self.exchange.stored_steps,
             "open": {
                 "seen": self._seen.copy(),
                 "actions": self._actions.copy(),
@@ -356,7 +362,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         self.stored = sum(map(len, actions))
         self._forget_oldest()
         self.new_steps = new_steps
-        vars(self.observation_space)["stored_steps"] = stored_steps
+        self.exchange.stored_steps = stored_steps
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what holds agent and environment: `save_replay_buffer` pickles this."""

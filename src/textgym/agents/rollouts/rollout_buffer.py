@@ -30,6 +30,7 @@ from textgym.policies.language_model.packing import (
     equal_parts,
     pack_segments,
 )
+from textgym.policies.sb3.exchange import Exchange
 from textgym.saved_fields import SavedFields
 from textgym.states import generator_state, load_generator_state
 
@@ -134,7 +135,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
 
         :raises InputError: if the policy is one that cannot read what `get` hands out.
         """
-        if not getattr(self.observation_space, "is_read_packed", False):
+        if not Exchange.of(self.observation_space).reads_segments:
             raise InputError(
                 "EpisodeRolloutBuffer hands out packed token segments, which only "
                 "TextActorCriticPolicy reads: use that policy, or SB3's own RolloutBuffer"

@@ -17,28 +17,22 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from textgym.divergence import ADVICE, refuse_bad_gradients
+from textgym.divergence import ADVICE
 from textgym.errors import DivergenceError, InputError
-from textgym.optimization import ScaledAdam
-from textgym.policies.language_model.cached_decoder import CachedDecoder, uncached
-from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.cached_decoder import uncached
 from textgym.policies.language_model.packing import PackedSegments, pack_rows, row_lengths
-from textgym.policies.language_model.sampling import Sampling, draw, log_prob_and_entropy
+from textgym.policies.language_model.sampling import draw, log_prob_and_entropy
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.language_model.trunk import Trunk
 from textgym.policies.sb3.model_and_spaces import (
     ModelLike,
-    check_optimizer,
     check_rows,
-    check_spaces,
-    open_model,
-    shape_of,
-    zero_learning_rate,
 )
 from textgym.policies.sb3.shared_backward import TokenDistribution
+from textgym.policies.sb3.text_policy import TextPolicy
 
 
-class TextActorCriticPolicy(ActorCriticPolicy):
+class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
     """A causal language model that chooses tokens, with a value head.
 
     :param observation_space: `Box` of token ids, one right-padded row.
@@ -83,22 +77,25 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        check_spaces(observation_space, action_space)
         if value_trunk not in ("shared", "own"):
             raise InputError(f"value_trunk must be 'shared' or 'own', got {value_trunk!r}")
         if use_sde:
             raise InputError("use_sde is for continuous actions; tokens are discrete")
-        self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        if temperature == 0:
-            raise InputError(
-                "temperature must be positive while training; predict is greedy anyway"
-            )
-        self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
-        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
-        self._spec = {"model": model}  # in a dictionary: no module may be set before super()
-        self.value_trunk, self.use_cache = value_trunk, use_cache
-        self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
-        self.trunk_start_update = trunk_start_update
+        self.value_trunk = value_trunk
+        self._set_up(
+            observation_space,
+            action_space,
+            model=model,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            value_lr_scale=value_lr_scale,
+            trunk_start_step=trunk_start_step,
+            trunk_start_update=trunk_start_update,
+            masks=masks,
+            use_cache=use_cache,
+            optimizer_class=optimizer_class,
+        )
         super().__init__(
             observation_space,
             action_space,
@@ -109,35 +106,16 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         )
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        assert isinstance(self.action_space, spaces.Discrete)
-        assert isinstance(self.observation_space, spaces.Box)
-        self.lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
-        config = self.lm.config
+        self.lm, never = self._open_model()
         self.value_decoder = self.lm.value_trunk() if self.value_trunk == "own" else None
-        self.value_net = nn.Linear(config.hidden_size, 1)
+        self.value_net = nn.Linear(self.lm.config.hidden_size, 1)
         nn.init.zeros_(self.value_net.weight)  # the first values are 0, whatever the trunk says
         nn.init.zeros_(self.value_net.bias)
-        never = never_sampled(self.lm)
-        self.register_buffer("never", never[never < self.action_space.n], persistent=False)
-        # SB3 seeds torch's global generator just before; one draw from it, and never again.
-        self.seed = int(torch.randint(2**62, ()))
-        self.generator: torch.Generator | None = None
-        self.predict_generator: torch.Generator | None = None
-        vars(self.observation_space)["is_read_packed"] = True  # EpisodeRolloutBuffer asks
-        self._decoders: dict[str, CachedDecoder] = {}
+        self.register_buffer("never", never, persistent=False)
         heads = list(self.value_net.parameters())
         if self.value_decoder is not None:
             heads += list(self.value_decoder.parameters())
-        groups = [
-            {
-                "params": list(self.lm.parameters()),
-                "start_step": self.trunk_start_step,
-                "start_update": self.trunk_start_update,
-            },
-            {"params": heads, "lr_scale": self.value_lr_scale},
-        ]
-        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
-        refuse_bad_gradients(self.optimizer)
+        self._start(heads, lr_schedule)
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Choose a token for every row.
@@ -149,9 +127,8 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         decoder = self._decoder("rollout", self.lm)
         hidden = decoder(obs)
         log_probs = self._logits(hidden, obs, caller="rollout").log_softmax(-1)
-        if self.generator is None or self.generator.device != obs.device:
-            self.generator = torch.Generator(obs.device).manual_seed(self.seed)
-        actions = log_probs.argmax(-1) if deterministic else draw(log_probs, self.generator)
+        generator = self._generator("rollout", obs.device)
+        actions = log_probs.argmax(-1) if deterministic else draw(log_probs, generator)
         chosen = log_probs.gather(-1, actions[:, None])[:, 0]
         if self.value_decoder is not None:
             value_decoder = self._decoder("rollout value", self.value_decoder)
@@ -226,41 +203,13 @@ class TextActorCriticPolicy(ActorCriticPolicy):
         log_probs = self._logits(hidden, observation, caller="predict").log_softmax(-1)
         if deterministic:
             return log_probs.argmax(-1)
-        if self.predict_generator is None or self.predict_generator.device != log_probs.device:
-            self.predict_generator = torch.Generator(log_probs.device).manual_seed(self.seed + 1)
-        return draw(log_probs, self.predict_generator)
+        return draw(log_probs, self._generator("predict", log_probs.device))
 
-    def set_training_mode(self, mode: bool) -> None:
-        """SB3's switch; entering or leaving training drops the caches: the weights change there.
-
-        Not every call with False does: SB3's `predict` makes one each time. With True an update
-        begins, in every algorithm.
-        """
-        if mode and isinstance(self.optimizer, ScaledAdam):
-            self.optimizer.begin_update()
-        if mode or self.training:
-            for decoder in self._decoders.values():
-                decoder.drop()
-        super().set_training_mode(mode)
+    def _train(self, mode: bool) -> None:
+        self.train(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "lr_schedule": zero_learning_rate,
-            "model": shape_of(self.lm),
-            "value_trunk": self.value_trunk,
-            "temperature": self.sampling.temperature,
-            "top_k": self.sampling.top_k,
-            "top_p": self.sampling.top_p,
-            "value_lr_scale": self.value_lr_scale,
-            "trunk_start_step": self.trunk_start_step,
-            "trunk_start_update": self.trunk_start_update,
-            "masks": self.masks,
-            "use_cache": self.use_cache,
-            "optimizer_class": self.optimizer_class,
-            "optimizer_kwargs": self.optimizer_kwargs,
-        }
+        return {**super()._get_constructor_parameters(), "value_trunk": self.value_trunk}
 
     def _pack(self, obs: Tensor | PackedSegments) -> PackedSegments:
         if isinstance(obs, PackedSegments):
@@ -297,9 +246,3 @@ class TextActorCriticPolicy(ActorCriticPolicy):
             is_legal = self.masks.is_legal(obs, caller=caller or "")
             logits.detach().masked_fill_(~is_legal, float("-inf"))
         return self.sampling.filter(logits, keep=keep)
-
-    def _decoder(self, caller: str, module: Trunk) -> CachedDecoder:
-        if caller not in self._decoders:
-            pad = self.lm.tokenizer.pad_token_id
-            self._decoders[caller] = CachedDecoder(module, pad, use_cache=self.use_cache)
-        return self._decoders[caller]

@@ -13,27 +13,20 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from textgym.divergence import refuse_bad_gradients
 from textgym.errors import InputError
-from textgym.optimization import ScaledAdam
-from textgym.policies.language_model.cached_decoder import CachedDecoder
-from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.language_model import LanguageModel
-from textgym.policies.language_model.sampling import Sampling, draw
+from textgym.policies.language_model.sampling import draw
 from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.sb3.exchange import Exchange
 from textgym.policies.sb3.model_and_spaces import (
     ModelLike,
-    check_optimizer,
     check_rows,
-    check_spaces,
-    open_model,
-    shape_of,
-    zero_learning_rate,
 )
 from textgym.policies.sb3.q_network import TargetQNetwork, TextQNetwork
+from textgym.policies.sb3.text_policy import TextPolicy
 
 
-class SoftQPolicy(BasePolicy):
+class SoftQPolicy(TextPolicy, BasePolicy):
     """What the text policies of DQN and QR-DQN have in common.
 
     :param observation_space: `Box` of token ids, one right-padded row.
@@ -80,23 +73,25 @@ class SoftQPolicy(BasePolicy):
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        check_spaces(observation_space, action_space)
         if not (0 < q_temperature < float("inf")):
             raise InputError(
                 f"q_temperature must be a positive number, in reward per nat, got {q_temperature}"
             )
-        self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        if temperature == 0:
-            raise InputError(
-                "temperature must be positive while training; predict(deterministic=True) is greedy"
-            )
-        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
-        self._spec = {"model": model}  # in a dictionary: no module may be set before super()
-        self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
-        self.q_temperature, self.use_cache = float(q_temperature), use_cache
-        self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
-        self.trunk_start_update = trunk_start_update
-        self.n_values = n_values
+        self.q_temperature, self.n_values = float(q_temperature), n_values
+        self._set_up(
+            observation_space,
+            action_space,
+            model=model,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            value_lr_scale=value_lr_scale,
+            trunk_start_step=trunk_start_step,
+            trunk_start_update=trunk_start_update,
+            masks=masks,
+            use_cache=use_cache,
+            optimizer_class=optimizer_class,
+        )
         super().__init__(
             observation_space,
             action_space,
@@ -106,7 +101,7 @@ class SoftQPolicy(BasePolicy):
         )
 
     @property
-    def lm(self) -> LanguageModel:
+    def lm(self) -> LanguageModel:  # type: ignore[override]
         """The language model that plays, learns and is exported."""
         return self.network.lm
 
@@ -118,40 +113,22 @@ class SoftQPolicy(BasePolicy):
         return network
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
+        lm, never = self._open_model()
         assert isinstance(self.action_space, spaces.Discrete)
-        n_actions = int(self.action_space.n)
         self.prior = lm.frozen_reference()
-        never = never_sampled(lm)
         shape: dict[str, Any] = {
             "q_temperature": self.q_temperature,
-            "never": never[never < n_actions],
-            "n_actions": n_actions,
+            "never": never,
+            "n_actions": int(self.action_space.n),
             "n_values": self.n_values,
             "masks": self.masks,
         }
         network = self.network_class(lm, self.prior, **shape)
-        target = self.target_class(lm.frozen_reference(), self.prior, **shape).requires_grad_(False)
+        target = self.target_class(lm.frozen_reference(), self.prior, **shape)
         setattr(self, self.network_name, network)
-        setattr(self, f"{self.network_name}_target", target.eval())
-        # SB3 seeds torch's global generator just before; one draw from it, and never again.
-        self.seed = int(torch.randint(2**62, ()))
-        self.generator: torch.Generator | None = None
-        self.predict_generator: torch.Generator | None = None
-        vars(self.observation_space)["is_read_packed"] = True  # EpisodeReplayBuffer asks
+        setattr(self, f"{self.network_name}_target", target.requires_grad_(False).eval())
         self._answered_step = -1
-        self._decoders: dict[str, CachedDecoder] = {}
-        heads = list(network.value_net.parameters())
-        groups = [
-            {
-                "params": list(lm.parameters()),
-                "start_step": self.trunk_start_step,
-                "start_update": self.trunk_start_update,
-            },
-            {"params": heads, "lr_scale": self.value_lr_scale},
-        ]
-        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
-        refuse_bad_gradients(self.optimizer)
+        self._start(network.value_net.parameters(), lr_schedule)
 
     def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:  # type: ignore[override]
         """Tokens `[n]` for rows `[n, L]`: drawn from the language model, or its likeliest.
@@ -161,7 +138,7 @@ class SoftQPolicy(BasePolicy):
         """
         check_rows(observation)
         caller = "rollout" if self._is_training(deterministic) else "predict"
-        decoder = self._decoder(caller)
+        decoder = self._decoder(caller, self.lm)
         logits = self.network.logits(decoder(observation), observation, caller=caller)
         if deterministic:
             tokens = logits.argmax(-1)
@@ -178,59 +155,18 @@ class SoftQPolicy(BasePolicy):
         stored; a callback's evaluation asks after it. So each has a cache and draws of its own, and
         an evaluation changes nothing in the training.
         """
-        stored = vars(self.observation_space).get("stored_steps")
-        if deterministic or (stored is not None and stored == self._answered_step):
+        stored = Exchange.of(self.observation_space).stored_steps
+        if deterministic or 0 <= stored == self._answered_step:
             return False
-        self._answered_step = stored if stored is not None else -1
+        self._answered_step = stored
         return True
 
-    def _generator(self, caller: str, device: torch.device) -> torch.Generator:
-        name, offset = ("generator", 0) if caller == "rollout" else ("predict_generator", 1)
-        generator: torch.Generator | None = getattr(self, name)
-        if generator is None or generator.device != device:
-            generator = torch.Generator(device).manual_seed(self.seed + offset)
-            setattr(self, name, generator)
-        return generator
-
-    def _decoder(self, caller: str) -> CachedDecoder:
-        if caller not in self._decoders:
-            lm = self.lm
-            pad = lm.tokenizer.pad_token_id
-            self._decoders[caller] = CachedDecoder(lm, pad, use_cache=self.use_cache)
-        return self._decoders[caller]
-
-    def set_training_mode(self, mode: bool) -> None:
-        """SB3's switch; entering or leaving training drops the caches: the weights change there.
-
-        Not every call with False does: SB3's `predict` makes one each time. With True an update
-        begins, in every algorithm.
-        """
-        if mode and isinstance(self.optimizer, ScaledAdam):
-            self.optimizer.begin_update()
-        if mode or self.training:
-            for decoder in self._decoders.values():
-                decoder.drop()
-            self.network.train(mode)
+    def _train(self, mode: bool) -> None:
+        self.network.train(mode)
         self.training = mode
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "lr_schedule": zero_learning_rate,
-            "model": shape_of(self.lm),
-            "q_temperature": self.q_temperature,
-            "temperature": self.sampling.temperature,
-            "top_k": self.sampling.top_k,
-            "top_p": self.sampling.top_p,
-            "value_lr_scale": self.value_lr_scale,
-            "trunk_start_step": self.trunk_start_step,
-            "trunk_start_update": self.trunk_start_update,
-            "use_cache": self.use_cache,
-            "masks": self.masks,
-            "optimizer_class": self.optimizer_class,
-            "optimizer_kwargs": self.optimizer_kwargs,
-        }
+        return {**super()._get_constructor_parameters(), "q_temperature": self.q_temperature}
 
 
 class TextQPolicy(SoftQPolicy, DQNPolicy):  # type: ignore[misc]  # SB3's own names differ

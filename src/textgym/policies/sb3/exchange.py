@@ -1,0 +1,30 @@
+"""What the policy and the buffer of one agent say to each other.
+
+Stable-Baselines3 makes both, tells neither of the other, and offers no call between them; what it
+gives to both is one and the same observation space. So this one object hangs there, as `exchange`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gymnasium import spaces
+
+
+@dataclass
+class Exchange:
+    """Belongs to one agent.
+
+    :param reads_segments: said by a policy that reads `PackedSegments`; without it an episode
+        buffer refuses the first step, before a whole rollout was played in vain.
+    :param stored_steps: said by a replay buffer, counted with each step of the environment; -1
+        without one. So the policy tells the training's `predict` from an evaluation's.
+    """
+
+    reads_segments: bool = False
+    stored_steps: int = -1
+
+    @classmethod
+    def of(cls, observation_space: spaces.Space[Any]) -> "Exchange":
+        """That of a space, which is made when it is first asked for."""
+        found: Exchange = vars(observation_space).setdefault("exchange", cls())
+        return found

@@ -1,0 +1,161 @@
+"""What the text policies have in common: model, settings, caches, draws, modes, optimizer."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from textgym.divergence import refuse_bad_gradients
+from textgym.errors import InputError
+from textgym.optimization import ScaledAdam
+from textgym.policies.language_model.cached_decoder import CachedDecoder
+from textgym.policies.language_model.generation import never_sampled
+from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.sampling import Sampling
+from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.language_model.trunk import Trunk
+from textgym.policies.sb3.exchange import Exchange
+from textgym.policies.sb3.model_and_spaces import (
+    ModelLike,
+    check_optimizer,
+    check_spaces,
+    open_model,
+    shape_of,
+    zero_learning_rate,
+)
+
+
+class TextPolicy:
+    """Stands before one of Stable-Baselines3's policy classes in the list of bases.
+
+    A policy calls `_set_up` before SB3's constructor, which calls `_build`; that opens the model
+    with `_open_model` and ends with `_start`. It has its language model as `lm`.
+    """
+
+    if TYPE_CHECKING:  # what SB3's classes give
+        lm: LanguageModel
+        observation_space: spaces.Space[Any]
+        action_space: spaces.Space[Any]
+        optimizer: torch.optim.Optimizer
+        optimizer_class: type[torch.optim.Optimizer]
+        optimizer_kwargs: dict[str, Any]
+        training: bool
+
+    def _set_up(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *,
+        model: ModelLike,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        value_lr_scale: float,
+        trunk_start_step: int,
+        trunk_start_update: int,
+        masks: TokenMasks | None,
+        use_cache: bool,
+        optimizer_class: type[torch.optim.Optimizer],
+    ) -> None:
+        """Check and keep what the constructor was given.
+
+        :raises InputError: if the spaces are no tokens, or a number makes no sense.
+        """
+        check_spaces(observation_space, action_space)
+        self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        if temperature == 0:
+            raise InputError(
+                "temperature must be positive while training; predict(deterministic=True) is greedy"
+            )
+        check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
+        self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
+        self.use_cache = use_cache
+        self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
+        self.trunk_start_update = trunk_start_update
+        self._spec = {"model": model}  # in a dictionary: no module may be set before SB3's __init__
+
+    def _open_model(self) -> tuple[LanguageModel, Tensor]:
+        """The policy's own model, and `[k]` int64, the actions that are never sampled."""
+        assert isinstance(self.action_space, spaces.Discrete)
+        lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
+        never = never_sampled(lm)
+        return lm, never[never < self.action_space.n]
+
+    def _start(self, heads: Iterable[nn.Parameter], lr_schedule: Callable[[float], float]) -> None:
+        """Seed, caches and optimizer; the last thing in `_build`.
+
+        :param heads: what learns at `value_lr_scale`, from the first step on.
+        """
+        # SB3 seeds torch's global generator just before; one draw from it, and never again.
+        self.seed = int(torch.randint(2**62, ()))
+        self.generator: torch.Generator | None = None
+        self.predict_generator: torch.Generator | None = None
+        self._decoders: dict[str, CachedDecoder] = {}
+        Exchange.of(self.observation_space).reads_segments = True
+        groups = [
+            {
+                "params": list(self.lm.parameters()),
+                "start_step": self.trunk_start_step,
+                "start_update": self.trunk_start_update,
+            },
+            {"params": list(heads), "lr_scale": self.value_lr_scale},
+        ]
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        refuse_bad_gradients(self.optimizer)
+
+    def _generator(self, caller: str, device: torch.device) -> torch.Generator:
+        """The training's own generator ("rollout"), or that of `predict`."""
+        name, offset = ("generator", 0) if caller == "rollout" else ("predict_generator", 1)
+        generator: torch.Generator | None = getattr(self, name)
+        if generator is None or generator.device != device:
+            generator = torch.Generator(device).manual_seed(self.seed + offset)
+            setattr(self, name, generator)
+        return generator
+
+    def _decoder(self, caller: str, trunk: Trunk) -> CachedDecoder:
+        """The cache of one caller, so that nobody evicts another's rows."""
+        if caller not in self._decoders:
+            pad = self.lm.tokenizer.pad_token_id
+            self._decoders[caller] = CachedDecoder(trunk, pad, use_cache=self.use_cache)
+        return self._decoders[caller]
+
+    def drop_caches(self) -> None:
+        """Forget what was decoded; results do not depend on it."""
+        for decoder in self._decoders.values():
+            decoder.drop()
+
+    def set_training_mode(self, mode: bool) -> None:
+        """SB3's switch; entering or leaving training drops the caches: the weights change there.
+
+        Not every call with False does: SB3's `predict` makes one each time. With True an update
+        begins, in every algorithm.
+        """
+        if mode and isinstance(self.optimizer, ScaledAdam):
+            self.optimizer.begin_update()
+        if mode or self.training:
+            self.drop_caches()
+            self._train(mode)
+
+    def _train(self, mode: bool) -> None:
+        """torch's `train`, of what learns."""
+        raise NotImplementedError
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": zero_learning_rate,
+            "model": shape_of(self.lm),
+            "temperature": self.sampling.temperature,
+            "top_k": self.sampling.top_k,
+            "top_p": self.sampling.top_p,
+            "value_lr_scale": self.value_lr_scale,
+            "trunk_start_step": self.trunk_start_step,
+            "trunk_start_update": self.trunk_start_update,
+            "masks": self.masks,
+            "use_cache": self.use_cache,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
