@@ -20,7 +20,6 @@ from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
 from textgym.errors import DivergenceError, InputError, StorageError
 from textgym.policies.language_model.published import publish
-from textgym.policies.sb3.generators import drop_caches
 from textgym.run_files import CHECKPOINTS, LAST, PREVIOUS
 
 
@@ -82,7 +81,7 @@ class LearnInRun:
 
     def rollout_begins(self) -> None:
         """Between an update and the next rollout: what a rollout that is cut short goes back to."""
-        drop_caches(self.agent.policy)  # type: ignore[arg-type]
+        self.agent.policy.drop_caches()  # type: ignore[operator]
         self._phase, self._at_boundary = _Phase.ROLLOUT, agent_state(self.agent)
 
     def rollout_ends(self) -> None:

@@ -29,8 +29,7 @@ from textgym.agents.runs.logger_state import LoggerState, RowsUntil
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.run import Run
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
-from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
-from textgym.policies.sb3.q_policy import SoftQPolicy
+from textgym.policies.sb3.text_policy import TextPolicy
 from textgym.storage import json_text
 from textgym.text_metrics.metrics import distinct_n, duplicate_share, repetition
 
@@ -266,7 +265,7 @@ class Recorder:
         self.sampled_at = step, self.updates
         if not self.prompts:
             return
-        if not isinstance(policy, TextActorCriticPolicy | SoftQPolicy):
+        if not isinstance(policy, TextPolicy):
             return
         rows = encode_prompts(policy.lm, self.prompts, max_new_tokens=1)
         room = policy.lm.config.max_position_embeddings - max(map(len, rows))

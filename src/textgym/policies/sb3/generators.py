@@ -1,20 +1,17 @@
 """The generators of the text policies, as a checkpoint holds them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from textgym.policies.sb3.text_policy import TextPolicy
 from textgym.saved_fields import SavedFields
-
-if TYPE_CHECKING:
-    from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
-    from textgym.policies.sb3.q_policy import SoftQPolicy
 
 _NAMES = ("generator", "predict_generator")
 
 
-def generators_state(policy: "TextActorCriticPolicy | SoftQPolicy") -> dict[str, Any]:
+def generators_state(policy: TextPolicy) -> dict[str, Any]:
     """The states of both generators (uint8 arrays, None for one that nobody asked), the seed."""
     states: dict[str, Any] = {"seed": policy.seed}
     for name in _NAMES:
@@ -24,7 +21,7 @@ def generators_state(policy: "TextActorCriticPolicy | SoftQPolicy") -> dict[str,
     return states
 
 
-def load_generators_state(policy: "TextActorCriticPolicy | SoftQPolicy", state: Any) -> None:
+def load_generators_state(policy: TextPolicy, state: Any) -> None:
     """Go on from a state of `generators_state`.
 
     :raises InputError: if it is none.
@@ -45,9 +42,3 @@ def load_generators_state(policy: "TextActorCriticPolicy | SoftQPolicy", state: 
         setattr(policy, name, generator)
     if hasattr(policy, "_answered_step"):
         policy._answered_step = fields.whole("answered_step", -1)
-
-
-def drop_caches(policy: "TextActorCriticPolicy | SoftQPolicy") -> None:
-    """Forget the key-value caches, so that a rollout does not depend on what was played before."""
-    for decoder in policy._decoders.values():
-        decoder.drop()
