@@ -15,9 +15,10 @@ from front_door import ENV, byte_lm, read_lines, run_cli
 
 import textgym
 from textgym import registry
-from textgym.command_line.options import from_command_line, kind_of, parameter_texts
+from textgym.command_line.options import from_command_line, kind_of
 from textgym.command_line.verbs import VERBS, verb_flags
 from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.signatures import parameter_texts
 
 WORDS = ("sun", "rain", "tea", "cat", "dog", "moon")
 QUIET = "--no-progress-bar"
@@ -269,7 +270,7 @@ def test_an_internal_error_is_one_line_unless_asked_for(monkeypatch, tmp_path):
     def broken(policy: str, *, prompt: "str | list[str]"):
         raise ZeroDivisionError("oh\nno")
 
-    monkeypatch.setattr("textgym.agents_by_name.generate", broken)
+    monkeypatch.setattr("textgym.evaluating.generate", broken)
     code, _, error = run_cli("generate", tmp_path, "--prompt", "a")
     assert code == 1 and error.count("\n") == 1
     assert "internal error, ZeroDivisionError: oh no (set TEXTGYM_TRACEBACK=1" in error

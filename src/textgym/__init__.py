@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from textgym.agents.fitting.language_modelling import pretrain, sft
     from textgym.agents.fitting.reward_fitting import fit_reward
     from textgym.agents.runs.run import open_run
-    from textgym.agents_by_name import evaluate, generate, load_agent, make_agent
+    from textgym.agents_by_name import make_agent
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.envs.replies import Reply
+    from textgym.evaluating import evaluate, generate
     from textgym.rewards import RewardOutput
     from textgym.rewards_by_name import resolve_reward
+    from textgym.saved_agents import load_agent
     from textgym.tokenizer import Tokenizer
     from textgym.training import train
 
@@ -59,10 +61,10 @@ _MODULES = {
     "register": "environments_by_id",
     "register_reward": "environments_by_id",
     "resolve_reward": "rewards_by_name",
-    "evaluate": "agents_by_name",
+    "evaluate": "evaluating",
     "fit_reward": "agents.fitting.reward_fitting",
-    "generate": "agents_by_name",
-    "load_agent": "agents_by_name",
+    "generate": "evaluating",
+    "load_agent": "saved_agents",
     "make_agent": "agents_by_name",
     "open_run": "agents.runs.run",
     "pretrain": "agents.fitting.language_modelling",

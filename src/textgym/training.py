@@ -14,10 +14,11 @@ from textgym.agents.runs.callbacks import ProgressBar, StopWhen
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.settings import is_plain, plain
-from textgym.agents_by_name import DEFAULT_N_ENVS, load_agent, make_agent
+from textgym.agents_by_name import DEFAULT_N_ENVS, make_agent
 from textgym.checks import check_numbers
 from textgym.environments_by_id import import_environment
 from textgym.interrupts import deferred_interrupt
+from textgym.saved_agents import load_agent
 
 BUDGETS = ("timesteps", "checkpoint_seconds")
 

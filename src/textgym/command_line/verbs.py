@@ -78,14 +78,14 @@ VERBS = {
     ),
     "evaluate": Verb(
         "let a policy write, and judge what it wrote",
-        "textgym.agents_by_name:evaluate",
+        "textgym.evaluating:evaluate",
         hidden=("vocabulary",),
         extra=(
             Flag("json", "switch", "print the figures as JSON", False),
             Flag("samples", "integer", "how many texts to show", 4),
         ),
     ),
-    "generate": Verb("continue prompts", "textgym.agents_by_name:generate"),
+    "generate": Verb("continue prompts", "textgym.evaluating:generate"),
 }
 
 # Of no use in a shell.
@@ -100,7 +100,7 @@ def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
     verb = VERBS[name]
     documents = [_import(reference) for reference in verb.documented_by]
     flags = flags_of(verb.function, documented_by=documents, hidden=verb.hidden)
-    if verb.target == "textgym.agents_by_name:evaluate":
+    if verb.target == "textgym.evaluating:evaluate":
         flags = [_as_path(flag) if flag.name == "prompts" else flag for flag in flags]
     if name == "train":
         flags += _algorithm_flags(chosen_agent(arguments), {flag.name for flag in flags})

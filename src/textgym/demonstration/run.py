@@ -28,7 +28,6 @@ from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.run import open_run
-from textgym.agents_by_name import evaluate
 from textgym.checks import check_numbers
 from textgym.demonstration.report import (
     command_here,
@@ -47,6 +46,7 @@ from textgym.demonstration.settings import (
 from textgym.environments_by_id import make_vec
 from textgym.envs.tasks import movie_reviews
 from textgym.errors import InputError
+from textgym.evaluating import evaluate
 from textgym.paths import START
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.pretraining.documents import pair_documents, text_documents

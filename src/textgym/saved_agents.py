@@ -1,0 +1,184 @@
+"""`textgym.load_agent`: an agent from its checkpoint, which is data and chooses nothing to run."""
+
+import sys
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textgym import registry
+from textgym.agents.building.checkpoint import NOT_THIS_STATE, read_agent, restore_agent
+from textgym.agents.building.named_files import check_named_files
+from textgym.agents.building.saved_state import check_saved_keywords
+from textgym.agents.building.specs import KL_KEYWORDS, spec_of
+from textgym.agents.runs.directory import goes_on_with, open_to_write
+from textgym.agents.runs.settings import plain
+from textgym.agents_by_name import make_agent
+from textgym.errors import InputError, TextGymError
+from textgym.paths import is_directory
+from textgym.rewards import Reward
+
+if TYPE_CHECKING:
+    import gymnasium
+    from gymnasium.vector import VectorEnv
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from textgym.agents.runs.run import Run
+    from textgym.policies.language_model.language_model import LanguageModel
+
+
+def load_agent(
+    directory: str | Path,
+    *,
+    env: "gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv | None" = None,
+    reward: Reward | str | Path | None = None,
+    n_envs: int | None = None,
+    seed: int | None = None,
+    out: "str | Path | Run | None" = None,
+    reference: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
+    env_kwargs: dict[str, Any] | None = None,
+    checkpoint_seconds: float = 300.0,
+    exact: bool = False,
+    **keywords: Any,
+) -> "BaseAlgorithm":
+    """Bring an agent back from its checkpoint or run directory, with KL term and logging.
+
+    It goes on as if it had not been away: `learn(..., reset_num_timesteps=False)` gives to the last
+    bit what the agent that was saved would have given.
+
+    Whatever is given wins over what was saved: in the algorithm, the optimizer, the generators and
+    the KL term.
+
+    :param env: needed where the agent was trained on an environment rather than an id.
+    :param reward: needed where the agent was trained on an object rather than a name.
+    :param seed: draw anew from this seed instead of going on with the saved generators.
+    :param out: the run that the checkpoint belongs to goes on there in the same record; another
+        directory begins a run of its own, as in `make_agent`.
+    :param reference: the model of the KL term, instead of the saved one.
+    :param env_kwargs: replace or add to the saved ones; needed for those that were objects.
+    :param checkpoint_seconds: as `make_agent`'s.
+    :param exact: raise where going on could not be exact, as in another environment or from a
+        checkpoint of an earlier version. Otherwise `out` or such a checkpoint makes a warning of
+        it.
+    :param keywords: override the saved ones.
+    :raises InputError: if the directory holds no agent, or what it needs is not there.
+    """
+    for name in ("agent", "env", "policy"):
+        if name in keywords or (name == "env" and isinstance(env, str)):
+            raise InputError(
+                f"load_agent brings {name} back from {directory}: leave {name}=... out, or make "
+                "another agent with make_agent"
+            )
+    lm, saved_reference, state = read_agent(directory)
+    settings, environment = state["settings"], state["environment"]
+    named = {"env": env, "reward": reward, "n_envs": n_envs, "seed": seed, "reference": reference}
+    named = {name: value for name, value in named.items() if value is not None}
+    given = {*keywords, *(env_kwargs or {}), *named}
+    _check_may_be_used(directory, state, given)
+    saved_reward, saved_fields = environment["reward"], dict(environment["env_kwargs"])
+    if "reward" in given:
+        saved_reward = None
+        saved_fields.pop("reward", None)
+    settled = _settled(settings, keywords)
+    if not settled["kl_coef"] and settled["kl_target"] is None:
+        saved_reference = None
+    with open_to_write(out, resume=goes_on_with(out, directory)) as run:
+        if run is not None:
+            run.step_offset = int(settings.get("step_offset", 0)) if run.is_resumed else 0
+            run.config.update({name: plain(value) for name, value in {**keywords, **named}.items()})
+        try:
+            agent = make_agent(
+                settings["agent"],
+                environment["id"] if env is None else env,
+                policy=lm,
+                reward=saved_reward if reward is None else reward,
+                n_envs=settings["n_envs"] if n_envs is None else n_envs,
+                seed=settings["seed"] if seed is None else seed,
+                out=run,
+                reference=saved_reference if reference is None else reference,
+                env_kwargs={**saved_fields, **(env_kwargs or {})} or None,
+                checkpoint_seconds=checkpoint_seconds,
+                **settled,
+            )
+        except TextGymError:
+            raise
+        except NOT_THIS_STATE as error:
+            raise InputError(
+                f"{directory}: its settings make no agent ({type(error).__name__}: "
+                f"{' '.join(str(error).split()):.120})"
+            ) from error
+        differences = restore_agent(agent, state, given=given)
+        is_told = out is not None and run is out  # by the verb, which was asked for it
+        is_asked_for = bool(env_kwargs) or not named.keys() <= {"reward", "reference"}
+        matters = state.get("training") is None or (run is not None and not is_asked_for)
+        if differences and (exact or (matters and not is_told)):
+            _tell_differences(differences, directory, exact=exact)
+    return agent
+
+
+def _check_may_be_used(
+    directory: str | Path, state: Mapping[str, Any], given: Collection[str]
+) -> None:
+    """Raises where a checkpoint lacks an object, or names code, files or words of its own choice.
+
+    :param given: what the caller passed himself, and so trusts.
+    :raises InputError: naming it.
+    """
+    settings, environment = state["settings"], state["environment"]
+    for name in (*environment.get("not_saved", ()), *settings.get("not_saved", ())):
+        if name not in given:
+            raise InputError(
+                f"{directory}: the agent was made with an object as {name!r}, which a checkpoint "
+                f"does not hold: pass {name}=... again"
+            )
+    _check_names_no_code(directory, environment, given)
+    check_named_files(directory, state, given)
+    kept = {k: v for k, v in settings["keywords"].items() if k not in given}
+    check_saved_keywords(kept, spec_of(settings["agent"]), directory)
+
+
+def _settled(settings: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The saved keywords under those given; without a KL term no estimator, which is refused."""
+    names = (*KL_KEYWORDS, "final_learning_rate")
+    settled = {**{k: settings[k] for k in names}, **settings["keywords"], **keywords}
+    has_kl = settled["kl_coef"] or settled["kl_target"] is not None
+    return {k: v for k, v in settled.items() if has_kl or k != "kl_estimator" or k in keywords}
+
+
+def _tell_differences(differences: Sequence[str], directory: str | Path, *, exact: bool) -> None:
+    """Say why going on from a checkpoint is not exact.
+
+    :raises InputError: with `exact`.
+    """
+    reasons = "; ".join(differences)
+    if exact:
+        raise InputError(
+            f"{directory}: going on would not be exact: {reasons}; go on all the same with "
+            "--force-resume"
+        )
+    warnings.warn(f"{directory}: going on is not exact: {reasons}", stacklevel=3)
+
+
+def _check_names_no_code(
+    directory: str | Path, environment: dict[str, Any], given: Collection[str]
+) -> None:
+    """A checkpoint is data: nothing that it names may be imported because of it.
+
+    :param given: what the caller passed himself, and so trusts.
+    :raises InputError: if it names a module, saying how to allow it.
+    """
+    module, separator, _ = str(environment["id"]).rpartition(":")
+    if separator and module not in sys.modules:
+        raise InputError(
+            f"{directory}: its environment is {environment['id']!r}, and a checkpoint imports no "
+            f"code: import {module} first if you trust it"
+        )
+    for reward in (environment["reward"], environment["env_kwargs"].get("reward")):
+        name = str(reward).partition(",")[0]
+        is_code = ":" in name and name not in registry.rewards and not is_directory(str(reward))
+        if reward is not None and is_code and "reward" not in given:
+            raise InputError(
+                f"{directory}: its reward is {reward!r}, and a checkpoint imports no code: pass "
+                "reward=... yourself if you trust it"
+            )
