@@ -7,6 +7,7 @@ import pytest
 import torch
 from textgym_testing import EOS, letter_task, letter_tokenizer, tiny_lm
 
+from textgym import Reply, constraints
 from textgym.agents.evaluation.oracle import (
     Oracle,
     expected_reward,
@@ -142,6 +143,61 @@ def test_under_a_constraint_only_legal_texts_are_listed():
         assert float(log_prob.exp().sum()) == pytest.approx(1.0)
 
 
+def test_a_dialogue_by_hand():
+    """Two turns of one letter: the environment doubles an a, pays for it, and then ends."""
+
+    def reply(turns):
+        if turns[-1] == "a" and len(turns) == 1:
+            return Reply("aa", reward=0.25)
+        return None
+
+    def ends_with_b(prompts, completions):
+        return [float(text.endswith("b")) for text in completions]
+
+    task = two_letters(
+        prompts=["b"], reply=reply, reward=ends_with_b, max_new_tokens=4, max_context=12
+    )
+    [completions] = list_completions(task, [EOS, A, B])
+    found = dict(zip(completions.tokens, completions.rewards.tolist(), strict=True))
+    assert found[A, EOS, B, EOS] == 1.25 and found[A, EOS, EOS] == 0.25
+    assert found[B, EOS] == 1.0 and found[A, A, B, EOS] == 1.0 and found[EOS,] == 0.0
+    place = completions.tokens.index((A, EOS, B, EOS))
+    assert completions.texts[place] == "aaab"
+    assert completions.seen[place].tolist() == [B, A, EOS, A, A, B]
+    assert completions.acted[place].tolist() == [0, 1, 4, 5]
+    # Of four tokens 1 + 2 + 4 + 8·3 texts; "a" and a stop, one of them, is followed by up to two
+    # more: 1 + 2·3 texts.
+    assert len(completions.texts) == 31 - 1 + 7
+    lm = tiny_lm(letter_tokenizer("ab"), spread=6.0)
+    log_prob = log_probs(lm, completions)
+    assert float(log_prob.exp().sum()) == pytest.approx(1.0)
+    row, expected = [B], 0.0
+    for token, words in ((A, []), (EOS, [A, A]), (B, []), (EOS, [])):
+        with torch.no_grad():
+            logits = lm(torch.tensor([row]))[0, -1, [EOS, A, B]]
+        expected += float(logits.log_softmax(-1)[[EOS, A, B].index(token)])
+        row += [token, *words]
+    assert float(log_prob[place]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_dialogue_under_a_constraint_is_listed_turn_by_turn():
+    def reply(turns):
+        return Reply("bc", 1.0) if len(turns) == 1 else None
+
+    task = letter_task(
+        prompts=["c"],
+        reply=reply,
+        max_new_tokens=6,
+        max_context=16,
+        constraint=constraints.regex("a|ab", after="c"),
+    )
+    oracle = Oracle(task, tiny_lm(spread=6.0), 0.5)
+    [completions] = oracle.completions
+    expected = sorted(f + "bc" + s for f in ("a", "ab") for s in ("a", "ab"))
+    assert sorted(completions.texts) == expected
+    assert float(oracle.log_reference[0].exp().sum()) == pytest.approx(1.0)
+
+
 def test_a_model_of_bytes_makes_a_larger_list():
     """The oracle lists what the model can write, on its own tokenizer."""
     from textgym.tokenizer import Tokenizer
@@ -157,7 +213,13 @@ def test_a_model_of_bytes_makes_a_larger_list():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"reply": lambda prompt, turns: None, "max_context": 20}, "cannot be listed"),
+        (
+            {
+                "reply": lambda turns, np_random: "ab"[int(np_random.integers(2))],
+                "max_context": 20,
+            },
+            "its reply function draws from np_random, so what follows a turn cannot be listed",
+        ),
         ({"prompts": lambda rng: "a", "max_prompt_tokens": 3}, "give whole prompts in a list"),
         ({"max_prompt_tokens": 2, "truncate_prompt": True}, "cut at their start"),
         ({"max_new_tokens": 5}, r"test/Letters-v0: more than 50 completions of one prompt: lower"),

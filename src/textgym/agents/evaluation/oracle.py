@@ -29,7 +29,7 @@ from textgym.errors import InputError
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.log_probs import token_log_probs
-from textgym.policies.language_model.packing import PackedSegments, pack_sequences
+from textgym.policies.language_model.packing import pack_segments
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
 
@@ -71,16 +71,20 @@ def expected_reward(log_p: Tensor, rewards: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Completions:
-    """All that can be written after one prompt.
+    """All that can be written after one prompt; in a dialogue, all that the player can say.
 
     :param prompt: as the environment drew it.
-    :param tokens: of each completion, the stop token included where one ends it.
+    :param tokens: that were chosen for each completion, the stop token included where one ends it.
+    :param seen: int64, for each completion the row that its last token was chosen after.
+    :param acted: int64, for each of its tokens the place in that row of the last one before it.
     :param texts: of each completion, as the reward model saw it.
-    :param rewards: float64 `[c]`, as the environment paid them.
+    :param rewards: float64 `[c]`, all that the environment paid.
     """
 
     prompt: Prompt
     tokens: list[tuple[int, ...]]
+    seen: list[np.ndarray]
+    acted: list[np.ndarray]
     texts: list[str]
     rewards: Tensor
 
@@ -90,18 +94,19 @@ def list_completions(
 ) -> list[Completions]:
     """Every completion of each of a task's prompts; under a constraint, every legal one.
 
-    The environment itself is played, so that stops, budget and pay are what they are in training.
+    The environment itself is played, so that stops, replies, budget and pay are what they are in
+    training.
 
     :param tokens: ids that the policy may choose, at every step.
     :param most: completions of a prompt, at the most.
-    :raises InputError: for a task that has no such list: a dialogue, prompts without end, a
-        context that fills up, or too many completions.
+    :raises InputError: for a task that has no such list: prompts without end, replies that are
+        drawn, a context that fills up, or too many completions.
     """
     source = task.prompt_source()
-    if task.reply is not None or not len(source) or source.truncated_count:
+    if not len(source) or source.truncated_count:
         raise InputError(
-            f"{task.id}: the completions of a dialogue, and those of prompts from a function or "
-            "cut at their start, cannot be listed: give whole prompts in a list"
+            f"{task.id}: the completions of prompts from a function or cut at their start cannot "
+            "be listed: give whole prompts in a list"
         )
     return [_play_all(task, prompt, tokens, most) for prompt in source.all()]
 
@@ -109,35 +114,51 @@ def list_completions(
 def _play_all(task: Task, prompt: Prompt, tokens: Sequence[int], most: int) -> Completions:
     """Extends all unfinished texts by every token, until none is left."""
     alone = replace(task, prompts=[{"prompt": prompt.text, **prompt.columns}])
-    automaton = EpisodeRows(alone, 1).automaton
-    done: list[tuple[int, ...]] = []
-    texts: list[str] = []
+    first = EpisodeRows(alone, 1)
+    first.reset([0], [np.random.default_rng(0)])
+    automaton, all_of = first.automaton, Completions(prompt, [], [], [], [], torch.zeros(0))
     rewards: list[float] = []
     unfinished: list[tuple[int, ...]] = [()]
+    states = first.constraint_states()
     while unfinished:
         played = [
             (*prefix, token)
-            for prefix in unfinished
+            for prefix, state in zip(unfinished, states.tolist(), strict=True)
             for token in tokens
-            if automaton is None or automaton.is_legal(automaton.states(prefix)[-1])[token]
+            if automaton is None or automaton.is_legal(state)[token]
         ]
-        if len(done) + len(played) > most:
+        if len(rewards) + len(played) > most:
             raise InputError(
                 f"{task.id}: more than {most:,} completions of one prompt: lower max_new_tokens "
                 "or take a tokenizer with fewer tokens"
             )
         rows = EpisodeRows(alone, len(played))
-        rows.reset(range(len(played)), [np.random.default_rng(0)] * len(played))
+        generators = [np.random.default_rng(0) for _ in played]
+        rows.reset(range(len(played)), generators)
+        undrawn = generators[0].bit_generator.state
+        lengths, paid = [], np.zeros(len(played))
         for actions in np.array(played).T:
+            before = rows.tokens.copy()
+            lengths.append(rows.lengths.copy())
             result = rows.step(actions)
+            paid += result.rewards
+        if any(generator.bit_generator.state != undrawn for generator in generators):
+            raise InputError(
+                f"{task.id}: its reply function draws from np_random, so what follows a turn "
+                "cannot be listed: leave out what it draws"
+            )
         if result.is_truncated.any():
             raise InputError(f"{task.id}: a full context cuts texts off, so they have no reward")
-        unfinished = [played[row] for row in range(len(played)) if row not in result.endings]
         for row, ending in sorted(result.endings.items()):
-            done.append(played[row])
-            texts.append(ending["completion"])
-            rewards.append(float(result.rewards[row]))
-    return Completions(prompt, done, texts, torch.tensor(rewards, dtype=torch.float64))
+            all_of.tokens.append(played[row])
+            all_of.seen.append(before[row, : lengths[-1][row]])
+            all_of.acted.append(np.array([counts[row] for counts in lengths]) - 1)
+            all_of.texts.append(ending["completion"])
+            rewards.append(float(paid[row]))
+        is_open = np.array([row not in result.endings for row in range(len(played))])
+        unfinished = [prefix for prefix, is_left in zip(played, is_open, strict=True) if is_left]
+        states = rows.constraint_states()[is_open]
+    return replace(all_of, rewards=torch.tensor(rewards, dtype=torch.float64))
 
 
 # ---- what a model makes of them ----------------------------------------------
@@ -154,19 +175,14 @@ def log_probs(
     :param sampling: how the policy draws; what it leaves out has a log-probability of -inf.
     :param masks: the legal tokens, under a constraint.
     """
-    prompt, device = completions.prompt.ids.tolist(), lm.device
-    flat, lengths = pack_sequences([[*prompt, *tokens[:-1]] for tokens in completions.tokens])
-    starts = lengths.cumsum(0) - lengths
-    sizes = lengths - (len(prompt) - 1)  # tokens chosen
+    packed = pack_segments(completions.seen, completions.acted).to(lm.device)
+    sizes = torch.tensor([len(acted) for acted in completions.acted])
     owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    step = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes)[owner]
-    acted = starts[owner] + len(prompt) - 1 + step
-    packed = PackedSegments(flat, lengths, acted).to(device)
     chosen = torch.tensor([token for tokens in completions.tokens for token in tokens])
     each = token_log_probs(
         lm,
         packed,
-        chosen.to(device),
+        chosen.to(lm.device),
         sampling,
         masks=masks,
         keep_actions=False,
