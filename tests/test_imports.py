@@ -14,6 +14,7 @@ ROOMS = ("envs", "policies", "reward_models", "agents")
 LEAVES = {
     "constraints",
     "text_metrics",
+    "async_rewards",
     "checks",
     "divergence",
     "errors",

@@ -1,5 +1,7 @@
 """The seam between a reward model and everything else: what passes, and what is refused how."""
 
+import asyncio
+import copy
 import decimal
 import functools
 import os
@@ -374,12 +376,60 @@ def test_retries_ask_again_with_fresh_columns_after_a_failure_and_not_after_a_wr
     assert len(asked) == 4
 
 
-def test_an_async_function_is_refused():
-    async def later(prompts, completions):
-        return [0.0]
+async def later(prompts, completions, *, label):
+    await asyncio.sleep(0)
+    LOOPS.append(asyncio.get_running_loop())
+    return [float(len(text) + part) for text, part in zip(completions, label, strict=True)]
 
-    with pytest.raises(InputError, match="'later' is an async function"):
-        check_reward(later)
+
+class Later:
+    """An object whose call is a coroutine."""
+
+    name = "later"
+
+    async def __call__(self, prompts, completions, label):
+        return await later(prompts, completions, label=label)
+
+
+LOOPS = []
+
+
+@pytest.mark.parametrize("reward", [later, Later(), functools.partial(later)])
+def test_an_async_reward_is_one_that_waits_in_a_loop_that_stays(reward):
+    LOOPS.clear()
+    waits = check_reward(reward)
+    assert check_reward(waits) is waits
+    for _ in range(2):
+        output = call_reward(waits, PROMPTS, COMPLETIONS, {"label": [0.5, 1.5]})
+        expected = [len(text) + part for text, part in zip(COMPLETIONS, [0.5, 1.5], strict=True)]
+        assert output.scores.tolist() == expected
+    assert LOOPS[0] is LOOPS[1]
+    copied = copy.deepcopy(waits)
+    call_reward(copied, PROMPTS, COMPLETIONS, {"label": [0.5, 1.5]})
+    assert LOOPS[2] is not LOOPS[0]
+    with pytest.raises(RewardError, match="asks for 'label', which nobody supplies"):
+        call_reward(waits, PROMPTS, COMPLETIONS, {})
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
+def test_what_an_async_reward_raises_is_its_failure_and_the_loop_goes_on(error):
+    async def fails(prompts, completions):
+        if completions == ["bad"]:
+            raise error
+        return [1.0 for _ in completions]
+
+    waits = check_reward(fails)
+    with pytest.raises(RewardFailure, match=f"'fails' raised .*{error}"):
+        call_reward(waits, ["p"], ["bad"], {})
+    assert call_reward(waits, ["p"], ["good"], {}).scores.tolist() == [1.0]
+
+
+def test_an_async_reward_that_hangs_is_given_up_in_time():
+    async def hangs(prompts, completions):
+        await asyncio.sleep(60)
+
+    with pytest.raises(RewardFailure, match=r"gave no answer within 0\.05 s"):
+        call_reward(check_reward(hangs), ["p"], ["text"], {}, timeout=0.05)
 
 
 @pytest.mark.parametrize("has_gradients", [True, False])

@@ -77,6 +77,7 @@ RANGES: dict[str, Range] = {
     "max_episode_steps": _whole(1, _BUDGET, "tokens before an episode is cut"),
     "reward_timeout": _number("(]", 0, _SECONDS, "seconds for a batch of texts"),
     "reward_retries": _whole(0, 1000, "further tries of a batch of texts"),
+    "reward_workers": _whole(0, 1024, "calls of the reward model at a time beside the rollout"),
     "port": _whole(0, 2**16 - 1, "of a page"),
     # Texts.
     "heldout": _number("[)", 0, 1, "share that is not learned from"),

@@ -11,7 +11,6 @@ and when.
 """
 
 import copy
-import inspect
 import math
 import numbers
 import os
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from textgym.async_rewards import AsyncReward, is_async
 from textgym.errors import InputError, RewardError, RewardFailure
 from textgym.reward_arguments import TEXTS, TOKEN_IDS, match_arguments, meanings, signature_of
 
@@ -339,7 +339,7 @@ def _span(span: Any, length: int, row: int, where: _Where) -> Span:
 
 
 def check_reward(reward: object) -> Reward:
-    """The reward itself, if it can be called at all.
+    """The reward itself, if it can be called at all; an `async def` one is made one that waits.
 
     :raises InputError: if it is a name (the front door resolves those) or no callable.
     """
@@ -350,12 +350,8 @@ def check_reward(reward: object) -> Reward:
             "textgym.rewards for the contract"
         )
     _check_is_for_texts(reward)
-    call = reward if inspect.isfunction(reward) else getattr(reward, "__call__", None)  # noqa: B004
-    if inspect.iscoroutinefunction(call):
-        raise InputError(
-            f"reward {reward_name(reward)!r} is an async function: expected one that returns its "
-            "scores; call it with asyncio.run inside a plain function"
-        )
+    if is_async(reward):
+        return AsyncReward(reward, reward_name(reward))
     return reward
 
 

@@ -183,8 +183,7 @@ class EpisodeRows:
             self._keep_reply(row, reply)
         for row in result.endings:
             self._is_over[row] = True
-        self.scores.waiting += result.waiting.values()
-        self.scores.latest = result.waiting
+        self.scores.await_scores(result.waiting)
         return result
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:

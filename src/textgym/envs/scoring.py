@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from textgym.envs.calls_beside import CallsBeside
 from textgym.envs.dense_rewards import token_rewards
 from textgym.envs.task import Task
-from textgym.errors import RewardFailure
+from textgym.errors import RewardError, RewardFailure
 from textgym.reward_arguments import TOKEN_IDS, signature_of
 from textgym.rewards import RewardOutput, call_reward
 from textgym.tokenizer import Ids
@@ -71,6 +72,11 @@ class Scores:
         self.latest: dict[int, FinishedText] = {}
         self._wants_ids = TOKEN_IDS in signature_of(task.reward).names
         self._has_failed = False
+        self._beside = self._new_calls()
+
+    def _new_calls(self) -> CallsBeside[FinishedText, RewardOutput] | None:
+        workers = self.task.calls_beside
+        return CallsBeside(self._answer, workers) if workers else None
 
     def open(self) -> None:
         """From here on texts wait for `settle`.
@@ -89,6 +95,15 @@ class Scores:
         self.is_open = False
         if self._has_failed:
             self.waiting, self._has_failed = [], False
+            self._beside = self._new_calls()
+
+    def await_scores(self, latest: dict[int, FinishedText]) -> None:
+        """Have the texts of a step, by row, wait."""
+        self.latest = latest
+        if latest:
+            self.waiting += latest.values()
+            if self._beside is not None:
+                self._beside.submit([*latest.values()])
 
     @property
     def is_full(self) -> bool:
@@ -96,19 +111,36 @@ class Scores:
         return sum(len(text.prompt) + len(text.completion) for text in self.waiting) > MOST_WAITING
 
     def settle(self) -> None:
-        """Ask about all texts that wait, in one call, and tell their listeners.
+        """Ask about all texts that wait, and tell their listeners.
 
-        :raises RewardError: from the reward model. The texts go on waiting then, and those that end
-            later are scored at once.
+        That is one call, or as many as were begun beside the rollout.
+
+        :raises RewardError: from the reward model. The texts that it failed for go on waiting, and
+            those that end later are scored at once.
         """
         if not self.waiting:
             return
         try:
-            self.ask(self.waiting)
+            answers = [] if self._beside is None else self._beside.collect()
+            is_asked = {id(text) for texts, _ in answers for text in texts}
+            missing = [text for text in self.waiting if id(text) not in is_asked]
+            if missing:
+                answers.append((missing, self._outcome(missing)))
+            for texts, output in answers:
+                if not isinstance(output, BaseException):
+                    self._tell(texts, output)
+            self.waiting = [text for text in self.waiting if text.reward != text.reward]
+            order = {id(text): i for i, text in enumerate(self.waiting)}
+            for _, output in sorted(answers, key=lambda answer: order.get(id(answer[0][0]), -1)):
+                if isinstance(output, BaseException):
+                    raise output
         except BaseException:
             self.is_open, self._has_failed = False, True
             raise
-        texts, self.waiting, self._has_failed = self.waiting, [], False
+        self._has_failed = False
+
+    def _tell(self, texts: Sequence[FinishedText], output: RewardOutput) -> None:
+        self._fill(texts, output)
         for text in texts:
             for listener in text.listeners:
                 listener(text)
@@ -118,12 +150,9 @@ class Scores:
 
         :raises RewardError: from the reward model; nothing has changed then.
         """
-        try:
-            output = self._call(texts, self.task.reward_retries)
-        except RewardFailure as error:
-            if error.__cause__ is not None and len(texts) > 1:  # it raised; else it hung
-                self._raise_for_its_own(texts)
-            raise
+        self._fill(texts, self._answer(texts))
+
+    def _fill(self, texts: Sequence[FinishedText], output: RewardOutput) -> None:
         for i, text in enumerate(texts):
             text.reward = float(text.paid + output.scores[i])  # type: ignore[operator]
             for name, values in output.components.items():
@@ -133,6 +162,22 @@ class Scores:
                 text.ending["token_rewards"] = token_rewards(
                     text.reward, output.spans[i], text.turns, self.task.tokenizer, text.before
                 )
+
+    def _outcome(self, texts: Sequence[FinishedText]) -> RewardOutput | RewardError:
+        """As `_answer`, with an error as the answer."""
+        try:
+            return self._answer(texts)
+        except RewardError as error:
+            return error
+
+    def _answer(self, texts: Sequence[FinishedText]) -> RewardOutput:
+        """The reward model's checked answer; an error names the text that it is about."""
+        try:
+            return self._call(texts, self.task.reward_retries)
+        except RewardFailure as error:
+            if error.__cause__ is not None and len(texts) > 1:  # it raised; else it hung
+                self._raise_for_its_own(texts)
+            raise
 
     def _call(self, texts: Sequence[FinishedText], retries: int = 0) -> RewardOutput:
         names = {name: None for text in texts for name in text.columns}

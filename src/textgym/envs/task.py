@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from textgym.async_rewards import AsyncReward
 from textgym.checks import check_numbers
 from textgym.constraints import Constraint, as_constraint
 from textgym.envs.replies import DIALOGUE_COLUMNS, ReplyFunction, check_reply_arguments
@@ -41,6 +42,8 @@ class Task:
     :param reward_timeout: seconds that the reward model may take for a batch.
     :param reward_retries: how often it is asked again about a batch after it raised or hung. Scores
         that the contract forbids are an error at once.
+    :param reward_workers: calls of the reward model at a time, in threads, while the rollout goes
+        on; 0: one call when it is over. None: 16 for an `async def` one, 0 for others.
     :raises InputError: for a field that makes no sense.
     """
 
@@ -58,10 +61,11 @@ class Task:
     max_context: int | None = None
     reward_timeout: float | None = None
     reward_retries: int = 0
+    reward_workers: int | None = None
 
     def __post_init__(self) -> None:
         check_source(self.prompts)
-        check_reward(self.reward)
+        object.__setattr__(self, "reward", check_reward(self.reward))
         if not isinstance(self.tokenizer, Tokenizer):
             raise InputError(
                 f"tokenizer must be a textgym.Tokenizer, got {type(self.tokenizer).__name__}: "
@@ -94,6 +98,13 @@ class Task:
             raise InputError(
                 "a task with reply needs max_context: the width of the observation must be known"
             )
+
+    @property
+    def calls_beside(self) -> int:
+        """`reward_workers` as a number."""
+        if self.reward_workers is None:
+            return 16 if isinstance(self.reward, AsyncReward) else 0
+        return self.reward_workers
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
