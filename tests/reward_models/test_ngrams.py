@@ -103,7 +103,10 @@ def test_damaged_checkpoints_are_one_clear_error(tmp_path: Path) -> None:
     config = tmp_path / "rm" / "reward_model.json"
     fields = json.loads(config.read_text())
     for change, message in (
-        ({"kind": "pickle"}, "expected one of the kinds"),
+        (
+            {"kind": "pickle"},
+            "kind must be 'ngram_bradley_terry' or 'ngram_logistic' or .* got 'pickle'",
+        ),
         ({"std": 0.0}, "std must be a finite number above 0, got 0.0"),
         ({"hasher": {"bits": 11}}, "must be the integers"),
         ({"mean": "x"}, "mean must be a finite number, got 'x'"),

@@ -9,7 +9,6 @@ short texts. The trunk is a constructor argument: any module with
 Legend: `b` texts, `t` tokens of the longest one, `d` hidden size.
 """
 
-import functools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textgym.directories import atomic_directory, read_directory
 from textgym.errors import InputError
-from textgym.paths import expand
+from textgym.reward_models.learned.learned_reward import LearnedReward, read_saved, shared_keywords
 from textgym.saved_fields import SavedFields
-from textgym.storage import read_json, write_json_atomically
 from textgym.tensor_files import floating, read_tensors, tensor_shapes, write_tensors
 
-CONFIG_FILE, HEAD_FILE, TRUNK_FOLDER = "reward_model.json", "head.safetensors", "trunk"
+HEAD_FILE, TRUNK_FOLDER = "head.safetensors", "trunk"
 KIND = "bradley_terry"
 
 
@@ -56,7 +53,7 @@ def bradley_terry_loss(score_a: Tensor, score_b: Tensor, label: Tensor) -> Tenso
     return F.binary_cross_entropy_with_logits(score_a - score_b, label.to(score_a.dtype))
 
 
-class BradleyTerryRewardModel(nn.Module):
+class BradleyTerryRewardModel(LearnedReward, nn.Module):
     """Scores prompt + completion as one text, in standard deviations once `standardise`d.
 
     A text longer than the trunk's context is scored by its end, counted in `cut_count`, and warned
@@ -73,6 +70,8 @@ class BradleyTerryRewardModel(nn.Module):
     :raises InputError: for a dropout outside [0, 1) or a batch size below 1.
     """
 
+    kind = KIND
+
     def __init__(
         self,
         trunk: nn.Module,
@@ -86,7 +85,7 @@ class BradleyTerryRewardModel(nn.Module):
         batch_size: int = 64,
         include_prompt: bool = True,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         if not 0 <= dropout < 1 or batch_size < 1 or not std > 0:
             raise InputError(
                 "a reward model needs 0 <= dropout < 1, batch_size >= 1 and std > 0, got "
@@ -162,31 +161,12 @@ class BradleyTerryRewardModel(nn.Module):
         self.train(was_training)
         return scores
 
-    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """float64 [b], (raw - mean) / std of whole texts."""
-        return (self.raw(texts) - self.mean) / self.std
-
-    def standardise(self, texts: Sequence[str]) -> Self:
-        """Make scores 0 in the mean with standard deviation 1 on these texts; returns itself.
-
-        :raises InputError: if the texts' scores do not differ.
-        """
-        raw = self.raw(texts)
-        if len(raw) < 2 or not raw.std() > 1e-9:
-            raise InputError(
-                f"{self.name}: standardising needs texts with different scores, got {len(raw)} "
-                "texts of one score: pass more texts, or fit longer"
-            )
-        self.mean, self.std = float(raw.mean()), float(raw.std())
-        return self
-
     def __call__(  # the reward contract's, not torch's: forward is called by its name
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
         """:returns: one standardised score per completion."""
-        pairs = zip(prompts, completions, strict=True)
         before = self.cut_count
-        scores = self.score([p + c if self.include_prompt else c for p, c in pairs])
+        scores = LearnedReward.__call__(self, prompts, completions)
         if self.cut_count > before and not self.has_warned:
             self.has_warned = True
             warnings.warn(
@@ -195,28 +175,15 @@ class BradleyTerryRewardModel(nn.Module):
                 "later ones too",
                 stacklevel=2,
             )
-        return [float(score) for score in scores]
+        return scores
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write `reward_model.json`, the head, and the trunk's own checkpoint in `trunk/`.
-
-        :raises StorageError: if it cannot be written.
-        """
-        with atomic_directory(expand(directory)) as folder:
-            head = {"weight": self.head_weight, "bias": self.head_bias}
-            tensors = {key: part.detach().cpu().contiguous() for key, part in head.items()}
-            write_tensors(tensors, folder / HEAD_FILE)
-            self.trunk.save_pretrained(folder / TRUNK_FOLDER)
-            fields = {
-                "kind": KIND,
-                "name": self.name,
-                "mean": self.mean,
-                "std": self.std,
-                "dropout": self.dropout,
-                "include_prompt": self.include_prompt,
-                "trunk": TRUNK_FOLDER,
-            }
-            write_json_atomically(folder / CONFIG_FILE, fields)
+    def write_parts(self, folder: Path) -> dict[str, Any]:
+        """The head, and the trunk's own checkpoint in `trunk/`."""
+        head = {"weight": self.head_weight, "bias": self.head_bias}
+        tensors = {key: part.detach().cpu().contiguous() for key, part in head.items()}
+        write_tensors(tensors, folder / HEAD_FILE)
+        self.trunk.save_pretrained(folder / TRUNK_FOLDER)
+        return {"dropout": self.dropout, "trunk": TRUNK_FOLDER}
 
     @classmethod
     def from_pretrained(
@@ -227,32 +194,24 @@ class BradleyTerryRewardModel(nn.Module):
         :raises InputError: naming the file, if it is missing, damaged, of another kind, or the
             trunk does not fit the head.
         """
-        read = functools.partial(cls._read, trunk=trunk, tokenizer=tokenizer)
-        return read_directory(expand(directory), read, must_have_manifest=True)
 
-    @classmethod
-    def _read(cls, directory: Path, trunk: nn.Module, tokenizer: TextTokenizer | None) -> Self:
-        fields = SavedFields(read_json(directory / CONFIG_FILE), directory / CONFIG_FILE)
-        if fields.content.get("kind") != KIND:
-            raise fields.error("kind", repr(KIND))
-        model = cls(
-            trunk,
-            tokenizer,
-            dropout=fields.number("dropout"),
-            mean=fields.number("mean"),
-            std=fields.number("std", above=0),
-            name=fields.text("name"),
-            include_prompt=fields.flag("include_prompt"),
-        )
-        file = directory / HEAD_FILE
-        shapes, size = tensor_shapes(file), len(model.head_weight)
+        def read(place: Path, fields: SavedFields) -> Any:
+            dropout = fields.number("dropout")
+            model = cls(trunk, tokenizer, dropout=dropout, **shared_keywords(fields))
+            model._read_head(place / HEAD_FILE)
+            return model.eval()
+
+        saved: Self = read_saved(directory, {KIND}, read)
+        return saved
+
+    @torch.no_grad()
+    def _read_head(self, file: Path) -> None:
+        shapes, size = tensor_shapes(file), len(self.head_weight)
         if shapes != {"weight": (size,), "bias": ()}:
             raise InputError(
                 f"{file}: expected a head for a trunk of hidden size {size}, found {shapes!r:.80}: "
                 "open the trunk saved beside it"
             )
         head = floating(read_tensors(file), file)
-        with torch.no_grad():
-            model.head_weight.copy_(head["weight"])
-            model.head_bias.copy_(head["bias"])
-        return model.eval()
+        self.head_weight.copy_(head["weight"])
+        self.head_bias.copy_(head["bias"])

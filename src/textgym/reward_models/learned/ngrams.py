@@ -9,7 +9,7 @@ bias + sum of its weights / sqrt(n). All are fitted with L-BFGS on a convex loss
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +17,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from textgym.directories import atomic_directory, read_directory
 from textgym.errors import InputError
-from textgym.paths import expand
 from textgym.reward_models.learned.features import NgramHasher
+from textgym.reward_models.learned.learned_reward import LearnedReward, read_saved, shared_keywords
 from textgym.reward_models.learned.linear import fit_linear
 from textgym.reward_models.learned.pairs import Pairs
 from textgym.saved_fields import SavedFields
-from textgym.storage import read_json, write_json_atomically
 from textgym.tensor_files import floating, read_tensors, tensor_shapes, write_tensors
 
-CONFIG_FILE, WEIGHTS_FILE = "reward_model.json", "weights.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
 
 
-class NgramModel:
+class NgramModel(LearnedReward):
     """A fitted linear model: a reward model that scores prompt and completion as one text.
 
     :param weights: float32 [buckets], one per bucket of `hasher`.
@@ -43,7 +41,7 @@ class NgramModel:
         is not finite.
     """
 
-    kind: ClassVar[str] = "ngram"
+    kind = "ngram"
 
     def __init__(
         self,
@@ -83,49 +81,10 @@ class NgramModel:
         scale = np.maximum(features.counts, 1) ** -0.5
         return np.asarray(sums[:, 0].numpy() * scale + self.bias)
 
-    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """float64 [b], (raw - mean) / std of whole texts."""
-        return (self.raw(texts) - self.mean) / self.std
-
-    def standardise(self, texts: Sequence[str]) -> Self:
-        """Make scores 0 in the mean with standard deviation 1 on these texts; returns itself.
-
-        :raises InputError: if the texts' scores do not differ.
-        """
-        raw = self.raw(texts)
-        if len(raw) < 2 or not raw.std() > 1e-9:
-            raise InputError(
-                f"{self.name}: standardising needs texts with different scores, got {len(raw)} "
-                "texts of one score: pass more texts"
-            )
-        self.mean, self.std = float(raw.mean()), float(raw.std())
-        return self
-
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
-    ) -> list[float]:
-        """:returns: one standardised score per completion."""
-        pairs = zip(prompts, completions, strict=True)
-        scores = self.score([p + c if self.include_prompt else c for p, c in pairs])
-        return [float(score) for score in scores]
-
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write the model as safetensors + JSON.
-
-        :raises StorageError: if it cannot be written.
-        """
-        with atomic_directory(expand(directory)) as folder:
-            write_tensors({"weights": self.weights}, folder / WEIGHTS_FILE)
-            fields = {
-                "kind": self.kind,
-                "name": self.name,
-                "bias": self.bias,
-                "mean": self.mean,
-                "std": self.std,
-                "include_prompt": self.include_prompt,
-                "hasher": asdict(self.hasher),
-            }
-            write_json_atomically(folder / CONFIG_FILE, fields)
+    def write_parts(self, folder: Path) -> dict[str, Any]:
+        """The weights, in safetensors."""
+        write_tensors({"weights": self.weights}, folder / WEIGHTS_FILE)
+        return {"bias": self.bias, "hasher": asdict(self.hasher)}
 
     @staticmethod
     def from_pretrained(directory: str | Path) -> "NgramModel":
@@ -133,7 +92,7 @@ class NgramModel:
 
         :raises InputError: naming the file, if it is missing, damaged or of another kind.
         """
-        return read_directory(expand(directory), _read_model, must_have_manifest=True)
+        return read_saved(directory, _kinds(), _read_model)
 
 
 class NgramLogistic(NgramModel):
@@ -260,14 +219,11 @@ def _check_lengths(what: str, texts: Sequence[str], values: Sequence[Any]) -> No
         )
 
 
-def _read_model(directory: Path) -> NgramModel:
-    kinds = {c.kind: c for c in (NgramLogistic, NgramRidge, NgramBradleyTerry)}
-    fields = SavedFields(read_json(directory / CONFIG_FILE), directory / CONFIG_FILE)
-    kind = fields.content.get("kind")
-    if not isinstance(kind, str) or kind not in kinds:
-        raise InputError(
-            f"{fields.path}: expected one of the kinds {sorted(kinds)}, got {kind!r:.60}"
-        )
+def _kinds() -> dict[str, type[NgramModel]]:
+    return {cls.kind: cls for cls in (NgramLogistic, NgramRidge, NgramBradleyTerry)}
+
+
+def _read_model(directory: Path, fields: SavedFields) -> NgramModel:
     try:
         hasher = NgramHasher.from_dict(fields.table("hasher").content)
     except InputError as error:
@@ -275,12 +231,6 @@ def _read_model(directory: Path) -> NgramModel:
     file = directory / WEIGHTS_FILE
     if tensor_shapes(file) != {"weights": (2**hasher.bits,)}:
         raise InputError(f"{file}: expected {2**hasher.bits:,} weights for bits={hasher.bits}")
-    return kinds[kind](
-        floating(read_tensors(file), file)["weights"],
-        fields.number("bias"),
-        hasher=hasher,
-        mean=fields.number("mean"),
-        std=fields.number("std", above=0),
-        name=fields.text("name"),
-        include_prompt=fields.flag("include_prompt"),
-    )
+    weights = floating(read_tensors(file), file)["weights"]
+    cls = _kinds()[fields.text("kind")]
+    return cls(weights, fields.number("bias"), hasher=hasher, **shared_keywords(fields))
