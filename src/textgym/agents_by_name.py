@@ -45,6 +45,8 @@ def make_agent(
     env_kwargs: dict[str, Any] | None = None,
     pad_token: str | None = None,
     checkpoint_seconds: float = 300.0,
+    checkpoint_tokens: int | None = None,
+    keep: int = 2,
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """An unmodified Stable-Baselines3 agent on a registered environment, defaults filled in.
@@ -62,8 +64,11 @@ def make_agent(
     :param env_kwargs: overrides of the task's fields.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
-    :param checkpoint_seconds: time between two checkpoints in `out`; each `learn` saves at its
-        start and its end besides.
+    :param checkpoint_seconds: time between two checkpoints in `out`, each between two updates;
+        `learn` saves at its start and its end besides.
+    :param checkpoint_tokens: completion tokens between two checkpoints, instead of time.
+    :param keep: checkpoints that are kept: the last, the one before, and with more than two the
+        newest as checkpoints/step-N too. That of the best reward is kept besides.
     :param keywords: `kl_coef`, `kl_estimator`, `kl_target`, `temperature`, `top_k`, `top_p`,
         `value_trunk`, `value_lr_scale`, `value_warmup_rollouts`, `final_learning_rate`, and every
         keyword of the algorithm itself.
@@ -75,9 +80,15 @@ def make_agent(
     from textgym.agents.rollouts.vec_env import row_seed
     from textgym.agents.runs.directory import open_to_write
     from textgym.agents.runs.fingerprints import inputs_of_agent
+    from textgym.agents.runs.kept_checkpoints import CheckpointPlan
     from textgym.policies.language_model.causal_lm import CausalLM
 
-    check_numbers({"n_envs": n_envs, "seed": seed, "checkpoint_seconds": checkpoint_seconds})
+    saving = {
+        "checkpoint_seconds": checkpoint_seconds,
+        "checkpoint_tokens": checkpoint_tokens,
+        "keep": keep,
+    }
+    check_numbers({"n_envs": n_envs, "seed": seed, **saving})
     spec = spec_of(agent)
     lm, reference = _opened_models(policy, reference, pad_token)
     if isinstance(env, str):
@@ -109,7 +120,7 @@ def make_agent(
             directory=run,
             sample_prompts=shown,
             environment=environment,
-            checkpoint_seconds=checkpoint_seconds,
+            plan=CheckpointPlan(checkpoint_seconds, checkpoint_tokens, keep),
             seed=seed,
             **keywords,
         )
@@ -120,11 +131,7 @@ def make_agent(
             record_agent(
                 run,
                 built,
-                {
-                    "policy": policy,
-                    "reference": reference,
-                    "checkpoint_seconds": checkpoint_seconds,
-                },
+                {"policy": policy, "reference": reference, **saving},
                 inputs=inputs_of_agent(
                     environment["id"], reward, {**(env_kwargs or {}), **keywords}, task.prompts
                 ),

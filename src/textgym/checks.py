@@ -66,6 +66,8 @@ RANGES: dict[str, Range] = {
     "epochs": _number("(]", 0, _FACTOR, "passes over the data"),
     "seconds": _number("(]", 0, _SECONDS, "wall-clock time"),
     "checkpoint_seconds": _number("[]", 0, _SECONDS, "time between two checkpoints"),
+    "checkpoint_tokens": _whole(1, _BUDGET, "completion tokens between two checkpoints"),
+    "keep": _whole(2, 10_000, "checkpoints that are kept"),
     "patience": _whole(1, _BUDGET, "evaluations without a better one"),
     "evaluate_every": _whole(1, _BUDGET, "steps between evaluations"),
     "n_episodes": _whole(1, _BUDGET, "texts to write"),

@@ -6,3 +6,4 @@ METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 BEST, LAST, PREVIOUS = "best", "last", "previous"
+BEST_REWARD = "best_reward"  # of a training: none is taken for it unless it is named

@@ -39,6 +39,8 @@ def load_agent(
     reference: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
     env_kwargs: dict[str, Any] | None = None,
     checkpoint_seconds: float = 300.0,
+    checkpoint_tokens: int | None = None,
+    keep: int = 2,
     exact: bool = False,
     **keywords: Any,
 ) -> "BaseAlgorithm":
@@ -57,7 +59,7 @@ def load_agent(
         directory begins a run of its own, as in `make_agent`.
     :param reference: the model of the KL term, instead of the saved one.
     :param env_kwargs: replace or add to the saved ones; needed for those that were objects.
-    :param checkpoint_seconds: as `make_agent`'s.
+    :param checkpoint_seconds, checkpoint_tokens, keep: as `make_agent`'s.
     :param exact: raise where going on could not be exact, as in another environment or from a
         checkpoint of an earlier version. Otherwise `out` or such a checkpoint makes a warning of
         it.
@@ -99,6 +101,8 @@ def load_agent(
                 reference=saved_reference if reference is None else reference,
                 env_kwargs={**saved_fields, **(env_kwargs or {})} or None,
                 checkpoint_seconds=checkpoint_seconds,
+                checkpoint_tokens=checkpoint_tokens,
+                keep=keep,
                 **settled,
             )
         except TextGymError:

@@ -20,7 +20,7 @@ from textgym.environments_by_id import import_environment
 from textgym.interrupts import deferred_interrupt
 from textgym.saved_agents import load_agent
 
-BUDGETS = ("timesteps", "checkpoint_seconds")
+BUDGETS = ("timesteps", "checkpoint_seconds", "checkpoint_tokens", "keep")
 
 
 @resumable(may_change=BUDGETS)
@@ -38,6 +38,8 @@ def train(
     env_kwargs: dict[str, Any] | None = None,
     pad_token: str | None = None,
     checkpoint_seconds: float = 300.0,
+    checkpoint_tokens: int | None = None,
+    keep: int = 2,
     resume: bool = False,
     force_resume: bool = False,
     progress_bar: bool = True,
@@ -61,7 +63,10 @@ def train(
     :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
-    :param checkpoint_seconds: time between two checkpoints.
+    :param checkpoint_seconds: time between two checkpoints, each between two updates.
+    :param checkpoint_tokens: completion tokens between two checkpoints, instead of time.
+    :param keep: checkpoints that are kept: the last, the one before, and with more than two the
+        newest as checkpoints/step-N too. That of the best reward is kept besides.
     :param resume: go on with the run in `out`; what is not given is as it was.
     :param force_resume: resume although inputs, settings or versions are not as they were.
     :param progress_bar: show one.
@@ -89,6 +94,8 @@ def train(
                 out=run,
                 env_kwargs=env_kwargs,
                 checkpoint_seconds=checkpoint_seconds,
+                checkpoint_tokens=checkpoint_tokens,
+                keep=keep,
                 exact=not force_resume,
                 **again,
             )
@@ -105,6 +112,8 @@ def train(
                 env_kwargs=env_kwargs,
                 pad_token=pad_token,
                 checkpoint_seconds=checkpoint_seconds,
+                checkpoint_tokens=checkpoint_tokens,
+                keep=keep,
                 **keywords,
             )
         _learn(

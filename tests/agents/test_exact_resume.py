@@ -59,3 +59,33 @@ def test_a_stopped_run_goes_on_to_the_last_bit(word, task, tmp_path):
     assert resumed.num_timesteps == whole.num_timesteps
     for record in ("metrics.jsonl", "samples.jsonl"):
         assert rows_of(tmp_path / "parts" / record) == rows_of(tmp_path / "whole" / record)
+
+
+@pytest.mark.parametrize("word", ["ppo", "grpo", "dqn"])
+def test_taking_states_changes_nothing(word, task, tmp_path):
+    often = learn(new_agent(word, tmp_path / "often", checkpoint_seconds=0))
+    seldom = learn(new_agent(word, tmp_path / "seldom", checkpoint_tokens=10**6))
+    assert digests(often) == digests(seldom)
+    assert rows_of(tmp_path / "often/metrics.jsonl") == rows_of(tmp_path / "seldom/metrics.jsonl")
+
+
+def test_checkpoints_come_by_tokens_and_the_newest_few_are_kept(task, tmp_path):
+    agent = new_agent("ppo", tmp_path / "run", checkpoint_tokens=80, keep=3)
+    learn(agent, 360)  # rollouts of 40: saved at 0, 80, 160, 240, 320 and 360
+    places = {place.name for place in (tmp_path / "run/checkpoints").iterdir()}
+    steps = {"step-000000240", "step-000000320", "step-000000360"}
+    assert places == {"last", "previous", "best_reward", *steps}
+    older = textgym.load_agent(tmp_path / "run/checkpoints/step-000000240", out=tmp_path / "run")
+    assert older.num_timesteps == 240
+    learn(older, 280)
+    assert [row["step"] for row in rows_of(tmp_path / "run/metrics.jsonl")] == list(
+        range(40, 281, 40)
+    )
+    assert not (tmp_path / "run/checkpoints/step-000000360").exists()
+
+
+def test_the_checkpoint_of_the_best_reward_is_kept(task, tmp_path):
+    learn(new_agent("ppo", tmp_path / "run", checkpoint_tokens=40, keep=20), 240)
+    totals = {row["step"]: row["reward/total"] for row in rows_of(tmp_path / "run/metrics.jsonl")}
+    best = textgym.load_agent(tmp_path / "run/checkpoints/best_reward")
+    assert best.num_timesteps == max(totals, key=totals.get)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from stable_baselines3.common.callbacks import ConvertCallback
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from textgym_resuming import ID, SMALL, digests, register_task, rows_of, unregister_task
 from textgym_testing import letter_tokenizer, tiny_lm
 
@@ -47,7 +47,7 @@ SCRIPT = """
 
 
 def run(word, out, folder, *, at_each_step=lambda names, _: True, **keywords):
-    """A whole run, or what is left of it, with a checkpoint before every rollout unless said."""
+    """A whole run, or what is left of it, with a checkpoint every hundred tokens unless said."""
     settings = {"learning_rate": 0.01, **SMALL[word]}
     if word == "dqn":
         settings["gradient_steps"] = 4
@@ -61,7 +61,7 @@ def run(word, out, folder, *, at_each_step=lambda names, _: True, **keywords):
         progress_bar=False,
         report=lambda line: None,
         callback=ConvertCallback(at_each_step),
-        **{"checkpoint_seconds": 0, **settings, **keywords},
+        **{"checkpoint_tokens": 100, **settings, **keywords},
     )
 
 
@@ -83,7 +83,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_killed_run_ends_as_one_that_was_not(word, folder, tmp_path):
-    whole = run(word, tmp_path / "whole", folder, checkpoint_seconds=300)
+    whole = run(word, tmp_path / "whole", folder, checkpoint_tokens=10**6)
     killed = folder / word
     before = textgym.load_agent(killed).num_timesteps
     assert 0 < before <= KILLED_AT and rows_of(killed / "metrics.jsonl")[-1]["step"] >= before
@@ -97,11 +97,10 @@ def test_a_killed_run_ends_as_one_that_was_not(word, folder, tmp_path):
 def tensorboard(out):
     """{tag: [(step, value), ...]} as TensorBoard shows them, without what a clock measured."""
     [place] = (out / "tensorboard").iterdir()
-    events = EventAccumulator(str(place), size_guidance={"scalars": 0, "tensors": 0}).Reload()
-    tags = events.Tags()
-    shown = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags["scalars"]}
-    for tag in tags["tensors"]:
-        values = [(e.step, e.tensor_proto.SerializeToString()) for e in events.Tensors(tag)]
-        shown[tag] = values
+    events = EventAccumulator(str(place), tensor_size_guidance={"": 0}).Reload()
+    shown = {
+        tag: [(e.step, e.tensor_proto.SerializeToString()) for e in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
     assert all(len({step for step, _ in rows}) == len(rows) for rows in shown.values())
     return {tag: rows for tag, rows in shown.items() if not tag.startswith("time/")}

@@ -29,6 +29,7 @@ from textgym.agents.rollouts.memory import check_rollout_memory
 from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv
 from textgym.agents.runs.directory import open_to_write
 from textgym.agents.runs.fingerprints import Inputs
+from textgym.agents.runs.kept_checkpoints import CheckpointPlan
 from textgym.agents.runs.recording import Recorder
 from textgym.agents.runs.run import Run
 from textgym.agents.runs.settings import is_plain, plain
@@ -59,7 +60,7 @@ def build_agent(
     directory: str | Path | Run | None = None,
     sample_prompts: Sequence[str] = (),
     environment: dict[str, Any] | None = None,
-    checkpoint_seconds: float = 300.0,
+    plan: CheckpointPlan | None = None,
     seed: int | None = None,
     **keywords: Any,
 ) -> BaseAlgorithm:
@@ -78,7 +79,7 @@ def build_agent(
         name where it holds a run. Or a run that is held.
     :param sample_prompts: prompts whose continuations are shown over time.
     :param environment: what a checkpoint keeps of `env` (`checkpoint.environment_record`).
-    :param checkpoint_seconds: time between two checkpoints of a run.
+    :param plan: when checkpoints of a run are written; None: the default.
     :param keywords: the policy's (`temperature`, `top_k`, `top_p`, `value_trunk`,
         `value_lr_scale`) and every one of the algorithm's own.
     :raises UnknownNameError: for a keyword that neither knows.
@@ -131,7 +132,7 @@ def build_agent(
         agent.text_settings["keywords"],  # type: ignore[attr-defined]
     )
     if run is not None:
-        LearnInRun(agent, run, seconds=checkpoint_seconds).attach()
+        LearnInRun(agent, run, plan or CheckpointPlan()).attach()
         if isinstance(directory, str | Path):
             record_agent(run, agent, {})
     return agent

@@ -5,6 +5,7 @@ Stable-Baselines3's classes stay as they are. Every `learn` turns its callbacks 
 `learn` of their own too, which is SB3's and saves where that is cut short.
 """
 
+import time
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from textgym.agents.building.checkpoint import agent_state, save_agent
-from textgym.agents.runs.callbacks import SaveCheckpoint, as_list
+from textgym.agents.runs.callbacks import as_list
+from textgym.agents.runs.kept_checkpoints import (
+    CheckpointPlan,
+    forget_later,
+    keep_best,
+    keep_newest,
+)
 from textgym.agents.runs.logger_state import cut_record
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
@@ -32,12 +39,12 @@ class _Phase(Enum):
 class LearnInRun:
     """What `agent.learn` does first: take the run directory, and see to its checkpoints.
 
-    :param seconds: wall-clock time between two checkpoints; there is one at the start and one at
-        the end besides.
+    :param plan: when a checkpoint is written; there is one at the start and one at the end besides.
     """
 
-    def __init__(self, agent: BaseAlgorithm, run: Run, *, seconds: float) -> None:
-        self.agent, self.run, self.seconds = agent, run, seconds
+    def __init__(self, agent: BaseAlgorithm, run: Run, plan: CheckpointPlan) -> None:
+        self.agent, self.run, self.plan = agent, run, plan
+        self._saved_at: tuple[float, int] | None = None
         self._init_callback = agent._init_callback
         self._has_begun = False
         self._phase = _Phase.IDLE
@@ -71,18 +78,23 @@ class LearnInRun:
         recorder = recorder_of(self.agent)
         if self.run.is_resumed and recorder is not None and recorder.goes_on is not None:
             cut_record(self.run.directory, recorder.rows_until)
+            forget_later(self.run.directory, self.run.step_offset + self.agent.num_timesteps)
         if self.agent.num_timesteps == 0:  # a record goes on where SB3 counts anew
             self.run.step_offset = self.run.last_step()
         self.agent.text_settings["step_offset"] = self.run.step_offset  # type: ignore[attr-defined]
-        saving = SaveCheckpoint(self.save, seconds=self.seconds)
-        callbacks = [_Boundaries(self), saving, _TellRecorder(), *as_list(callback)]
+        callbacks = [_Boundaries(self), _TellRecorder(), *as_list(callback)]
         self._has_begun, self._phase, self._at_boundary = True, _Phase.IDLE, None
+        self._saved_at = None
         return self._init_callback(callbacks, progress_bar)
 
     def rollout_begins(self) -> None:
         """Between an update and the next rollout: what a rollout that is cut short goes back to."""
         self.agent.policy.drop_caches()  # type: ignore[operator]
+        is_due = self.plan.is_due(self._saved_at, self.agent.num_timesteps)
+        is_best = is_due and self._is_best()
         self._phase, self._at_boundary = _Phase.ROLLOUT, agent_state(self.agent)
+        if is_due:
+            self._write(self._at_boundary, is_best=is_best)
 
     def rollout_ends(self) -> None:
         """From here on weights change."""
@@ -92,13 +104,30 @@ class LearnInRun:
         """The last update is whole; a rollout that a callback has ended is not, and counts not."""
         if self._phase is _Phase.UPDATE:
             self._phase = _Phase.IDLE
+        self.save()
 
     def save(self) -> None:
         """Write the checkpoint to go on from: as things stood between two updates."""
-        state = self._at_boundary if self._phase is _Phase.ROLLOUT else agent_state(self.agent)
-        if self._phase is _Phase.UPDATE:
-            state = {**(state or {}), "is_cut_short": True}
-        save_in_run(self.agent, self.run.directory, state=state)
+        if self._at_boundary is not None:
+            self._write(self._at_boundary, is_best=False)
+            return
+        is_best = self._phase is _Phase.IDLE and self._is_best()
+        cut_short = {"is_cut_short": True} if self._phase is _Phase.UPDATE else {}
+        self._write({**agent_state(self.agent), **cut_short}, is_best=is_best)
+
+    def _is_best(self) -> bool:
+        recorder = recorder_of(self.agent)
+        return recorder is not None and recorder.best_reward.is_best()
+
+    def _write(self, state: dict[str, Any], *, is_best: bool) -> None:
+        directory = self.run.directory
+        save_in_run(self.agent, directory, state=state)
+        if self.plan.keep > 2:
+            step = self.run.step_offset + int(state["num_timesteps"])
+            keep_newest(directory, step, self.plan.keep)
+        if is_best:
+            keep_best(directory)
+        self._saved_at = time.monotonic(), self.agent.num_timesteps
 
 
 def save_cut_short(agent: BaseAlgorithm, error: BaseException) -> None:

@@ -75,31 +75,6 @@ class StopAfterSeconds(BaseCallback):
         return self._rollouts < self.after_rollouts or time.monotonic() < self._end
 
 
-class SaveCheckpoint(BaseCallback):
-    """Save at the start and the end of training, and every so many seconds between two updates.
-
-    :param save: writes the checkpoint, atomically.
-    :param seconds: wall-clock time between two checkpoints.
-    """
-
-    def __init__(self, save: Callable[[], None], *, seconds: float = 300.0) -> None:
-        super().__init__()
-        self.save, self.seconds = save, seconds
-        self._last = float("-inf")
-
-    def _on_rollout_start(self) -> None:
-        now = time.monotonic()
-        if now - self._last >= self.seconds:
-            self.save()
-            self._last = time.monotonic()
-
-    def _on_training_end(self) -> None:
-        self.save()
-
-    def _on_step(self) -> bool:
-        return True
-
-
 class StopWhen(BaseCallback):
     """End `learn` at the first step where a condition holds.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from textgym.agents.runs.json_lines import cut_rows
 from textgym.run_files import METRICS, SAMPLES
@@ -90,9 +91,6 @@ class LoggerState:
             logger.name_to_excluded[name] = tuple(self.excluded.get(name, ()))
         if writer is not None:
             writer.kept, writer.last_step = dict(self.kept), self.last_step
-        for output in logger.output_formats:
-            if isinstance(output, TensorBoardOutputFormat):
-                purge(output, self.step + 1 if self.step else 0)
 
 
 def cut_record(run: Path, until: RowsUntil) -> None:
@@ -105,12 +103,19 @@ def cut_record(run: Path, until: RowsUntil) -> None:
         cut_rows(run / name, -1 if step is None else step)
 
 
-def purge(output: TensorBoardOutputFormat, step: int) -> None:
-    """Tell TensorBoard to forget what an earlier process wrote from `step` on."""
-    writer: Any = output.writer
-    kind, directory = type(writer), writer.get_logdir()
-    writer.close()
-    output.writer = kind(log_dir=directory, purge_step=step)
+def mark_start(logger: Logger, step: int) -> None:
+    """Tell TensorBoard that a process begins here: what an earlier one wrote later goes.
+
+    It is what torch's `SummaryWriter(purge_step=...)` writes. The first of these marks in a
+    directory purges nothing, so that every process has to make one.
+
+    :param step: what was logged up to it stays.
+    """
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            writer: Any = output.writer
+            start = Event(session_log=SessionLog(status=SessionLog.START))
+            writer.file_writer.add_event(start, step=step + 1 if step else 0)
 
 
 def _numbers(values: dict[str, Any]) -> Numbers:

@@ -26,6 +26,7 @@ def recorder_state(recorder: Recorder) -> dict[str, Any]:
         "sampled_at": recorder.sampled_at,
         "began_at": recorder.began_at,
         "flat_rewards": recorder.flat_rewards.state_dict(),
+        "best_reward": recorder.best_reward.state_dict(),
         "episodes": [_episode_state(info) for info in recorder.episodes],
         "logger": waiting.state_dict(),
         "metrics_until": writer.last_row if writer is not None and has_row else rows.metrics,
@@ -48,6 +49,7 @@ def load_recorder_state(recorder: Recorder, state: Any) -> None:
     }
     episodes = [_episode_of(episode) for episode in fields.items("episodes")]
     recorder.flat_rewards.load_state_dict(fields.value("flat_rewards"))
+    recorder.best_reward.load_state_dict(fields.value("best_reward"))
     recorder.goes_on = LoggerState.from_state(fields.value("logger"))
     recorder.rollouts, recorder.updates = fields.whole("rollouts"), fields.whole("updates")
     recorder.sampled_at = None if sampled_at is None else (sampled_at[0], sampled_at[1])

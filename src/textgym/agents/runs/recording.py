@@ -21,11 +21,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from textgym.agents.runs.best_reward import BestReward
 from textgym.agents.runs.directory import start_run
 from textgym.agents.runs.figures import figures, figures_table
 from textgym.agents.runs.flat_rewards import FlatRewards
 from textgym.agents.runs.json_lines import append_line
-from textgym.agents.runs.logger_state import LoggerState, RowsUntil
+from textgym.agents.runs.logger_state import LoggerState, RowsUntil, mark_start
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.run import Run
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
@@ -141,7 +142,7 @@ class Recorder:
         self.episodes: list[dict[str, Any]] = []
         self.rollouts = self.updates = 0
         self.writer: JSONLines | None = None
-        self.flat_rewards = FlatRewards()
+        self.flat_rewards, self.best_reward = FlatRewards(), BestReward()
         self.env: RecordingVecEnv | None = None
         self.sampled_at: tuple[int, int] | None = None  # step, updates
         self.rows_until = RowsUntil()
@@ -205,10 +206,12 @@ class Recorder:
         if returns:
             environment = float(np.mean(returns))
             weighted = 0.0 if rollout.kl is None else rollout.kl.weighted
-            if rollout.total_reward is not None:
-                logger.record("reward/total", rollout.total_reward)
-            elif weighted is not None:
-                logger.record("reward/total", environment - weighted)
+            total = rollout.total_reward
+            if total is None and weighted is not None:
+                total = environment - weighted
+            if total is not None:
+                logger.record("reward/total", total)
+                self.best_reward.add(total)
         self.episodes = []
         self.rollouts += 1
         if isinstance(self.agent, OffPolicyAlgorithm):
@@ -311,6 +314,7 @@ class Recorder:
             _explain_figures(logger)
         step, before = self.agent.num_timesteps, self.goes_on
         self.goes_on = None
+        mark_start(logger, step)
         if before is not None and before.step == step:
             before.go_on(logger, self.writer)
             if self.sampled_at is not None:
