@@ -12,8 +12,7 @@ import gymnasium
 
 import textgym
 from textgym.policies import CausalLM
-from textgym.policies.pretraining.documents import pair_documents
-from textgym.policies.pretraining.loop import train_language_model
+from textgym.policies.pretraining import pair_documents, train_language_model
 
 ENVIRONMENT = "example/Guess-v0"
 PROMPT = "Which digit? "

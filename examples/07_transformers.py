@@ -15,8 +15,7 @@ import torch
 import textgym
 from textgym.envs.tasks import movie_reviews
 from textgym.policies import CausalLM
-from textgym.policies.pretraining.documents import text_documents
-from textgym.policies.pretraining.loop import train_language_model
+from textgym.policies.pretraining import text_documents, train_language_model
 
 PROMPT = "The film is"
 

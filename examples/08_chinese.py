@@ -11,8 +11,7 @@ import itertools
 
 import textgym
 from textgym.policies import CausalLM
-from textgym.policies.pretraining.documents import pair_documents
-from textgym.policies.pretraining.loop import train_language_model
+from textgym.policies.pretraining import pair_documents, train_language_model
 
 WORDS = ["苹果", "手机", "苹果手机"]
 PROMPT = "清单："

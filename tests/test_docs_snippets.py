@@ -40,7 +40,7 @@ def clean_registry():
 @pytest.mark.parametrize(
     ("page", "at_least"),
     [
-        ("policies.md", 6),
+        ("policies.md", 7),
         ("agents.md", 5),
         ("reward-models.md", 2),
         ("data.md", 2),

@@ -203,6 +203,20 @@ def test_the_rooms_at_the_root_are_links():
             assert (root / room).resolve() == ROOT / room
 
 
+def test_outside_its_room_a_language_model_is_any():
+    """Only `LanguageModel` is seen there: no decoder, cache or class of one."""
+    inside = "textgym.policies."
+    for module, path in MODULES.items():
+        if module.startswith(inside):
+            continue
+        names = {name.removeprefix(f"{inside}language_model.") for name in imports(module)}
+        assert names & {"attention", "cached_decoder", "trunk", "decoder.Decoder"} == set(), module
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = ast.unparse(node) if isinstance(node, ast.Call) else ""
+            assert not (text.startswith("isinstance(") and "CausalLM" in text), module
+            assert ".model.packed(" not in text, module
+
+
 def test_nothing_unpickles_or_evaluates():
     """Loading runs no code (the ban of SECURITY): names that would."""
     banned = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from front_door import ENV
+from stable_baselines3 import PPO
 from textgym_testing import assert_same_weights, letter_env, letter_task, letter_tokenizer
 from textgym_toy_lm import RecurrentLM, recurrent_lm
 
@@ -117,12 +118,14 @@ def test_evaluation_oracle_reader_and_reward_model_take_it():
     assert len(set(reward(["a", "a"], ["bc", "dd"]))) == 2
 
 
-def test_stable_baselines3_saves_and_loads_its_policy(tmp_path):
+def test_stable_baselines3_saves_and_loads_policy_and_agent(tmp_path):
     agent = textgym.make_agent("ppo", ENV, policy=byte_lm(), **SMALL, **KEYWORDS["ppo"])
     agent.learn(64)
     agent.policy.save(tmp_path / "policy.zip")
     again = TextActorCriticPolicy.load(tmp_path / "policy.zip")
     assert_same_weights(again, agent.policy)
+    agent.save(tmp_path / "agent.zip")
+    assert_same_weights(PPO.load(tmp_path / "agent.zip", env=agent.env).policy, agent.policy)
 
 
 def test_it_has_no_checkpoint_and_says_so(tmp_path):

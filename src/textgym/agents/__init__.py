@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from textgym.agents.evaluation.oracle import Oracle
     from textgym.agents.evaluation.report import EvaluationReport
     from textgym.agents.rollouts.kl import KLPenalty
+    from textgym.agents.rollouts.maskable_rollout_buffer import MaskableEpisodeRolloutBuffer
     from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv
     from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer
     from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
@@ -48,6 +49,7 @@ __all__ = [
     "EpisodeRolloutBuffer",
     "EvaluationReport",
     "KLPenalty",
+    "MaskableEpisodeRolloutBuffer",
     "OffPolicySpec",
     "OnPolicySpec",
     "Oracle",
@@ -71,6 +73,7 @@ _MODULES = {
     "EvaluationReport": "evaluation.report",
     "GRPO": "algorithms.grpo",
     "KLPenalty": "rollouts.kl",
+    "MaskableEpisodeRolloutBuffer": "rollouts.maskable_rollout_buffer",
     "NLPO": "algorithms.nlpo",
     "OffPolicySpec": "building.specs",
     "OnPolicySpec": "building.specs",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from textgym.policies.language_model.decoder import CausalLMConfig
     from textgym.policies.language_model.language_model import LanguageModel
     from textgym.policies.language_model.sampling import Sampling
+    from textgym.policies.language_model.token_masks import TokenMasks
     from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
     from textgym.policies.sb3.maskable import MaskableTextPolicy
     from textgym.policies.sb3.q_policy import TextQPolicy
@@ -27,6 +28,7 @@ __all__ = [
     "TextActorCriticPolicy",
     "TextQPolicy",
     "TextQuantilePolicy",
+    "TokenMasks",
     "TopPMaskPolicy",
 ]
 
@@ -39,6 +41,7 @@ _MODULES = {
     "TextActorCriticPolicy": "sb3.actor_critic",
     "TextQPolicy": "sb3.q_policy",
     "TextQuantilePolicy": "sb3.quantile_network",
+    "TokenMasks": "language_model.token_masks",
     "TopPMaskPolicy": "sb3.top_p_mask",
 }
 
