@@ -7,16 +7,18 @@ import re
 import numpy as np
 import pytest
 import torch
+from textgym_resuming import SMALL, digests, score
 from textgym_testing import EOS, PAD, letter_tokenizer, rollout, set_up, tiny_lm
 
 import textgym
-from textgym import Reply, constraints, registry
+from textgym import Reply, RewardOutput, constraints, registry
 from textgym.constraints.token_automaton import LEFT
 from textgym.envs.text_env import TextEnv
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import pack_segments
 from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.reward_models import WeightedSum
 
 A, B, C, D = 3, 4, 5, 6
 ID = "test/Turns-v0"
@@ -98,8 +100,99 @@ def test_what_turns_were_paid_is_recorded(tmp_path):
     agent.learn(256)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     row = next(row for row in map(json.loads, lines) if "reward/environment" in row)
-    assert row["reward_components/turns"] == pytest.approx(row["reward/environment"])
+    assert row["reward_components/turn_rewards"] == pytest.approx(row["reward/environment"])
     assert 1 <= row["text/turns"] <= 3
+
+
+def pay_each_a(prompts, completions, turns):
+    """Two points for each a of the player's, where it stands; the environment says c and d."""
+    spans = [[(i, i + 1, 2.0) for i, c in enumerate(text) if c == "a"] for text in completions]
+    for said in turns:
+        assert {turn["who"] for turn in said} <= {"player", "environment"}
+    return RewardOutput([2.0 * text.count("a") for text in completions], spans=spans)
+
+
+def test_dense_rewards_and_pay_by_turns_stand_beside_each_other():
+    def by_hand(actions):
+        pay = pay_by_turns(actions)
+        return [paid + 2.0 * (token == A) for paid, token in zip(pay, actions, strict=True)]
+
+    start = {"policy": tiny_lm(spread=1.0), "n_envs": 4, "seed": 0, "learning_rate": 1e-9}
+    agent = textgym.make_agent("ppo", registered(reward=pay_each_a), n_steps=64, **start)
+    buffer, count = agent.learn(256).rollout_buffer, 0
+    for env in range(4):
+        starts = np.flatnonzero(buffer.episode_starts[:, env]).tolist()
+        for begin, end in itertools.pairwise(starts):
+            steps = slice(begin, end)
+            actions = buffer.actions[steps, env, 0].tolist()
+            assert buffer.rewards[steps, env].tolist() == by_hand(actions)
+            count += len({A, B} & set(actions)) == 2
+    assert count > 3
+    agent = textgym.make_agent("dqn", ID, **start).learn(512)
+    assert len(agent.replay_buffer.episodes) > 20
+    for episode in agent.replay_buffer.episodes:
+        assert episode.rewards.tolist() == by_hand(episode.actions.tolist())
+
+
+# ---- going on, judging, generating -----------------------------------------
+
+
+def drawing(prompt, turns, state, np_random):
+    """Draws its words, remembers them, pays for turns, and ends by what it remembers."""
+    state["drawn"] = [*state.get("drawn", ()), int(np_random.integers(3))]
+    words = "c" * state["drawn"][-1] + "d"
+    return Reply(words, turns[-1].count("b") / 4, terminated=sum(state["drawn"]) > 2)
+
+
+@pytest.mark.filterwarnings("ignore:all .* earned the same reward:UserWarning")
+@pytest.mark.parametrize("word", ["ppo", "grpo", "dqn"])
+def test_a_stopped_run_of_dialogues_goes_on_to_the_last_bit(word, tmp_path):
+    registered(**constrained(reply=drawing, reward=score))
+
+    def new_agent(name):
+        return textgym.make_agent(
+            word,
+            ID,
+            policy=tiny_lm(spread=6.0, num_hidden_layers=1),
+            n_envs=4,
+            seed=0,
+            out=tmp_path / name,
+            **{"learning_rate": 0.01, **SMALL[word]},
+        )
+
+    def in_the_middle(names, _):
+        return names["self"].num_timesteps < 150
+
+    whole = new_agent("whole").learn(320)
+    new_agent("parts").learn(320, callback=in_the_middle)
+    resumed = textgym.load_agent(tmp_path / "parts", out=tmp_path / "parts", exact=True)
+    assert 0 < resumed.num_timesteps <= 150
+    resumed.learn(320 - resumed.num_timesteps, reset_num_timesteps=False)
+    assert digests(resumed) == digests(whole) and resumed.num_timesteps == whole.num_timesteps
+
+
+def test_judges_and_parts_of_a_sum_may_ask_for_turns_and_state():
+    def replies_heard(prompts, completions, turns, state):
+        return [
+            float(len(own.get("drawn", ())) + sum(turn["who"] == "environment" for turn in said))
+            for said, own in zip(turns, state, strict=True)
+        ]
+
+    parts = WeightedSum({"heard": (replies_heard, 1.0), "own": (no_reward, 0.0)})
+    registered(reply=drawing, reward=parts)
+    lm = tiny_lm(spread=1.0)
+    report = textgym.evaluate(ID, policy=lm, n_episodes=20, gold=replies_heard, n_envs=8)
+    for episode in report.episodes:
+        components = episode.info["reward_components"]
+        if "heard" in components:
+            assert (
+                components["heard"]
+                == replies_heard(None, None, [episode.info["turns"]], [episode.info["state"]])[0]
+            )
+        spoken = "".join(turn["text"] for turn in episode.info["turns"])
+        assert spoken == episode.completion
+    assert report.judges["replies_heard"].mean > 1
+    assert len(textgym.generate(lm, prompt=["ad", "bcd"], max_new_tokens=4, seed=0)) == 2
 
 
 # ---- a constraint for each turn --------------------------------------------

@@ -198,7 +198,8 @@ def test_native_synchronous_and_single_environments_play_the_same_dialogues(move
                 np.testing.assert_array_equal(ours[4]["final_obs"][i], row)
                 final = ours[4]["final_info"]
                 assert final["turns"][i] == info["turns"]
-                assert final["reward_components"]["turns"][i] == info["reward_components"]["turns"]
+                paid = final["reward_components"]["turn_rewards"][i]
+                assert paid == info["reward_components"]["turn_rewards"]
                 row, _ = env.reset()
             np.testing.assert_array_equal(ours[0][i], row)
 
@@ -347,7 +348,7 @@ def test_a_turn_is_paid_when_it_ends_and_the_last_words_join_the_text():
     assert [turn["text"] for turn in info["turns"]] == expected
     assert [turn["who"] for turn in info["turns"]] == ["player", "environment"] * 3
     assert seen == [["abno no cdeyes!"], info["turns"]]
-    assert info["reward_components"] == {"turns": 2.5}
+    assert info["reward_components"] == {"turn_rewards": 2.5}
     # The split is of what the last step pays: the score, and the last turn.
     assert info["token_rewards"] == [2.0, 0, 0, 0, 0, 0, 0, 9.5]
     assert info["completion_length"] == 8
@@ -378,7 +379,7 @@ def test_a_turn_that_is_cut_by_the_context_keeps_its_pay():
     env = begun(reply=paying, max_context=6)
     _, reward, terminated, truncated, info = say(env, "ab")[1]
     assert (reward, terminated, truncated) == (1.0, False, True)
-    assert info["finish_reason"] == "context" and info["reward_components"] == {"turns": 1.0}
+    assert info["finish_reason"] == "context" and info["reward_components"] == {"turn_rewards": 1.0}
 
 
 def test_a_state_in_json_goes_on_in_another_environment():

@@ -21,6 +21,7 @@ from textgym.envs.scoring import FinishedText, Scores, finished_text
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
 from textgym.envs.texts.prompts import Prompt, fresh_columns
+from textgym.envs.turns import Replied, Turn
 from textgym.errors import InputError
 from textgym.tokenizer import Ids
 
@@ -40,40 +41,6 @@ class StepResult(NamedTuple):
     is_truncated: np.ndarray
     endings: dict[int, dict[str, Any]]
     waiting: dict[int, FinishedText]
-
-
-class _Turn(NamedTuple):
-    """A finished part of a dialogue.
-
-    :param ids: the player's; None where the environment spoke.
-    :param before: the ids of the row in front of the player's.
-    """
-
-    text: str
-    ids: list[int] | None
-    before: Ids = ()
-
-    def as_column(self) -> dict[str, str]:
-        """What a reward model gets of it."""
-        return {"who": "environment" if self.ids is None else "player", "text": self.text}
-
-
-class _Replied(NamedTuple):
-    """What a finished turn of the player led to.
-
-    :param is_laid: the environment's words join the row.
-    """
-
-    own: _Turn
-    answer: Answer
-    is_laid: bool
-
-    @property
-    def turns(self) -> list[_Turn]:
-        """The turns that the dialogue grows by."""
-        words = self.answer.reply.text
-        is_spoken = self.is_laid and not (self.answer.reply.terminated and not words)
-        return [self.own, _Turn(words, None)] if is_spoken else [self.own]
 
 
 class EpisodeRows:
@@ -120,7 +87,7 @@ class EpisodeRows:
         self._turn_starts = np.zeros(n, dtype=np.int64)
         self._is_over = np.ones(n, dtype=bool)
         self._prompts: list[Prompt | None] = [None] * n
-        self._turns: list[list[_Turn]] = [[] for _ in range(n)]
+        self._turns: list[list[Turn]] = [[] for _ in range(n)]
         self._game_states: list[dict[str, Any]] = [{} for _ in range(n)]
         self._turn_rewards = np.zeros(n)  # what the episode's turns were paid so far
         self.generators: list[np.random.Generator | None] = [None] * n  # what a reply draws from
@@ -201,7 +168,7 @@ class EpisodeRows:
             raise InputError("the episode is over or has not begun: call reset() before step()")
         return actions
 
-    def _keep_reply(self, row: int, reply: _Replied) -> None:
+    def _keep_reply(self, row: int, reply: Replied) -> None:
         """What a reply changes, once the step has succeeded."""
         self._game_states[row] = reply.answer.state
         self._turn_rewards[row] += reply.answer.reply.reward
@@ -218,7 +185,7 @@ class EpisodeRows:
                 self._states[row] = self.automaton.start
                 self._states_at[row] = self.lengths[row]
 
-    def _judge(self, actions: np.ndarray) -> tuple[StepResult, dict[int, _Replied]]:
+    def _judge(self, actions: np.ndarray) -> tuple[StepResult, dict[int, Replied]]:
         """What the tokens just written lead to, without changing anything yet."""
         used, ends = self._used + 1, self.lengths + 1
         is_stop = self._stop.is_stop_token[actions]
@@ -230,14 +197,14 @@ class EpisodeRows:
         is_terminated = is_stop | is_spent
         is_full = ends >= self.width
         rewards = np.zeros(len(used))
-        replies: dict[int, _Replied] = {}
+        replies: dict[int, Replied] = {}
         if self._replies is not None and is_stop.any():
             for row, (own, answer) in self._ask(self._replies, is_stop, cuts).items():
                 rewards[row] = answer.reply.reward
                 is_stop[row] = answer.reply.terminated  # else the turn ended, not the dialogue
                 is_terminated[row] = is_stop[row] or is_spent[row]
                 is_full[row] = ends[row] + len(answer.ids) >= self.width and not is_terminated[row]
-                replies[row] = _Replied(own, answer, is_laid=not is_full[row])
+                replies[row] = Replied(own, answer, is_laid=not is_full[row])
         is_truncated = is_full & ~is_terminated
         if self.max_episode_steps is not None:
             is_truncated |= used >= self.max_episode_steps
@@ -250,7 +217,7 @@ class EpisodeRows:
 
     def _ask(
         self, replies: Replies, is_stop: np.ndarray, cuts: dict[int, int]
-    ) -> dict[int, tuple[_Turn, Answer]]:
+    ) -> dict[int, tuple[Turn, Answer]]:
         """The turns that have just ended, and what the environment says to them."""
         rows = np.flatnonzero(is_stop).tolist()
         own = self._own_turns(rows, cuts)
@@ -272,7 +239,7 @@ class EpisodeRows:
         reasons: list[str],
         cuts: dict[int, int],
         result: StepResult,
-        replies: dict[int, _Replied],
+        replies: dict[int, Replied],
     ) -> None:
         """Score the texts of `rows`; fill `result.endings` and add to `result.rewards`."""
         unfinished = [row for row in rows if row not in replies]
@@ -302,7 +269,7 @@ class EpisodeRows:
                 paid = float(self._turn_rewards[row] + result.rewards[row])
                 result.endings[row]["turns"] = [part.as_column() for part in parts]
                 result.endings[row]["state"] = copy.deepcopy(state)
-                result.endings[row]["reward_components"]["turns"] = paid
+                result.endings[row]["reward_components"]["turn_rewards"] = paid
         asked = []
         for i, (row, reason) in enumerate(zip(rows, reasons, strict=True)):
             if reason == "length" and self.task.unfinished_score is not None:
@@ -312,7 +279,7 @@ class EpisodeRows:
         if asked:
             self._score([rows[i] for i in asked], [turns[i] for i in asked], result)
 
-    def _score(self, rows: list[int], turns: list[list[_Turn]], result: StepResult) -> None:
+    def _score(self, rows: list[int], turns: list[list[Turn]], result: StepResult) -> None:
         texts = []
         for row, parts in zip(rows, turns, strict=True):
             columns = dict(self._prompt(row).columns)
@@ -334,7 +301,7 @@ class EpisodeRows:
         self.scores.ask(texts)
         result.rewards[rows] = [text.reward for text in texts]
 
-    def _own_turns(self, rows: list[int], cuts: dict[int, int]) -> list[_Turn]:
+    def _own_turns(self, rows: list[int], cuts: dict[int, int]) -> list[Turn]:
         """The player's current turn in each row, the token just written included."""
         before = [self.tokens[row, : self._turn_starts[row]] for row in rows]
         ids = [
@@ -343,7 +310,7 @@ class EpisodeRows:
         ]
         texts = self.task.tokenizer.decode_continuations(before, self._without_stop(ids))
         return [
-            _Turn(text[: cuts.get(row, len(text))], own, start)
+            Turn(text[: cuts.get(row, len(text))], own, start)
             for row, text, own, start in zip(rows, texts, ids, before, strict=True)
         ]
 

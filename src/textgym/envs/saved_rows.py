@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from textgym.envs.episode_rows import EpisodeRows, _Turn
+from textgym.envs.episode_rows import EpisodeRows
 from textgym.envs.grouped_prompts import GroupedPrompts
 from textgym.envs.texts.prompts import Prompt, PromptSource
+from textgym.envs.turns import Turn
 from textgym.errors import InputError
 from textgym.saved_fields import SavedFields
 from textgym.states import NoStateError, is_json
@@ -196,18 +197,18 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _turn_state(turn: _Turn) -> dict[str, Any]:
+def _turn_state(turn: Turn) -> dict[str, Any]:
     return {"text": turn.text, "ids": turn.ids, "before": [int(i) for i in turn.before]}
 
 
-def _turn_of(state: Any, largest: int, where: object) -> _Turn:
+def _turn_of(state: Any, largest: int, where: object) -> Turn:
     fields = SavedFields(state, f"{where}: turn")
     text, ids, before = fields.value("text"), fields.value("ids"), fields.items("before")
     if not isinstance(text, str) or not (ids is None or isinstance(ids, list)):
         raise InputError(f"{where}: no turn of a dialogue")
     if not all(_is_id(i, largest) for i in (*(ids or ()), *before)):
         raise InputError(f"{where}: a turn's token ids are none of the tokenizer's")
-    return _Turn(text, ids, before)
+    return Turn(text, ids, before)
 
 
 def _as_list(value: Any, where: object) -> list[Any]:
