@@ -78,7 +78,7 @@ BREAKAGES = (
     Breakage(
         "padding may be sampled",
         "policies/language_model/generation.py",
-        (("never = {tokenizer.pad_token_id, *range(", "never = {*range("),),
+        (("excluded_ids = {tokenizer.pad_token_id, *range(", "excluded_ids = {*range("),),
         (ACTOR, "tests/policies/test_sampling.py"),
         "never_played or never_sampled",
     ),

@@ -42,7 +42,7 @@ class Floor:
         self.cos, self.sin = angles.cos(), angles.sin()  # [positions, head width]
         size = (rows, config.num_attention_heads, len(angles), config.head_dim)
         self.caches = [(torch.zeros(size), torch.zeros(size)) for _ in range(len(lm.model.layers))]
-        self.never = torch.tensor([lm.tokenizer.pad_token_id, lm.tokenizer.bos_token_id])
+        self.excluded_ids = torch.tensor([lm.tokenizer.pad_token_id, lm.tokenizer.bos_token_id])
 
     @torch.no_grad()
     def rollout(self) -> None:
@@ -92,7 +92,7 @@ class Floor:
         return 0.5 * (values - target).square().mean() - clipped.mean()
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return self.lm.lm_head(hidden).index_fill_(1, self.never, -1e9)  # 0 · -1e9 = 0
+        return self.lm.lm_head(hidden).index_fill_(1, self.excluded_ids, -1e9)  # 0 · -1e9 = 0
 
     def _draw(self, log_probs: Tensor) -> Tensor:
         cumulative = log_probs.exp().cumsum(-1)

@@ -109,7 +109,7 @@ def _agent(lm: CausalLM, prompts: list[str], constraint: Constraint | None) -> t
         seed=0,
     )
     stop = lm.tokenizer.eos_token_id  # on neither side may a text end early
-    agent.policy.never = torch.cat([agent.policy.never, torch.tensor([stop])])
+    agent.policy.excluded_ids = torch.cat([agent.policy.excluded_ids, torch.tensor([stop])])
     agent.set_logger(configure(None, []))
     return agent, agent._setup_learn(10**9, None)[1]
 

@@ -35,7 +35,7 @@ class NaivePolicy(ActorCriticPolicy):
         nn.init.zeros_(self.value_net.weight)
         nn.init.zeros_(self.value_net.bias)
         tokenizer = self.lm.tokenizer
-        self.never = torch.tensor([tokenizer.pad_token_id, tokenizer.bos_token_id])
+        self.excluded_ids = torch.tensor([tokenizer.pad_token_id, tokenizer.bos_token_id])
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1),  # type: ignore[call-arg]
@@ -45,7 +45,7 @@ class NaivePolicy(ActorCriticPolicy):
     def _evaluate(self, obs: Tensor) -> tuple[CategoricalDistribution, Tensor]:
         last = (obs != self.lm.tokenizer.pad_token_id).sum(1) - 1
         hidden = self.lm.hidden_states(obs)[torch.arange(len(obs)), last]
-        logits = self.lm.lm_head(hidden).index_fill(1, self.never, float("-inf"))
+        logits = self.lm.lm_head(hidden).index_fill(1, self.excluded_ids, float("-inf"))
         assert isinstance(self.action_space, spaces.Discrete)
         distribution = CategoricalDistribution(int(self.action_space.n))
         return distribution.proba_distribution(logits), self.value_net(hidden)

@@ -61,7 +61,8 @@ def test_the_others_by_hand():
 def test_a_rollout_of_truncated_texts_alone_teaches_nothing(cls):
     env = group_env(n_envs=4, num_generations=4, max_episode_steps=1)
     agent = group_agent(cls, env=env, num_generations=4, mask_truncated=True)
-    agent.policy.never = agent.policy.never.new_tensor([0, 1, 2])  # no stop token either
+    without_stop = agent.policy.excluded_ids.new_tensor([0, 1, 2])
+    agent.policy.excluded_ids = without_stop
     before = {k: v.clone() for k, v in agent.policy.state_dict().items()}
     agent.learn(12)
     assert all(episode.is_truncated for episode in play_all(agent))

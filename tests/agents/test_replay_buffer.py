@@ -260,7 +260,7 @@ def test_what_cannot_work_is_refused_in_one_line():
     other = DQN("MlpPolicy", letter_env(), replay_buffer_class=EpisodeReplayBuffer, device="cpu")
     refused("only TextQPolicy and TextQuantilePolicy read", lambda: other.learn(8))
     hasty = q_agent(train_freq=1, env={"prompts": ["ab"], "max_new_tokens": 6})
-    hasty.policy.network.register_buffer("never", torch.tensor([0, 1, 2]), persistent=False)
+    hasty.policy.network.register_buffer("excluded_ids", torch.tensor([0, 1, 2]), persistent=False)
     refused("set train_freq to the budget", lambda: hasty.learn(24))
 
 

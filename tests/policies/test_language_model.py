@@ -13,6 +13,7 @@ from textgym.agents import Oracle
 from textgym.agents.evaluation.readers import ModelReader
 from textgym.errors import InputError
 from textgym.policies import CausalLM, LanguageModel, TextActorCriticPolicy
+from textgym.policies.pretraining import heldout_loss, text_documents, train_language_model
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 
 SMALL = {"n_envs": 4, "seed": 0, "env_kwargs": {"max_new_tokens": 8, "prompts": ["One ", "Two "]}}
@@ -116,6 +117,16 @@ def test_evaluation_oracle_reader_and_reward_model_take_it():
     assert report.kl.mean > 0 and len(report.episodes) == 8
     reward = BradleyTerryRewardModel(lm)
     assert len(set(reward(["a", "a"], ["bc", "dd"]))) == 2
+
+
+def test_it_is_pretrained_by_the_loop_of_all():
+    lm = byte_lm()
+    texts = ["abcabcabcabc", "bcabcabca"]
+    documents = list(text_documents(texts, lm.tokenizer, context=32))
+    before = heldout_loss(lm, documents)
+    keywords = {"steps": 30, "batch_size": 2, "optimizer": "adamw", "learning_rate": 0.02}
+    train_language_model(lm, documents, progress_bar=False, **keywords)
+    assert heldout_loss(lm, documents) < before / 2
 
 
 def test_stable_baselines3_saves_and_loads_policy_and_agent(tmp_path):

@@ -281,7 +281,7 @@ def test_an_update_is_one_pass_per_network_over_each_episode(cls, env, buffer, o
 @both
 def test_a_step_of_play_is_one_token_of_one_model(cls):
     agent = q_agent(cls, env={"prompts": ["ab", "cd"], "max_new_tokens": 9})
-    agent.policy.network.register_buffer("never", torch.tensor([0, 1, 2]), persistent=False)
+    agent.policy.network.register_buffer("excluded_ids", torch.tensor([0, 1, 2]), persistent=False)
     passes = Passes(agent.policy.lm.model, agent.policy.prior.model)
     collect(agent, 8)
     assert passes.counts == [[8, 3 * (2 + 7)], [0, 0]]  # three prompts of two tokens, then one each
@@ -341,7 +341,7 @@ class PredictsOthers(BaseCallback):
 
 def test_an_evaluation_does_not_evict_the_cache_of_the_training_rows():
     agent = q_agent(env={"prompts": ["ab", "cd"], "max_new_tokens": 9})
-    agent.policy.network.register_buffer("never", torch.tensor([0, 1, 2]), persistent=False)
+    agent.policy.network.register_buffer("excluded_ids", torch.tensor([0, 1, 2]), persistent=False)
     passes = Passes(agent.policy.lm.model)
     evaluation = PredictsOthers(passes)
     collect(agent, 8, evaluation)

@@ -17,7 +17,7 @@ INF = float("inf")
 
 
 def probabilities(logits, **options):
-    keywords = {k: options.pop(k) for k in ("never", "keep") if k in options}
+    keywords = {k: options.pop(k) for k in ("excluded_ids", "keep") if k in options}
     logits = torch.log(torch.tensor(logits))
     return Sampling(**options).filter(logits, **keywords).softmax(-1)
 
@@ -37,8 +37,8 @@ P = [[0.1, 0.4, 0.2, 0.3]]
         ({"top_p": 0.69}, [0, 4 / 7, 0, 3 / 7]),
         ({"top_p": 0.71}, [0, 4 / 9, 2 / 9, 3 / 9]),
         ({"top_k": 3, "top_p": 0.7}, [0, 4 / 7, 0, 3 / 7]),  # top-p of what top-k left
-        ({"never": torch.tensor([1])}, [1 / 6, 0, 2 / 6, 3 / 6]),
-        ({"never": torch.tensor([1]), "top_k": 1}, [0, 0, 0, 1]),
+        ({"excluded_ids": torch.tensor([1])}, [1 / 6, 0, 2 / 6, 3 / 6]),
+        ({"excluded_ids": torch.tensor([1]), "top_k": 1}, [0, 0, 0, 1]),
         ({"top_k": 1, "keep": torch.tensor([2])}, [0, 4 / 6, 2 / 6, 0]),
         ({"top_p": 0.3, "keep": torch.tensor([1])}, [0, 1, 0, 0]),
     ],
@@ -145,10 +145,10 @@ def test_log_prob_entropy_and_gradients_equal_autograd(entropy_weight, excluded)
     actions = torch.randint(excluded, 9, (6,), generator=generator)
     weights = torch.randn(6, dtype=torch.float64, generator=generator)
     ours, theirs = (logits.clone().requires_grad_(True) for _ in range(2))
-    never = torch.arange(excluded)
-    distribution = torch.distributions.Categorical(logits=theirs.index_fill(1, never, -INF))
+    excluded_ids = torch.arange(excluded)
+    distribution = torch.distributions.Categorical(logits=theirs.index_fill(1, excluded_ids, -INF))
     expected = distribution.log_prob(actions), distribution.entropy()
-    got = log_prob_and_entropy(Sampling().filter(ours, never), actions)
+    got = log_prob_and_entropy(Sampling().filter(ours, excluded_ids), actions)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b)
     for log_prob, entropy in (got, expected):

@@ -231,13 +231,13 @@ def test_rows_past_the_vocabulary_are_never_sampled_and_kept(tmp_path):
     lm = byte_lm(vocab_size=270)
     with torch.no_grad():
         lm.lm_head.weight[259:] *= 50
-    never = never_sampled(lm).tolist()
-    assert set(range(259, 270)) <= set(never)
+    excluded_ids = never_sampled(lm).tolist()
+    assert set(range(259, 270)) <= set(excluded_ids)
     ids = torch.tensor([lm.tokenizer.encode("ab", add_special_tokens=True)])
     with torch.no_grad():
         logits = lm(ids)[0, -1]
     ours = Sampling().filter(logits[None].clone(), never_sampled(lm)).log_softmax(-1)[0]
-    kept = [i for i in range(270) if i not in never]
+    kept = [i for i in range(270) if i not in excluded_ids]
     expected = logits[kept].double().log_softmax(-1).float()
     torch.testing.assert_close(ours[kept], expected)
     written = generate_tokens(

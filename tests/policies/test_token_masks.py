@@ -60,7 +60,7 @@ class NaiveMaskedPolicy(NaiveTokenPolicy):
 
     def one(self, row, played=None):
         legal = legal_by_hand(split(row.tolist())[1])
-        self.never = [i for i in range(7) if i not in legal]
+        self.excluded_ids = [i for i in range(7) if i not in legal]
         return super().one(row, played)
 
 

@@ -47,7 +47,7 @@ def text_agent(cls=PPO, *, lm=None, env=None, policy=None, fixed=False, **change
             for parameter in agent.policy.value_decoder.parameters():
                 parameter.mul_(1.2)
     if fixed:
-        agent.policy.never = torch.tensor([PAD, BOS, EOS])
+        agent.policy.excluded_ids = torch.tensor([PAD, BOS, EOS])
     return set_up(agent)
 
 

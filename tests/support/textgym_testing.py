@@ -95,7 +95,7 @@ class NaiveTokenPolicy(ActorCriticPolicy):
         self.lm = copy.deepcopy(source.lm)
         self.value_net = copy.deepcopy(source.value_net)
         self.value_decoder = copy.deepcopy(source.value_decoder)
-        self.never, self.sampling = source.never.tolist(), source.sampling
+        self.excluded_ids, self.sampling = source.excluded_ids.tolist(), source.sampling
         self.optimizer = self.optimizer_class(
             self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
         )
@@ -109,7 +109,7 @@ class NaiveTokenPolicy(ActorCriticPolicy):
         hidden = self.lm.hidden_states(tokens)[0, -1]
         logits = self.lm.lm_head(hidden) / self.sampling.temperature
         probabilities = logits.detach().exp()
-        probabilities[self.never] = 0.0
+        probabilities[self.excluded_ids] = 0.0
         ranked = probabilities.argsort(descending=True)
         inside = ranked[: self.sampling.top_k or None]
         inside = inside[probabilities[inside] > 0]

@@ -1,4 +1,4 @@
-"""The player: language model, sampling, Stable-Baselines3 policy, pretraining.
+"""Policies: language model, sampling, Stable-Baselines3 policies, pretraining. The player.
 
 The names below are loaded when they are first used.
 """

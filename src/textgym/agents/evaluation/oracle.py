@@ -204,8 +204,8 @@ class Oracle:
     def __init__(
         self, task: Task, reference: LanguageModel, beta: float, *, sampling: Sampling = PLAIN
     ) -> None:
-        never = set(never_sampled(reference).tolist())
-        tokens = [i for i in range(reference.tokenizer.vocab_size) if i not in never]
+        excluded_ids = set(never_sampled(reference).tolist())
+        tokens = [i for i in range(reference.tokenizer.vocab_size) if i not in excluded_ids]
         own_task = replace(task, tokenizer=reference.tokenizer)
         automaton = EpisodeRows(own_task, 1).automaton
         self.masks = None if automaton is None else TokenMasks(automaton)

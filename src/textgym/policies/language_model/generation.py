@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def never_sampled(lm: "LanguageModel") -> Tensor:
     """`[k]` int64: padding, the start token, and rows of the head that no token belongs to."""
     tokenizer = lm.tokenizer
-    never = {tokenizer.pad_token_id, *range(tokenizer.vocab_size, lm.config.vocab_size)}
-    never.update(tokenizer.missing_ids)
+    excluded_ids = {tokenizer.pad_token_id, *range(tokenizer.vocab_size, lm.config.vocab_size)}
+    excluded_ids.update(tokenizer.missing_ids)
     if tokenizer.bos_token_id is not None and tokenizer.bos_token_id not in tokenizer.eos_token_ids:
-        never.add(tokenizer.bos_token_id)
-    return torch.tensor(sorted(never), device=lm.device)
+        excluded_ids.add(tokenizer.bos_token_id)
+    return torch.tensor(sorted(excluded_ids), device=lm.device)
 
 
 def encode_prompts(
@@ -61,8 +61,8 @@ class NextTokens:
     ) -> None:
         self.lm, self.sampling, self.generator, self.masks = lm, sampling, generator, masks
         self.size = lm.tokenizer.vocab_size
-        never = never_sampled(lm)
-        self.never = never[never < self.size]
+        excluded_ids = never_sampled(lm)
+        self.excluded_ids = excluded_ids[excluded_ids < self.size]
         self.decoder = CachedDecoder(lm, lm.tokenizer.pad_token_id)
 
     @property
@@ -80,7 +80,7 @@ class NextTokens:
         if self.masks is not None:
             states = self.masks.states(rows, caller="generate") if states is None else states
             logits = self.masks.apply_states(logits, states)
-        logits = self.sampling.filter(logits, self.never)
+        logits = self.sampling.filter(logits, self.excluded_ids)
         if self.sampling.temperature == 0:
             return logits.argmax(-1)
         return draw(logits.log_softmax(-1), self.generator)

@@ -44,20 +44,20 @@ class Sampling:
             )
 
     def filter(
-        self, logits: Tensor, never: Tensor | None = None, keep: Tensor | None = None
+        self, logits: Tensor, excluded_ids: Tensor | None = None, keep: Tensor | None = None
     ) -> Tensor:
         """Logits of the distribution that is sampled from; excluded tokens are at -inf.
 
         :param logits: `[n, v]` float.
-        :param never: `[k]` int64, tokens that are never sampled (padding).
+        :param excluded_ids: `[k]` int64, tokens that are never sampled (padding).
         :param keep: `[n]` int64, tokens that stay in: those once drawn, which rounding on the edge
             of the set must not put out when they are evaluated again.
         :return: `[n, v]`; the tensor given is never changed.
         """
         if self.temperature not in (0.0, 1.0):
             logits = logits / self.temperature
-        if never is not None:
-            logits = logits.index_fill(-1, never, float("-inf"))
+        if excluded_ids is not None:
+            logits = logits.index_fill(-1, excluded_ids, float("-inf"))
         if self.top_k == 0 and self.top_p == 1.0:
             return logits
         is_excluded = torch.zeros_like(logits, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The player: a language model as Stable-Baselines3's actor-critic policy.
+"""The Stable-Baselines3 actor-critic policy: a language model with a value head.
 
 SB3's own methods mean what they mean in SB3. `forward` decodes one token against a cache;
 `evaluate_actions` runs one causal pass per episode segment when the buffer hands it
@@ -55,7 +55,7 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
     :raises InputError: if spaces and model do not fit.
     """
 
-    never: Tensor
+    excluded_ids: Tensor
 
     def __init__(
         self,
@@ -106,12 +106,12 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         )
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        self.lm, never = self._open_model()
+        self.lm, excluded_ids = self._open_model()
         self.value_decoder = self.lm.value_trunk() if self.value_trunk == "own" else None
         self.value_net = nn.Linear(self.lm.config.hidden_size, 1)
         nn.init.zeros_(self.value_net.weight)  # the first values are 0, whatever the trunk says
         nn.init.zeros_(self.value_net.bias)
-        self.register_buffer("never", never, persistent=False)
+        self.register_buffer("excluded_ids", excluded_ids, persistent=False)
         heads = list(self.value_net.parameters())
         if self.value_decoder is not None:
             heads += list(self.value_decoder.parameters())
@@ -241,7 +241,7 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         assert isinstance(self.action_space, spaces.Discrete)
         logits = self.lm.lm_head(hidden)[:, : self.action_space.n].float()
         # In place and unseen by autograd, which would copy twice to zero gradients that are zero.
-        logits.detach().index_fill_(-1, self.never, float("-inf"))
+        logits.detach().index_fill_(-1, self.excluded_ids, float("-inf"))
         if self.masks is not None:
             is_legal = self.masks.is_legal(obs, caller=caller or "")
             logits.detach().masked_fill_(~is_legal, float("-inf"))

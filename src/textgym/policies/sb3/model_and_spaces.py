@@ -1,4 +1,4 @@
-"""What every text policy asks first: do the spaces fit, and which language model is its own?"""
+"""Checks of observation and action space, and the language model of a text policy."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The Q-values of a language model.
+"""The Q-network: Q-values of a language model.
 
 A head of its own for every token would know nothing of the thousands that nobody ever tried, and
 DQN takes the largest of them. So the Q-values are those for which the language model itself is the
@@ -59,11 +59,11 @@ class TextQNetwork(nn.Module):
     :param q_temperature: α, reward per nat.
     :param n_values: z, outputs of the value head.
     :param masks: legal tokens; the others have no probability, in the policy as in the prior.
-    :param never: `[k]` int64, tokens that are never sampled.
+    :param excluded_ids: `[k]` int64, tokens that are never sampled.
     :param n_actions: tokens of the environment.
     """
 
-    never: Tensor
+    excluded_ids: Tensor
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class TextQNetwork(nn.Module):
         prior: LanguageModel,
         *,
         q_temperature: float,
-        never: Tensor,
+        excluded_ids: Tensor,
         n_actions: int,
         n_values: int = 1,
         masks: TokenMasks | None = None,
@@ -84,7 +84,7 @@ class TextQNetwork(nn.Module):
         nn.init.zeros_(self.value_net.bias)
         # In a tuple, unseen by torch: SB3's target update moves all parameters of this module.
         self._prior = (prior,)
-        self.register_buffer("never", never, persistent=False)
+        self.register_buffer("excluded_ids", excluded_ids, persistent=False)
 
     def forward(self, obs: Tensor | PackedSegments) -> Tensor:
         """Q-values `[A, v]` float32 at each row of `[n, L]`, or at each acted position.
@@ -111,7 +111,7 @@ class TextQNetwork(nn.Module):
         # the policy's, and next to nothing would be learned.
         values = self.value_net(hidden.detach().float())
         gains = self.q_temperature * (log_probs - expected)
-        gains = gains.index_fill(-1, self.never, 0.0)
+        gains = gains.index_fill(-1, self.excluded_ids, 0.0)
         return values, log_probs, gains if is_legal is None else gains.masked_fill(~is_legal, 0.0)
 
     def logits(self, hidden: Tensor, rows: Tensor, *, caller: str) -> Tensor:
@@ -131,7 +131,7 @@ class TextQNetwork(nn.Module):
         logits: Tensor = lm.lm_head(hidden)[:, : self.n_actions].float()
         lowest = torch.finfo(logits.dtype).min
         # In place and unseen by autograd, which would copy twice to zero gradients that are zero.
-        logits.detach().index_fill_(-1, self.never, lowest)
+        logits.detach().index_fill_(-1, self.excluded_ids, lowest)
         if is_legal is not None:
             logits.detach().masked_fill_(~is_legal, lowest)
         return logits

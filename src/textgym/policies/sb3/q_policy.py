@@ -1,4 +1,4 @@
-"""The player as a Q-policy: Stable-Baselines3's unmodified DQN writes text.
+"""The Stable-Baselines3 Q-policy: an unmodified DQN writes text.
 
 What the Q-values are is said in `q_network`. Playing draws from the language model, which already
 is the prior mixed with the Q-values, so SB3's ε stays at 0. Legend: `n` rows, `L` width of a row.
@@ -113,12 +113,12 @@ class SoftQPolicy(TextPolicy, BasePolicy):
         return network
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        lm, never = self._open_model()
+        lm, excluded_ids = self._open_model()
         assert isinstance(self.action_space, spaces.Discrete)
         self.prior = lm.frozen_reference()
         shape: dict[str, Any] = {
             "q_temperature": self.q_temperature,
-            "never": never,
+            "excluded_ids": excluded_ids,
             "n_actions": int(self.action_space.n),
             "n_values": self.n_values,
             "masks": self.masks,

@@ -80,8 +80,8 @@ class TextPolicy:
         """The policy's own model, and `[k]` int64, the actions that are never sampled."""
         assert isinstance(self.action_space, spaces.Discrete)
         lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
-        never = never_sampled(lm)
-        return lm, never[never < self.action_space.n]
+        excluded_ids = never_sampled(lm)
+        return lm, excluded_ids[excluded_ids < self.action_space.n]
 
     def _start(self, heads: Iterable[nn.Parameter], lr_schedule: Callable[[float], float]) -> None:
         """Seed, caches and optimizer; the last thing in `_build`.
