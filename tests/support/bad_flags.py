@@ -31,8 +31,9 @@ NO_NAMES = ("no such name", "", "a\0b", LONG, "a:b", "\n\x1b[31m", "(╯°□°)
 FREE_TEXTS = frozenset({"column", "prompt", "pad_token"})
 # Where a large number is only long work, or a limit that is never met.
 MAY_BE_LARGE = frozenset(
-    """steps timesteps checkpoint_tokens patience evaluate_every samples seed min_characters max_characters context
-    top_k learning_starts target_update_interval max_completion_length buffer_size n_prompts
+    """steps timesteps checkpoint_tokens patience evaluate_every samples seed min_characters
+    max_characters context top_k learning_starts target_update_interval max_completion_length
+    buffer_size n_prompts
     """.split()
 )
 # The same as YAML, by kind of flag.
