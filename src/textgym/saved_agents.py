@@ -12,6 +12,7 @@ from textgym.agents.building.named_files import check_named_files
 from textgym.agents.building.saved_state import check_saved_keywords
 from textgym.agents.building.specs import KL_KEYWORDS, spec_of
 from textgym.agents.runs.directory import goes_on_with, open_to_write
+from textgym.agents.runs.fingerprints import computed_otherwise
 from textgym.agents.runs.settings import plain
 from textgym.agents_by_name import make_agent
 from textgym.errors import InputError, TextGymError
@@ -113,6 +114,8 @@ def load_agent(
                 f"{' '.join(str(error).split()):.120})"
             ) from error
         differences = restore_agent(agent, state, given=given)
+        if exact:  # else it is not worth a word: the last bits differ
+            differences += computed_otherwise(state.get("computed_with") or {})
         is_told = out is not None and run is out  # by the verb, which was asked for it
         is_asked_for = bool(env_kwargs) or not named.keys() <= {"reward", "reference"}
         matters = state.get("training") is None or (run is not None and not is_asked_for)
@@ -159,7 +162,7 @@ def _tell_differences(differences: Sequence[str], directory: str | Path, *, exac
     if exact:
         raise InputError(
             f"{directory}: going on would not be exact: {reasons}; go on all the same with "
-            "--force-resume"
+            "--force-resume (without exact=True)"
         )
     warnings.warn(f"{directory}: going on is not exact: {reasons}", stacklevel=3)
 

@@ -1,18 +1,25 @@
 """A run that was stopped, and goes on in new objects, ends as one that was not: to the last bit."""
 
 import pytest
+import torch
 from textgym_resuming import (
     ID,
     SMALL,
     digests,
     register_task,
     rows_of,
+    score,
     unregister_task,
 )
 from textgym_testing import letter_tokenizer, tiny_lm
 
 import textgym
 from textgym import registry
+from textgym.agents.building.checkpoint import read_agent
+from textgym.errors import InputError
+from textgym.manifest import write_manifest
+from textgym.policies.language_model.checkpoint import write_trainer_state
+from textgym.reward_models import Normalise, WeightedSum
 
 TOKENS = 400
 pytestmark = pytest.mark.filterwarnings("ignore:all .* earned the same reward:UserWarning")
@@ -89,3 +96,108 @@ def test_the_checkpoint_of_the_best_reward_is_kept(task, tmp_path):
     totals = {row["step"]: row["reward/total"] for row in rows_of(tmp_path / "run/metrics.jsonl")}
     best = textgym.load_agent(tmp_path / "run/checkpoints/best_reward")
     assert best.num_timesteps == max(totals, key=totals.get)
+
+
+class Counting:
+    """A reward with a state of its own: the more it has been asked, the less it pays."""
+
+    name = "counting"
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, prompts, completions, **columns):
+        self.asked += len(completions)
+        return [text.count("a") / self.asked for text in completions]
+
+    def state_dict(self):
+        return {"asked": self.asked}
+
+    def load_state_dict(self, state):
+        self.asked = int(state["asked"])
+
+
+@pytest.mark.parametrize(
+    "made", [Counting, lambda: WeightedSum({"n": Normalise(score, running=True), "c": Counting()})]
+)
+def test_a_reward_that_keeps_a_state_goes_on_with_it(made, task, tmp_path):
+    whole = learn(new_agent("grpo", tmp_path / "whole", reward=made()))
+    learn(new_agent("grpo", tmp_path / "parts", reward=made()), callback=stop_at(215))
+    resumed = textgym.load_agent(
+        tmp_path / "parts", out=tmp_path / "parts", reward=made(), exact=True
+    )
+    learn(resumed)
+    assert digests(resumed) == digests(whole)
+    with pytest.raises(InputError, match=r"not be exact: reward: the checkpoint has a state of it"):
+        textgym.load_agent(tmp_path / "parts", reward="length", exact=True)
+    textgym.load_agent(tmp_path / "parts", reward="length")
+
+
+def one_of_many(rng):
+    """A prompt with columns, from a generator."""
+    letters = "".join(rng.choice(list("abcd"), size=int(rng.integers(1, 5))))
+    return {"prompt": letters, "wanted": [letters[0], float(rng.random())]}
+
+
+def wanted_letters(prompts, completions, wanted):
+    return [
+        text.count(letter) + luck for text, (letter, luck) in zip(completions, wanted, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("word", ["ppo", "grpo", "dqn"])
+def test_prompts_of_a_function_and_dialogues_go_on(word, tmp_path):
+    lm = tiny_lm(spread=6.0, num_hidden_layers=1)
+    register_task(
+        tokenizer=lm.tokenizer, prompts=one_of_many, max_prompt_tokens=5, reward=wanted_letters,
+        max_new_tokens=9, max_context=24,
+        reply=lambda prompt, turns: "ab" if len(turns) < 3 else None,
+    )  # fmt: skip
+    try:
+        whole = learn(new_agent(word, tmp_path / "whole"))
+        learn(new_agent(word, tmp_path / "parts"), callback=stop_at(215))
+        resumed = learn(textgym.load_agent(tmp_path / "parts", out=tmp_path / "parts", exact=True))
+        assert digests(resumed) == digests(whole)
+        assert rows_of(tmp_path / "parts/metrics.jsonl") == rows_of(
+            tmp_path / "whole/metrics.jsonl"
+        )
+    finally:
+        unregister_task()
+
+
+def test_what_is_another_environment_is_told(task, tmp_path):
+    learn(new_agent("ppo", tmp_path / "run"), 80)
+    with pytest.raises(InputError, match=r"width was 11, is 12.*max_new_tokens was 6, is 7"):
+        textgym.load_agent(tmp_path / "run", env_kwargs={"max_new_tokens": 7}, exact=True)
+    with pytest.raises(InputError, match="the environment has other prompts"):
+        textgym.load_agent(tmp_path / "run", env_kwargs={"prompts": ["bbbbb"]}, exact=True)
+    with pytest.raises(InputError, match="n_envs was 4, is 2"):
+        textgym.load_agent(tmp_path / "run", n_envs=2, exact=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    with pytest.raises(InputError, match=f"threads was {threads}, is {threads + 1}"):
+        textgym.load_agent(tmp_path / "run", exact=True)
+    torch.set_num_threads(threads)
+    with pytest.raises(InputError, match="another seed"):
+        textgym.load_agent(tmp_path / "run", seed=4, exact=True)
+    changed = textgym.load_agent(tmp_path / "run", n_envs=2, seed=4)  # asked for: no word of it
+    learn(changed, 120)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_with_where_that_is_asked_for(task, tmp_path):
+    run = tmp_path / "run"
+    learn(new_agent("ppo", run), 120)
+    last = run / "checkpoints/last"
+    state = read_agent(last)[2]
+    state = {k: v for k, v in state.items() if k != "training"}
+    state |= {"generator": None, "policy_seed": 3}
+    write_trainer_state(state, last)
+    write_manifest(last)
+    with pytest.warns(UserWarning, match=r"earlier version, .*: they begin anew"):
+        textgym.load_agent(run)
+    with pytest.raises(InputError, match=r"would not be exact.*earlier version.*--force-resume"):
+        textgym.load_agent(run, out=run, exact=True)
+    with pytest.warns(UserWarning, match="going on is not exact"):
+        agent = textgym.load_agent(run, out=run)
+    learn(agent, 200)
+    assert [row["step"] for row in rows_of(run / "metrics.jsonl")] == [40, 80, 120, 160, 200]

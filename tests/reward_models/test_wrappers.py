@@ -68,10 +68,24 @@ def test_running_scores_are_those_after_the_batch_and_stop_at_freeze() -> None:
 def test_state_round_trip() -> None:
     first, second = Normalise(number, running=True), Normalise(number, running=True)
     ask(first, "1", "2", "5")
-    second.load_state(first.state())
+    second.load_state_dict(first.state_dict())
     assert list(ask(second, "7", "8").scores) == list(ask(first, "7", "8").scores)
-    with pytest.raises(InputError, match="damaged normaliser state"):
-        second.load_state({"count": 1})
+    with pytest.raises(InputError, match="the key 'running' is missing"):
+        second.load_state_dict({"count": 1})
+
+
+def test_a_state_inside_wrappers_and_sums_comes_back() -> None:
+    def made():
+        return WeightedSum({"a": (Clip(Normalise(number, running=True), -9, 9), 1.0), "b": number})
+
+    first, second = made(), made()
+    ask(first, "1", "2", "5")
+    second.load_state_dict(first.state_dict())
+    assert list(ask(second, "7", "8").scores) == list(ask(first, "7", "8").scores)
+    with pytest.raises(InputError, match="weighted_sum: the key 'a' is missing"):
+        second.load_state_dict({})
+    with pytest.raises(InputError, match="a: the checkpoint has no state of it"):
+        second.load_state_dict({"a": None, "b": None})
 
 
 def test_wrappers_refuse() -> None:

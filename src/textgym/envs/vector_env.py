@@ -263,14 +263,14 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             "groups": groups_state(self._episodes.groups),
             "generators": [generator_state(generator) for generator in self._generators],
             "seeds": list(self._seeds),
-            "reward": state_of(self.task.reward),
-            "prompts": state_of(self._episodes.source.function),
+            **{name: state_of(thing) for name, thing in self._given().items()},
         }
 
-    def load_state_dict(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> list[str]:
         """Go on from a state of the same task with as many rows (`summary` says whether it is).
 
-        :raises InputError: if it is none.
+        :return: what has another state than it takes (a reward, a function), in words.
+        :raises InputError: if it is no state of the task.
         """
         where = f"state of {self.task.id!r}"
         fields = SavedFields(state, where)
@@ -283,10 +283,20 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise InputError(f"{where}: expected a generator and a seed for each row")
         load_rows_state(self._episodes, fields.value("rows"), where)
         load_groups_state(self._episodes.groups, fields.value("groups"), where)
-        load_state_of(self.task.reward, fields.value("reward"), f"{where}: reward")
-        load_state_of(self._episodes.source.function, fields.value("prompts"), f"{where}: prompts")
         self._generators, self._seeds = generators, seeds
         self._episodes.generators = [*generators] or [None] * self.num_envs
+        differences = []
+        for name, thing in self._given().items():
+            try:
+                load_state_of(thing, fields.value(name), name)
+            except InputError as error:
+                differences.append(str(error))
+        return differences
+
+    def _given(self) -> dict[str, object]:
+        """What a user gave, and may keep a state."""
+        source = self._episodes.source
+        return {"reward": self.task.reward, "prompts": source.function, "reply": self.task.reply}
 
     def start_infos(self) -> dict[int, dict[str, Any]]:
         """The reset info of each row's episode as it stands."""

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from textgym.errors import InputError
 from textgym.rewards import Reward, RewardOutput, call_reward, check_reward, reward_name
+from textgym.saved_fields import SavedFields
+from textgym.states import load_state_of, state_of
 from textgym.text_metrics.words import count_words
 
 _OWN = "\0own"  # a component's name that no reward model uses
@@ -112,6 +114,19 @@ class WeightedSum:
                 "pass {name: (reward, weight)}"
             )
         self.parts: list[tuple[str, Reward, float]] = named
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part, None where it has none; a run's checkpoint keeps it."""
+        return {name: state_of(reward) for name, reward, _ in self.parts}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none, or of other parts.
+        """
+        fields = SavedFields(state, f"state of {self.name}")
+        for name, reward, _ in self.parts:
+            load_state_of(reward, fields.value(name), f"{fields.path}: {name}")
 
     def __call__(
         self,

@@ -5,7 +5,7 @@ component `raw` (`raw_2`, … where the inner model has that already). None ("do
 None. The inner model's spans are dropped: they split a total that is no longer the one paid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from textgym.errors import InputError
 from textgym.reward_models.composition import ask, free_name
 from textgym.rewards import Reward, RewardOutput, check_reward, reward_name
+from textgym.saved_fields import SavedFields
+from textgym.states import load_state_of, state_of
 
 _SMALLEST_STD = 1e-6
 
@@ -44,6 +46,18 @@ class _Wrapper:
         components[free_name("raw", components)] = answer.scores.tolist()
         scores = [None if np.isnan(score) else float(score) for score in changed]
         return RewardOutput(scores, components)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the inner reward, None where it has none; a run's checkpoint keeps it."""
+        return {"reward": state_of(self.reward)}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none.
+        """
+        fields = SavedFields(state, f"state of {self.name}")
+        load_state_of(self.reward, fields.value("reward"), fields.path)
 
 
 class Clip(_Wrapper):
@@ -147,9 +161,10 @@ class Normalise(_Wrapper):
         self._fixed_std, self.running = self.std or 1.0, False
         return self
 
-    def state(self) -> dict[str, float | bool | None]:
-        """The statistics as JSON takes them, for `load_state`."""
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics as JSON takes them, and the inner reward's state."""
         return {
+            **super().state_dict(),
             "count": self.count,
             "mean": self.mean,
             "squares": self._squares,
@@ -157,17 +172,18 @@ class Normalise(_Wrapper):
             "running": self.running,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from the statistics of `state()`.
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from the statistics of `state_dict`.
 
-        :raises InputError: if a field is missing.
+        :raises InputError: if a field is missing, or no number where one belongs.
         """
-        try:
-            self.count, self.running = int(state["count"]), bool(state["running"])
-            self.mean, self._squares = float(state["mean"]), float(state["squares"])
-            self._fixed_std = None if state["std"] is None else float(state["std"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.name}: damaged normaliser state ({error})") from None
+        fields = SavedFields(state, f"state of {self.name}")
+        count, running, mean = fields.whole("count"), fields.flag("running"), fields.number("mean")
+        squares = fields.number("squares", above=-1e-300)
+        std = fields.number("std", above=0) if fields.has("std") else None
+        super().load_state_dict(state)
+        self.count, self.running, self.mean = count, running, mean
+        self._squares, self._fixed_std = squares, std
 
     def change(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Scores [b] in standard deviations.

@@ -17,6 +17,7 @@ from textgym.agents.building.named_files import named_files
 from textgym.agents.building.saved_state import check_agent_state
 from textgym.agents.building.training_state import load_training_state, training_state
 from textgym.agents.rollouts.kl import KLPenalty
+from textgym.agents.runs.fingerprints import computed_with
 from textgym.agents.runs.recorder_state import go_on_at
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.settings import is_plain, plain
@@ -182,6 +183,7 @@ def save_agent(
         "settings": agent.text_settings,  # type: ignore[attr-defined]
         "environment": environment,
         "files": files,
+        "computed_with": computed_with(),
         **(agent_state(agent) if state is None else state),
     }
     whole["training"] = to_tensors(whole["training"])

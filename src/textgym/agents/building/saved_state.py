@@ -64,7 +64,7 @@ def check_agent_state(state: Any, path: object) -> None:
         for name in files.content:
             for file in files.table(name).content:
                 files.table(name).text(file)
-    for name in ("also", "training"):
+    for name in ("also", "training", "computed_with"):
         if fields.has(name):
             fields.table(name)
     if fields.has("is_cut_short"):

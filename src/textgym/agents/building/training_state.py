@@ -89,7 +89,7 @@ def load_training_state(agent: BaseAlgorithm, state: Any, *, given: Collection[s
     differences = environment_differences(agent.env, fields.value("environment"))
     goes_on = not differences and not is_seeded
     if goes_on:
-        load_environment_state(agent.env, fields.value("environment"))
+        differences = load_environment_state(agent.env, fields.value("environment"))
         _load_last_rows(agent, fields)
     _load_rollout_state(agent, fields.value("rollout"), goes_on=goes_on)
     if not is_seeded:

@@ -31,9 +31,10 @@ def environment_state(env: VecEnv) -> list[dict[str, Any]]:
     return states
 
 
-def load_environment_state(env: VecEnv, state: Any) -> None:
+def load_environment_state(env: VecEnv, state: Any) -> list[str]:
     """Go on from a state of `environment_state`, taken of the same layers.
 
+    :return: what has another state than it takes (a reward, a function), in words.
     :raises InputError: if it is none.
     """
     where = "state of the environment"
@@ -44,9 +45,11 @@ def load_environment_state(env: VecEnv, state: Any) -> None:
     for layer, part in zip(found, fields, strict=True):
         if part.text("layer") != _name(layer):
             raise InputError(f"{where}: has a {part.text('layer')}, but here is a {_name(layer)}")
+    differences: list[str] = []
     for layer, part in zip(reversed(found), reversed(fields), strict=True):
         _, load = _access(layer)
-        load(layer, part.value("state"))
+        differences += load(layer, part.value("state")) or ()
+    return differences
 
 
 def environment_differences(env: VecEnv, state: Any) -> list[str]:
@@ -82,7 +85,7 @@ def _name(layer: VecEnv) -> str:
     return "VecMonitor" if isinstance(layer, RecordingVecEnv) else type(layer).__name__
 
 
-def _access(layer: VecEnv) -> tuple[Callable[[Any], Any], Callable[[Any, Any], None]]:
+def _access(layer: VecEnv) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
     """How a layer's state is taken and set.
 
     :raises NoStateError: if nobody knows.

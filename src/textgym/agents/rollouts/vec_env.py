@@ -136,19 +136,21 @@ class TextVecEnv(VecEnv):
         """The vector environment's state, and the seeds that its next reset will give."""
         return {"vector_env": self.vector_env.state_dict(), "seeds": list(self._seeds)}
 
-    def load_state_dict(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> list[str]:
         """Go on from a state of `state_dict`.
 
+        :return: as `TextVectorEnv.load_state_dict`.
         :raises InputError: if it is none.
         """
         fields = SavedFields(state, "state of the environment")
         seeds = fields.items("seeds", self.num_envs)
         if not all(seed is None or type(seed) is int for seed in seeds):
             raise fields.error("seeds", "whole numbers")
-        self.vector_env.load_state_dict(fields.value("vector_env"))
+        differences = self.vector_env.load_state_dict(fields.value("vector_env"))
         self._seeds = seeds
         infos = self.vector_env.start_infos()
         self.reset_infos = [infos.get(row, {}) for row in range(self.num_envs)]
+        return differences
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seed the rows, at the next reset, with `environment_seed(seed) + i`.

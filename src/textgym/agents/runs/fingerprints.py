@@ -34,14 +34,32 @@ Inputs = Mapping[str, Any]  # a name → a path, a list of paths, or None
 
 
 def computed_with() -> dict[str, Any]:
-    """Versions of Python and the libraries, and torch's threads: they decide the last bits."""
+    """Versions of Python and the libraries, the processor and torch's threads: they decide bits."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    return {**versions, "threads": torch.get_num_threads()}
+    return {
+        **versions,
+        "machine": platform.machine(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "graphics card": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def computed_otherwise(then: Mapping[str, Any]) -> list[str]:
+    """What of `computed_with()` is not as it was, in words.
+
+    :param then: what it gave; what it did not hold then counts as the same.
+    """
+    return [
+        f"{name} was {then[name]!s:.40}, is {now}"
+        for name, now in computed_with().items()
+        if name in then and then[name] != now
+    ]
 
 
 def fingerprint(path: str | Path) -> str:
@@ -130,11 +148,7 @@ def differences(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[
     :param recorded: the record that `provenance` made.
     :param config: the run's settings as they stand in its `config.yaml` now.
     """
-    changes = []
-    then = _table(recorded, "computed_with")
-    for name, now in computed_with().items():
-        if name in then and then[name] != now:
-            changes.append(f"{name} was {then[name]}, is {now}")
+    changes = computed_otherwise(_table(recorded, "computed_with"))
     written = _table(recorded, "config")
     for name in {**written, **config}:
         if written and written.get(name) != config.get(name):
