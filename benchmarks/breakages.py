@@ -208,7 +208,7 @@ BREAKAGES = (
         "agents/algorithms/losses.py",
         (
             (
-                "centred: np.ndarray = totals - totals.mean(axis=1, keepdims=True)",
+                "centred: np.ndarray = totals - kept_mean(totals)",
                 "centred: np.ndarray = totals - totals.mean(axis=0, keepdims=True)",
             ),
         ),

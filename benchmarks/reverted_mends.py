@@ -101,7 +101,7 @@ FILES = (
     Breakage(
         "1: an agent with a run directory leaves no checkpoint",
         "agents/building/build.py",
-        (("        LearnInRun(agent, run, seconds=checkpoint_seconds).attach()\n", ""),),
+        (("        LearnInRun(agent, run, plan or CheckpointPlan()).attach()\n", ""),),
         (RUNS,),
         "leaves_a_checkpoint or on_the_way",
     ),
@@ -544,11 +544,12 @@ TEXTS = (
     ),
     Breakage(
         "2: evaluate plays prompts that training refuses",
-        "agents_by_name.py",
+        "evaluating.py",
         (
             (
-                "source = get_task(env, **fields).prompt_source()  # with the task's limits",
-                "source = get_task(env, prompts=prompts, tokenizer=lm.tokenizer).prompt_source()",
+                "source = task.prompt_source()  # with the task's limits",
+                "task = get_task(env, **{k: fields[k] for k in ('prompts', 'tokenizer')})\n"
+                "    source = task.prompt_source()",
             ),
         ),
         (LIMITS,),
@@ -556,7 +557,7 @@ TEXTS = (
     ),
     Breakage(
         "2: generate continues prompts that an environment refuses",
-        "agents_by_name.py",
+        "evaluating.py",
         (("[row.text for row in source.all()],", "prompts,"),),
         (LIMITS, OBJECTS),
         "generate_refuses or prompts_to_continue",
@@ -928,7 +929,7 @@ BAD_INPUT = (
         "reward_models/rules/lexicon.py",
         (("        require_regular_file(path)\n", ""),),
         (f"{AGENTS}/test_named_files.py",),
-        "word_list and folder or word_list and device",
+        "word_list and fifo",
     ),
     Breakage(
         "6: n_envs and n_steps of 1e9 take the machine down",
@@ -940,8 +941,8 @@ BAD_INPUT = (
                 "",
             ),
         ),
-        ("tests/test_checks.py", "tests/test_bad_flags.py"),
-        "memory or (in_one_line and train)",
+        (CHECKS,),
+        "exceeds_the_memory",
     ),
     Breakage(
         "6: a crafted size is believed before the files are looked at",
@@ -976,14 +977,14 @@ BAD_INPUT = (
     ),
     Breakage(
         "6: a checkpoint chooses the files that are read",
-        "agents_by_name.py",
+        "saved_agents.py",
         (("    check_named_files(directory, state, given)\n", ""),),
         (f"{AGENTS}/test_named_files.py",),
         "is_not",
     ),
     Breakage(
         "6: a checkpoint names code, which is imported",
-        "agents_by_name.py",
+        "saved_agents.py",
         (("    _check_names_no_code(directory, environment, given)\n", ""),),
         (f"{AGENTS}/test_loading_names.py",),
     ),
@@ -1024,8 +1025,8 @@ BAD_INPUT = (
                 "",
             ),
         ),
-        (CHECKS, "tests/test_bad_flags.py"),
-        "policy_kwargs or names_the_keyword or (in_one_line and train)",
+        (CHECKS,),
+        "known_keys",
     ),
     Breakage(
         "6: a port that is no port",

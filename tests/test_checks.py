@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from front_door import run_cli
+from front_door import run_cli, small_agent
 from textgym_groups import front_door_agent
 from textgym_testing import tiny_lm
 
@@ -165,3 +165,33 @@ def test_more_memory_than_there_is(monkeypatch):
     ):
         check_memory(80e9, "it", "take less")
     assert 1e8 < checks.machine_memory() < 1e16
+
+
+@pytest.mark.parametrize(
+    "word, keywords, shown",
+    [
+        ("ppo", {"n_envs": 400}, "n_envs=400 with rows of 51 tokens"),
+        ("ppo", {"n_steps": 8192, "batch_size": 64}, "n_steps=8192 with n_envs=4"),
+        ("grpo", {"n_groups": 512, "num_generations": 4}, "n_groups=512"),
+        ("dqn", {"buffer_size": 100_000}, "buffer_size=100000"),
+    ],
+)
+def test_a_rollout_that_exceeds_the_memory(monkeypatch, word, keywords, shown):
+    """On a machine of a megabyte, so that nothing of the size is ever made."""
+    monkeypatch.setattr(checks, "machine_memory", lambda: 1e6)
+    small_agent(word)
+    with pytest.raises(InputError, match=f"^{shown}.* takes 0.0 GB of memory, but this machine"):
+        small_agent(word, **keywords)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"temprature": 1.0}, r"^unknown key of policy_kwargs: 'temprature': did you mean"),
+        ([1], r"^policy_kwargs must be a table of settings, got \[1\]"),
+        ("model", r"^policy_kwargs must be a table of settings, got 'model'"),
+    ],
+)
+def test_the_policys_table_has_known_keys(given, message):
+    with pytest.raises(InputError, match=message):
+        small_agent(policy_kwargs=given)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from bad_flags import watchdog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,5 +112,6 @@ def test_values_of_another_kind_are_refused(kind, value, message):
 def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "fifo.yaml")
     for name, what in (("fifo.yaml", "a FIFO"), (".", "a directory"), ("/dev/zero", "a device")):
-        with pytest.raises(InputError, match=f"expected a regular file, found {what}"):
+        wanted = f"expected a regular file, found {what}"
+        with pytest.raises(InputError, match=wanted), watchdog(20):
             read_config_file(tmp_path / name, verb="train", known=KNOWN)

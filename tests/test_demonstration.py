@@ -121,6 +121,7 @@ def test_a_demo_that_was_stopped_goes_on_to_the_same_end(demo, tmp_path, monkeyp
     for name in ("report.json", "texts.jsonl", "pictures", "ppo/checkpoints"):
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (out / "ppo" / "notes.txt").write_text("mine")
 
     def refuse(*arguments, **keywords):
         raise AssertionError("a finished part is made again")
@@ -132,6 +133,7 @@ def test_a_demo_that_was_stopped_goes_on_to_the_same_end(demo, tmp_path, monkeyp
         run_demo(out=out, resume=True, seed=4)
     run_demo(out=out, resume=True, progress_bar=False, console=console)
     assert outcome(out) == (report, weights)
+    assert (out / "ppo" / "notes.txt").read_text() == "mine"
     assert console.file.getvalue().count("is there already") == 3  # start, reward model, lesson
 
 

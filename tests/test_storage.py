@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bad_flags import watchdog
 
 from textgym import storage
 from textgym.agents.evaluation.pictures import learning_curve
@@ -128,7 +129,8 @@ def test_only_regular_files_are_opened(tmp_path):
     (tmp_path / "link").symlink_to("file")
     assert read_json(tmp_path / "link") == {}
     for name, found in (("fifo", "a FIFO"), ("zero", "a device"), (".", "a directory")):
-        with pytest.raises(InputError, match=f"expected a regular file, found {found}"):
+        wanted = f"expected a regular file, found {found}"
+        with pytest.raises(InputError, match=wanted), watchdog(20):
             read_json(tmp_path / name)
     with pytest.raises(InputError, match="cannot be read"):
         require_regular_file(tmp_path / "a\0b")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bad_flags import watchdog
 from front_door import ENV, run_cli, small_agent
 
 import textgym
@@ -193,7 +194,7 @@ def test_a_word_list_that_cannot_be_read_is_one_line(tmp_path, content):
         path.mkdir()
     else:
         path.write_bytes(packed[:-12] if content == "cut" else packed[:10] + b"\xff" * 20)
-    with pytest.raises(InputError, match=r"words\.txt\.gz"):
+    with pytest.raises(InputError, match=r"words\.txt\.gz"), watchdog(20):
         read_lexicon(path)
 
 

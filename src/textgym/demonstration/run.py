@@ -47,6 +47,7 @@ from textgym.environments_by_id import make_vec
 from textgym.envs.tasks import movie_reviews
 from textgym.errors import InputError
 from textgym.evaluating import evaluate
+from textgym.manifest import listed_files
 from textgym.paths import START
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.pretraining.documents import pair_documents, text_documents
@@ -54,6 +55,7 @@ from textgym.policies.pretraining.loop import train_language_model
 from textgym.registry import agents as agent_registry
 from textgym.reward_models.composition import WeightedSum
 from textgym.rewards import Reward
+from textgym.run_files import CHECKPOINTS
 from textgym.storage import read_json, write_json_atomically
 from textgym.text_metrics.metrics import word_vocabulary
 from textgym.tokenizer import Tokenizer
@@ -317,7 +319,7 @@ class _Demo:
         if finished is not None:
             say("   is there already")
             return finished
-        shutil.rmtree(directory, ignore_errors=True)  # what a demo that was stopped left unfinished
+        _clear(directory)
         n_envs, n_steps = settings.rows, MAX_NEW_TOKENS
         env = make_vec(
             ENVIRONMENT,
@@ -387,6 +389,13 @@ def _finished(directory: Path, timesteps: int) -> CausalLM | None:
     except InputError:
         return None
     return lm if int(state["num_timesteps"]) >= timesteps else None
+
+
+def _clear(directory: Path) -> None:
+    """Remove the unfinished run that a stopped demo left, and nothing that we did not write."""
+    for name in listed_files(directory) or ():
+        (directory / name).unlink(missing_ok=True)
+    shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
 
 
 def _pair(text: str) -> tuple[str, str]:
