@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from textgym_testing import EOS, letter_tokenizer, tiny_lm
+from textgym_testing import EOS, letter_env, letter_tokenizer, tiny_lm
 
+from textgym.agents.evaluation.report import play
 from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
@@ -100,3 +101,17 @@ def test_prompts_start_as_the_tokenizer_starts_texts():
     lm = CausalLM.new(Tokenizer.byte(), hidden_size=16, num_hidden_layers=1)
     (row,) = encode_prompts(lm, ["é"], 1)
     assert row == [1, *lm.tokenizer.encode("é")] and len(row) == 3
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.7, top_p=0.8), Sampling(0.0)])
+def test_generation_and_evaluation_choose_the_same_tokens_for_the_same_seed(sampling):
+    """One random number a row and step, whoever asks, and whatever stands in the other rows."""
+    lm = tiny_lm(spread=6.0)
+    episodes = play(lm, letter_env(n_envs=6), 6, sampling=sampling, seed=5)
+    prompts = [episode.tokens[: episode.acted[0] + 1].tolist() for episode in episodes]
+    played = [episode.tokens[episode.acted + 1].tolist() for episode in episodes]
+    generator = torch.Generator().manual_seed(5)
+    texts = generate_tokens(lm, prompts, max_new_tokens=6, sampling=sampling, generator=generator)
+    assert [[t for t in row if t != EOS] for row in played] == texts
+    if sampling.temperature:  # some stop early, and their rows are refilled
+        assert len({len(text) for text in texts}) > 1
