@@ -54,7 +54,7 @@ def train(name: str, seed: int, timesteps: int, directory: Path | None = None) -
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
     import textgym
-    from textgym.agents.evaluation.judges import crowd
+    from textgym.agents.evaluation.bundled_rewards import crowd
     from textgym.demonstration.reward import training_reward
     from textgym.policies.language_model.causal_lm import CausalLM
 
@@ -86,7 +86,7 @@ def speed(name: str, out: Path) -> None:
 def run(name: str, seed: int, timesteps: int, out: Path) -> None:
     """One run: train, play the held-out prompts, write `out`."""
     import textgym
-    from textgym.agents.evaluation.judges import critic, crowd
+    from textgym.agents.evaluation.bundled_rewards import critic, crowd
     from textgym.demonstration.reward import training_reward
     from textgym.envs.tasks.movie_reviews import test_prompts
     from textgym.policies.language_model.causal_lm import CausalLM

@@ -8,7 +8,7 @@ import pytest
 from front_door import byte_lm, read_lines, run_cli, small_agent
 
 import textgym
-from textgym.agents.evaluation.report import InOrder
+from textgym.agents.evaluation.report import SequentialPrompts
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
 from textgym.envs.texts.prompts import PromptSource
@@ -134,7 +134,7 @@ def test_a_functions_first_cut_warns_and_all_are_marked():
 
 def test_prompts_of_another_source_stay_as_they_are():
     source = PromptSource([LONG, {"prompt": "xy"}], Tokenizer.byte(), **FIELDS)
-    ordered = PromptSource(InOrder(source.all()), Tokenizer.byte(), max_prompt_tokens=5)
+    ordered = PromptSource(SequentialPrompts(source.all()), Tokenizer.byte(), max_prompt_tokens=5)
     drawn = [ordered.draw(np.random.default_rng(0)) for _ in range(2)]
     assert [(prompt.text, prompt.cut) for prompt in drawn] == [("6789", 6), ("xy", 0)]
     assert drawn[0] is source.all()[0]

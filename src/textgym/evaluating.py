@@ -111,7 +111,7 @@ def _prompts_in_order(
     :param n_episodes: as the caller gave it.
     :raises InputError: if it is given though the prompts are listed.
     """
-    from textgym.agents.evaluation.report import InOrder
+    from textgym.agents.evaluation.report import SequentialPrompts
 
     task = get_task(env, **{k: v for k, v in fields.items() if k not in NOT_OF_A_TASK})
     source = task.prompt_source()  # with the task's limits
@@ -123,7 +123,7 @@ def _prompts_in_order(
             f"n_episodes={n_episodes} is for prompts that are drawn, but each of those given is "
             "played once: leave one out"
         )
-    return {"prompts": InOrder(source.all()), "max_prompt_tokens": source.max_tokens}
+    return {"prompts": SequentialPrompts(source.all()), "max_prompt_tokens": source.max_tokens}
 
 
 def _vec_env_to_play(

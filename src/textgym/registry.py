@@ -157,7 +157,9 @@ for _name, _target, _description in (
     ("critic", "critic", "the independent judge, fitted on critics' labels: for evaluation"),
     ("other_raters", "other_domain_raters", "a second judge, from raters of other kinds of text"),
 ):
-    rewards.register(_name, f"textgym.agents.evaluation.judges:{_target}", description=_description)
+    rewards.register(
+        _name, f"textgym.agents.evaluation.bundled_rewards:{_target}", description=_description
+    )
 for _name, _target, _description in (
     ("ppo", "PPO", "proximal policy optimisation: the steady default"),
     ("a2c", "A2C", "advantage actor-critic: one update a rollout, simple and fast"),

@@ -13,7 +13,7 @@ from textgym.agents.building.saved_state import check_saved_keywords
 from textgym.agents.building.specs import KL_KEYWORDS, spec_of
 from textgym.agents.runs.directory import goes_on_with, open_to_write
 from textgym.agents.runs.fingerprints import computed_otherwise
-from textgym.agents.runs.settings import plain
+from textgym.agents.runs.settings import to_json
 from textgym.agents_by_name import make_agent
 from textgym.errors import InputError, TextGymError
 from textgym.paths import is_directory
@@ -89,7 +89,9 @@ def load_agent(
     with open_to_write(out, resume=goes_on_with(out, directory)) as run:
         if run is not None:
             run.step_offset = int(settings.get("step_offset", 0)) if run.is_resumed else 0
-            run.config.update({name: plain(value) for name, value in {**keywords, **named}.items()})
+            run.config.update(
+                {name: to_json(value) for name, value in {**keywords, **named}.items()}
+            )
         try:
             agent = make_agent(
                 settings["agent"],

@@ -13,7 +13,7 @@ from textgym.agents.building.named_files import KEYWORDS_WITH_PATHS
 from textgym.agents.runs.callbacks import ProgressBar, StopWhen
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
-from textgym.agents.runs.settings import is_plain, plain
+from textgym.agents.runs.settings import is_json, to_json
 from textgym.agents_by_name import DEFAULT_N_ENVS, make_agent
 from textgym.checks import check_numbers
 from textgym.environments_by_id import import_environment
@@ -86,7 +86,7 @@ def train(
             again = {
                 name: value
                 for name, value in keywords.items()
-                if name in KEYWORDS_WITH_PATHS or not is_plain(plain(value))
+                if name in KEYWORDS_WITH_PATHS or not is_json(to_json(value))
             }
             trained = load_agent(
                 run.directory,
@@ -134,10 +134,10 @@ def train(
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `train` as its `config.yaml` holds them."""
     unsaid = ("report", "progress_bar", "resume", "force_resume", "keywords")
-    settings = {k: plain(v) for k, v in arguments.items() if k not in unsaid}
-    settings |= {k: plain(v) for k, v in arguments["keywords"].items()}
-    kept = {k: v for k, v in settings.items() if is_plain(v) and k != "callback"}
-    lost = [name for name, value in settings.items() if not is_plain(value)]
+    settings = {k: to_json(v) for k, v in arguments.items() if k not in unsaid}
+    settings |= {k: to_json(v) for k, v in arguments["keywords"].items()}
+    kept = {k: v for k, v in settings.items() if is_json(v) and k != "callback"}
+    lost = [name for name, value in settings.items() if not is_json(value)]
     return {"verb": "train", **kept} | ({"not_saved": lost} if lost else {})
 
 

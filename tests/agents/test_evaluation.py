@@ -8,8 +8,8 @@ import torch
 from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 
 from textgym.agents.evaluation.report import (
-    InOrder,
     Interval,
+    SequentialPrompts,
     episode_log_probs,
     evaluate_texts,
     play,
@@ -26,7 +26,11 @@ def lm():
 
 def letters(lm, n_envs, prompts=PROMPTS, **fields):
     return letter_env(
-        n_envs, tokenizer=lm.tokenizer, prompts=InOrder(prompts), max_prompt_tokens=6, **fields
+        n_envs,
+        tokenizer=lm.tokenizer,
+        prompts=SequentialPrompts(prompts),
+        max_prompt_tokens=6,
+        **fields,
     )
 
 

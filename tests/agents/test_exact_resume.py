@@ -19,7 +19,7 @@ from textgym.agents.building.checkpoint import read_agent
 from textgym.errors import InputError
 from textgym.manifest import write_manifest
 from textgym.policies.language_model.checkpoint import write_trainer_state
-from textgym.reward_models import Normalise, WeightedSum
+from textgym.reward_models import Normalize, WeightedSum
 
 TOKENS = 400
 pytestmark = pytest.mark.filterwarnings("ignore:all .* earned the same reward:UserWarning")
@@ -118,7 +118,7 @@ class Counting:
 
 
 @pytest.mark.parametrize(
-    "made", [Counting, lambda: WeightedSum({"n": Normalise(score, running=True), "c": Counting()})]
+    "made", [Counting, lambda: WeightedSum({"n": Normalize(score, running=True), "c": Counting()})]
 )
 def test_a_reward_that_keeps_a_state_goes_on_with_it(made, task, tmp_path):
     whole = learn(new_agent("grpo", tmp_path / "whole", reward=made()))

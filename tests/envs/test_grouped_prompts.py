@@ -51,7 +51,7 @@ def play(env, *steps):
 def test_a_prompt_is_dealt_to_size_episodes_and_drawn_by_the_first_ones_generator():
     source, generators = Numbered(), [np.random.default_rng(i) for i in range(7)]
     groups = GroupedPrompts(source, 3)
-    dealt = [groups.deal(generator) for generator in generators]
+    dealt = [groups.next_prompt(generator) for generator in generators]
     assert [group for _, group in dealt] == [0, 0, 0, 1, 1, 1, 2]
     assert [prompt.text for prompt, _ in dealt] == ["0", "0", "0", "1", "1", "1", "2"]
     assert source.generators == [generators[0], generators[3], generators[6]]
@@ -60,12 +60,12 @@ def test_a_prompt_is_dealt_to_size_episodes_and_drawn_by_the_first_ones_generato
 def test_a_restart_leaves_an_open_group_and_keeps_counting():
     groups, generator = GroupedPrompts(Numbered(), 3), np.random.default_rng(0)
     for _ in range(4):
-        groups.deal(generator)
+        groups.next_prompt(generator)
     groups.restart()  # group 1 has one episode, and never gets another
-    dealt = [groups.deal(generator) for _ in range(3)]
+    dealt = [groups.next_prompt(generator) for _ in range(3)]
     assert [(prompt.text, group) for prompt, group in dealt] == [("2", 2)] * 3
     groups.restart()  # nothing is open
-    prompt, group = groups.deal(generator)
+    prompt, group = groups.next_prompt(generator)
     assert (prompt.text, group) == ("3", 3)
 
 

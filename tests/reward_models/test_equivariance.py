@@ -11,7 +11,7 @@ from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
 from textgym.reward_models.learned.ngrams import NgramLogistic
 from textgym.reward_models.rules.lexicon import Lexicon
 from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
-from textgym.reward_models.wrappers import Clip, Normalise, Squash
+from textgym.reward_models.wrappers import Clip, Normalize, Squash
 from textgym.rewards import call_reward
 
 JUDGE = NgramLogistic.fit(["good film", "warm", "bad film", "cold"], [1, 1, 0, 0])
@@ -24,7 +24,7 @@ REWARDS: list[Any] = [
     Lexicon(),
     ShortnessPenalty(),
     JUDGE,
-    Normalise(JUDGE, 0.1, 2.0),
+    Normalize(JUDGE, 0.1, 2.0),
     WeightedSum([(Squash(Clip(JUDGE)), 1.0), (ShortnessPenalty(), 0.5), (Length(4), 0.0)]),
 ]
 WORDS = st.sampled_from(["good", "not", "VERY", "film", "film,", "bad!", "电影", "\n", "é", "but"])

@@ -1,4 +1,4 @@
-"""Normalise, clip, squash: the arithmetic, and what happens to None."""
+"""Normalize, clip, squash: the arithmetic, and what happens to None."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import textgym.reward_models
 from textgym.errors import InputError
 from textgym.reward_models.composition import WeightedSum
-from textgym.reward_models.wrappers import Clip, Normalise, Squash
+from textgym.reward_models.wrappers import Clip, Normalize, Squash
 from textgym.rewards import RewardOutput, call_reward
 
 
@@ -40,8 +41,8 @@ def test_none_passes_through_to_a_sum() -> None:
 
 
 def test_normalise_with_given_and_fitted_statistics() -> None:
-    assert list(ask(Normalise(number, 10, 2), "14", "10").scores) == [2.0, 0.0]
-    fitted = Normalise(number).fit([""] * 3, ["1", "3", "-"])
+    assert list(ask(Normalize(number, 10, 2), "14", "10").scores) == [2.0, 0.0]
+    fitted = Normalize(number).fit([""] * 3, ["1", "3", "-"])
     assert (fitted.mean, fitted.std) == (2.0, 1.0)
     assert list(ask(fitted, "4").scores) == [2.0]
     assert list(ask(fitted, "4").scores) == [2.0]
@@ -49,7 +50,7 @@ def test_normalise_with_given_and_fitted_statistics() -> None:
 
 @given(st.lists(st.lists(st.integers(-50, 50), min_size=1, max_size=6), min_size=1, max_size=6))
 def test_running_statistics_equal_those_of_all_scores_so_far(batches: list[list[int]]) -> None:
-    running = Normalise(number, running=True)
+    running = Normalize(number, running=True)
     for batch in batches:
         running([""] * len(batch), [str(value) for value in batch])
     everything = np.array([value for batch in batches for value in batch], float)
@@ -59,14 +60,14 @@ def test_running_statistics_equal_those_of_all_scores_so_far(batches: list[list[
 
 
 def test_running_scores_are_those_after_the_batch_and_stop_at_freeze() -> None:
-    running = Normalise(number, running=True)
+    running = Normalize(number, running=True)
     assert list(ask(running, "0", "2").scores) == [-1.0, 1.0]
     assert list(ask(running.freeze(), "5").scores) == [4.0]
     assert running.mean == 1.0
 
 
 def test_state_round_trip() -> None:
-    first, second = Normalise(number, running=True), Normalise(number, running=True)
+    first, second = Normalize(number, running=True), Normalize(number, running=True)
     ask(first, "1", "2", "5")
     second.load_state_dict(first.state_dict())
     assert list(ask(second, "7", "8").scores) == list(ask(first, "7", "8").scores)
@@ -76,7 +77,7 @@ def test_state_round_trip() -> None:
 
 def test_a_state_inside_wrappers_and_sums_comes_back() -> None:
     def made():
-        return WeightedSum({"a": (Clip(Normalise(number, running=True), -9, 9), 1.0), "b": number})
+        return WeightedSum({"a": (Clip(Normalize(number, running=True), -9, 9), 1.0), "b": number})
 
     first, second = made(), made()
     ask(first, "1", "2", "5")
@@ -94,10 +95,15 @@ def test_wrappers_refuse() -> None:
     with pytest.raises(InputError, match="positive"):
         Squash(number, 0)
     with pytest.raises(InputError, match="std must be positive"):
-        Normalise(number, 0.0, 0.0)
+        Normalize(number, 0.0, 0.0)
     with pytest.raises(InputError, match="together"):
-        Normalise(number, mean=1.0)
-    with pytest.raises(InputError, match="nothing to normalise with"):
-        ask(Normalise(number), "1")
+        Normalize(number, mean=1.0)
+    with pytest.raises(InputError, match="nothing to normalize with"):
+        ask(Normalize(number), "1")
     with pytest.raises(InputError, match="different scores"):
-        Normalise(number).fit(["", ""], ["1", "1"])
+        Normalize(number).fit(["", ""], ["1", "1"])
+
+
+def test_the_old_name_warns():
+    with pytest.warns(DeprecationWarning, match="Normalise is .*Normalize now"):
+        assert textgym.reward_models.Normalise is Normalize

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from textgym.agents.evaluation.judges import critic, crowd
+from textgym.agents.evaluation.bundled_rewards import critic, crowd
 from textgym.agents.fitting.reward_fitting import fitting_bar
 from textgym.envs.tasks.movie_reviews import Review, load_movie_reviews
 from textgym.policies.language_model.causal_lm import CausalLM

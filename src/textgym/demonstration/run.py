@@ -17,7 +17,7 @@ from rich.console import Console
 
 from textgym.agents.building.build import build_agent
 from textgym.agents.building.checkpoint import load_reward, read_agent
-from textgym.agents.evaluation.judges import critic, other_domain_raters
+from textgym.agents.evaluation.bundled_rewards import critic, other_domain_raters
 from textgym.agents.evaluation.pictures import (
     learning_curve,
     over_optimisation,

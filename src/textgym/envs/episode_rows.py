@@ -103,7 +103,7 @@ class EpisodeRows:
         :param generators: one for each of `rows`; each draws its row's prompt.
         :return: the info of each: prompt, prompt_length and the prompt's columns.
         """
-        dealt = [self.groups.deal(generator) for generator in generators]
+        dealt = [self.groups.next_prompt(generator) for generator in generators]
         drawn = [prompt for prompt, _ in dealt]
         if self.automaton is not None and self.automaton.constraint.after is not None:
             for prompt in drawn:

@@ -23,7 +23,7 @@ class GroupedPrompts:
         self._dealt = 0
         self._prompt: Prompt | None = None
 
-    def deal(self, generator: np.random.Generator) -> tuple[Prompt, int]:
+    def next_prompt(self, generator: np.random.Generator) -> tuple[Prompt, int]:
         """The next episode's prompt, and the number of its group.
 
         :param generator: draws the prompt, if the episode is the first of its group.

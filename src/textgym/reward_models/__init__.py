@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from textgym.reward_models.learned.ngrams import NgramBradleyTerry, NgramLogistic, NgramRidge
     from textgym.reward_models.rules.lexicon import Lexicon
     from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
-    from textgym.reward_models.wrappers import Clip, Normalise, Squash
+    from textgym.reward_models.wrappers import Clip, Normalize, Squash
 
 __all__ = [
     "BradleyTerryRewardModel",
@@ -30,7 +30,7 @@ __all__ = [
     "NgramBradleyTerry",
     "NgramLogistic",
     "NgramRidge",
-    "Normalise",
+    "Normalize",
     "Regex",
     "Repetition",
     "ShortnessPenalty",
@@ -51,7 +51,8 @@ _MODULES = {
     "NgramBradleyTerry": "learned.ngrams",
     "NgramLogistic": "learned.ngrams",
     "NgramRidge": "learned.ngrams",
-    "Normalise": "wrappers",
+    "Normalise": "wrappers",  # its name before 0.1, which warns
+    "Normalize": "wrappers",
     "Regex": "rules.rules",
     "Repetition": "rules.rules",
     "ShortnessPenalty": "composition",

@@ -25,7 +25,7 @@ Weighted = tuple[Reward, float]
 
 
 @dataclass(frozen=True)
-class Answer:
+class PartScores:
     """A part's checked answer. :param scores: float64 [b], NaN where it gave None."""
 
     scores: npt.NDArray[np.float64]
@@ -52,13 +52,13 @@ def _may_abstain(reward: Reward) -> Reward:
     return ask_part
 
 
-def ask(
+def score_part(
     reward: Reward,
     prompts: Sequence[str],
     completions: Sequence[str],
     columns: Mapping[str, Sequence[Any]],
     completion_ids: Sequence[Sequence[int]] | None = None,
-) -> Answer:
+) -> PartScores:
     """Ask a part through the contract's seam; only here may it answer None.
 
     :param completion_ids: for a part that names them, as `call_reward`'s.
@@ -70,7 +70,7 @@ def ask(
     components = {name: np.asarray(values) for name, values in output.components.items()}
     has_score = components.pop(_OWN, np.ones(len(completions)))
     scores = np.where(np.isnan(has_score), np.nan, np.asarray(output.scores, np.float64))
-    return Answer(scores, components, output.spans)
+    return PartScores(scores, components, output.spans)
 
 
 def free_name(name: str, taken: Container[str]) -> str:
@@ -148,7 +148,7 @@ class WeightedSum:
         parts: list[tuple[str, npt.NDArray[np.float64], dict[str, npt.NDArray[np.float64]]]] = []
         spans: list[list[tuple[int, int, float]]] = [[] for _ in completions]
         for name, reward, weight in self.parts:
-            answer = ask(reward, prompts, completions, columns, completion_ids)
+            answer = score_part(reward, prompts, completions, columns, completion_ids)
             components[name] = answer.scores
             weighted = np.where(np.isnan(answer.scores), 0.0, answer.scores) * weight
             parts.append((name, weighted, answer.components))

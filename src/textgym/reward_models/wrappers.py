@@ -1,10 +1,11 @@
-"""One reward model around another: normalise, clip, squash.
+"""One reward model around another: normalize, clip, squash.
 
 A wrapper keeps the inner model's name, passes its components on and logs the inner score as the
 component `raw` (`raw_2`, … where the inner model has that already). None ("does not apply") stays
 None. The inner model's spans are dropped: they split a total that is no longer the one paid.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textgym.errors import InputError
-from textgym.reward_models.composition import ask, free_name
+from textgym.reward_models.composition import free_name, score_part
 from textgym.rewards import Reward, RewardOutput, check_reward, reward_name
 from textgym.saved_fields import SavedFields
 from textgym.states import load_state_of, state_of
@@ -40,7 +41,7 @@ class _Wrapper:
         **columns: Sequence[Any],
     ) -> RewardOutput:
         """:returns: the changed scores, and the inner ones as component `raw` (or `raw_2`, …)."""
-        answer = ask(self.reward, prompts, completions, columns, completion_ids)
+        answer = score_part(self.reward, prompts, completions, columns, completion_ids)
         changed = self.change(answer.scores)
         components = {key: part.tolist() for key, part in answer.components.items()}
         components[free_name("raw", components)] = answer.scores.tolist()
@@ -96,7 +97,7 @@ class Squash(_Wrapper):
         return self.scale * np.tanh(scores / self.scale)
 
 
-class Normalise(_Wrapper):
+class Normalize(_Wrapper):
     """(score - mean) / std, with statistics that are given, fitted once, or running.
 
     Fixed statistics are the safe choice: a text keeps its score for the whole run. With
@@ -121,7 +122,7 @@ class Normalise(_Wrapper):
     ) -> None:
         super().__init__(reward)
         if (mean is None) != (std is None) or (running and mean is not None):
-            raise InputError("normalising takes mean and std together, or neither and running=True")
+            raise InputError("normalizing takes mean and std together, or neither and running=True")
         if std is not None and not 0 < std < float("inf"):
             raise InputError(f"std must be positive and finite, got {std}")
         self.running = running
@@ -146,11 +147,11 @@ class Normalise(_Wrapper):
 
         :raises InputError: unless at least two texts get different scores.
         """
-        scores = ask(self.reward, prompts, completions, columns).scores
+        scores = score_part(self.reward, prompts, completions, columns).scores
         scores = scores[~np.isnan(scores)]
         if len(scores) < 2 or not scores.std() > _SMALLEST_STD:
             raise InputError(
-                f"{self.name}: normalising needs texts with different scores, got {len(scores)} "
+                f"{self.name}: normalizing needs texts with different scores, got {len(scores)} "
                 "scores without a spread: pass more texts"
             )
         self.mean, self._fixed_std, self.running = float(scores.mean()), float(scores.std()), False
@@ -194,7 +195,7 @@ class Normalise(_Wrapper):
             self._add(scores[~np.isnan(scores)])
         elif self.std is None:
             raise InputError(
-                f"{self.name}: nothing to normalise with: pass mean and std, call fit, or "
+                f"{self.name}: nothing to normalize with: pass mean and std, call fit, or "
                 "set running=True"
             )
         return (scores - self.mean) / (self.std or 1.0)
@@ -209,3 +210,15 @@ class Normalise(_Wrapper):
         self._squares += shift * shift * self.count * len(batch) / total
         self.mean += shift * len(batch) / total
         self.count = total
+
+
+def __getattr__(name: str) -> Any:
+    """The name that `Normalize` had before 0.1; it goes with 0.2."""
+    if name != "Normalise":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "Normalise is textgym.reward_models.Normalize now, and goes with 0.2",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return Normalize

@@ -55,7 +55,7 @@ class DPO(CriticFreeAlgorithm):
     """
 
     min_generations = 2
-    also_saved = (*CriticFreeAlgorithm.also_saved, "_queue")
+    extra_state = (*CriticFreeAlgorithm.extra_state, "_queue")
 
     def __init__(
         self,

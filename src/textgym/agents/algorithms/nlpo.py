@@ -21,7 +21,7 @@ class NLPO(PPO):
     The others are PPO's own; `mask_top_p` is the policy's.
     """
 
-    also_saved = ("rollouts_under_mask",)
+    extra_state = ("rollouts_under_mask",)
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class REINFORCE(CriticFreeAlgorithm):
     The others are those of `CriticFreeAlgorithm`; `num_generations` is 1 unless asked for more.
     """
 
-    also_saved = (*CriticFreeAlgorithm.also_saved, "running_mean")
+    extra_state = (*CriticFreeAlgorithm.extra_state, "running_mean")
 
     def __init__(
         self,

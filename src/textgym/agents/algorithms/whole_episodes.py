@@ -39,7 +39,7 @@ class WholeEpisodeAlgorithm(OnPolicyAlgorithm):
 
     policy: TextActorCriticPolicy
     min_generations = 1
-    also_saved: tuple[str, ...] = ("rng_state",)  # that a checkpoint keeps: JSON values
+    extra_state: tuple[str, ...] = ("rng_state",)  # that a checkpoint keeps: JSON values
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ from textgym.agents.runs.fingerprints import Inputs
 from textgym.agents.runs.kept_checkpoints import CheckpointPlan
 from textgym.agents.runs.recording import Recorder
 from textgym.agents.runs.run import Run
-from textgym.agents.runs.settings import is_plain, plain
+from textgym.agents.runs.settings import is_json, to_json
 from textgym.checks import check_numbers
 from textgym.errors import InputError, TextGymError
 from textgym.optimization import ScaledAdam
@@ -271,12 +271,12 @@ def record_agent(
         "env": environment["id"],
         "reward": environment["reward"],
         "env_kwargs": environment["env_kwargs"],
-        **{key: plain(value) for key, value in settings.items()},
+        **{key: to_json(value) for key, value in settings.items()},
         **run.config,
         **{key: built[key] for key in named},
         **built["keywords"],
     }
-    lost = {key for key, value in config.items() if not is_plain(value)}
+    lost = {key for key, value in config.items() if not is_json(value)}
     lost |= {*built["not_saved"], *environment["not_saved"], *_still_lost(config)}
     config = {key: value for key, value in config.items() if key not in lost}
     config.pop("not_saved", None)
@@ -289,6 +289,6 @@ def _still_lost(config: dict[str, Any]) -> list[str]:
 
 def _saved_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
     """What JSON can hold of an algorithm's keywords, and the names of the others."""
-    wanted = {k: plain(v) for k, v in keywords.items() if k != "tensorboard_log"}
-    kept = {k: v for k, v in wanted.items() if is_plain(v)}
+    wanted = {k: to_json(v) for k, v in keywords.items() if k != "tensorboard_log"}
+    kept = {k: v for k, v in wanted.items() if is_json(v)}
     return {"keywords": kept, "not_saved": sorted(wanted.keys() - kept.keys())}

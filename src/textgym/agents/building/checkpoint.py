@@ -20,7 +20,7 @@ from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.runs.fingerprints import computed_with
 from textgym.agents.runs.recorder_state import go_on_at
 from textgym.agents.runs.recording import recorder_of
-from textgym.agents.runs.settings import is_plain, plain
+from textgym.agents.runs.settings import is_json, to_json
 from textgym.directories import atomic_directory
 from textgym.divergence import LARGEST_WEIGHT, check_weights
 from textgym.envs.task import Task
@@ -89,8 +89,10 @@ def environment_record(
     :param env_kwargs: fields of the task that were replaced.
     :param lost: further names of objects that are asked for again.
     """
-    fields = {key: plain(value) for key, value in (env_kwargs or {}).items() if key != "tokenizer"}
-    kept = {key: value for key, value in fields.items() if is_plain(value)}
+    fields = {
+        key: to_json(value) for key, value in (env_kwargs or {}).items() if key != "tokenizer"
+    }
+    kept = {key: value for key, value in fields.items() if is_json(value)}
     is_named = isinstance(reward, str | Path)
     lost = {*lost, *(fields.keys() - kept.keys())}
     if reward is not None and not is_named:
@@ -142,7 +144,7 @@ def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
         "optimizer": policy.optimizer.state_dict(),
         "optimizer_class": type(policy.optimizer).__name__,
         "kl_coefficient": None if kl is None else kl.coefficient,
-        "also": {name: getattr(agent, name) for name in getattr(agent, "also_saved", ())},
+        "also": {name: getattr(agent, name) for name in getattr(agent, "extra_state", ())},
         "training": training_state(agent),
     }
 
@@ -259,7 +261,7 @@ def restore_agent(
     is_seeded = "seed" in given
     agent.num_timesteps = int(state["num_timesteps"])
     agent._n_updates = int(state["n_updates"])
-    for name in getattr(agent, "also_saved", ()):
+    for name in getattr(agent, "extra_state", ()):
         if name in state.get("also", {}) and not (is_seeded and name == "rng_state"):
             try:
                 setattr(agent, name, _of_type(state["also"][name], getattr(agent, name)))

@@ -48,7 +48,7 @@ class Episode:
     info: Mapping[str, Any] = field(repr=False)
 
 
-class InOrder:
+class SequentialPrompts:
     """A source of prompts that gives each once, in order, and then the last one again and again.
 
     :param prompts: texts, mappings with the key `prompt` and columns, or those of a `PromptSource`.
@@ -69,7 +69,7 @@ def play(
 ) -> list[Episode]:
     """Play `count` episodes: the first that start, so that short ones are not favoured.
 
-    :param env: its prompts should come from `InOrder`, or any source.
+    :param env: its prompts should come from `SequentialPrompts`, or any source.
     :param sampling: temperature 0 takes the likeliest token.
     """
     generator = torch.Generator(lm.device).manual_seed(seed)

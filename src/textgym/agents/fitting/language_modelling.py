@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.run import Run
-from textgym.agents.runs.settings import is_plain, plain
+from textgym.agents.runs.settings import is_json, to_json
 from textgym.checks import check_device, check_numbers
 from textgym.directories import holds
 from textgym.envs.texts.corpus import are_files, files_of, read_texts, split_heldout
@@ -317,8 +317,8 @@ def _heldout_line(
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a verb as its `config.yaml` holds them."""
     left_out = {"report", "progress_bar", "resume", "force_resume", "shape", "unused"}
-    kept = {k: plain(v) for k, v in arguments.items() if k not in left_out}
-    lost = {k for k, v in kept.items() if not is_plain(v)}
+    kept = {k: to_json(v) for k, v in arguments.items() if k not in left_out}
+    lost = {k for k, v in kept.items() if not is_json(v)}
     lost |= {k for k in ("corpus", "data") if k in arguments and not are_files(arguments[k])}
     kept = {k: v for k, v in kept.items() if k not in lost}
     return kept | ({"not_saved": sorted(lost)} if lost else {})

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from textgym.agents.fitting.language_modelling import pick_device
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
-from textgym.agents.runs.settings import plain
+from textgym.agents.runs.settings import to_json
 from textgym.checks import check_numbers
 from textgym.directories import atomic_directory, holds
 from textgym.envs.texts.corpus import files_of
@@ -86,7 +86,7 @@ def fit_reward(
     muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 0.01)
     settings = {
         "verb": "fit_reward",
-        "ratings": plain(files_of(ratings)),
+        "ratings": to_json(files_of(ratings)),
         "policy": str(policy) if isinstance(policy, str | Path) else None,
         "steps": steps,
         "epochs": epochs,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from textgym.agents.runs.directory import changes_since
-from textgym.agents.runs.settings import is_plain, plain, read_config
+from textgym.agents.runs.settings import is_json, read_config, to_json
 from textgym.envs.texts.corpus import are_files
 from textgym.errors import InputError
 from textgym.paths import expand
@@ -80,15 +80,15 @@ def resumed_settings(
     if made_by != verb:
         raise InputError(f"{out}: holds a run of {made_by!r}, not of {verb!r}")
     for name, value in given.items():
-        if name in _EVERY_TIME or name in may_change or not is_plain(plain(value)):
+        if name in _EVERY_TIME or name in may_change or not is_json(to_json(value)):
             continue
         if isinstance(value, list | tuple) and not are_files(value):
             continue  # rows given in Python, which no file holds
-        if name not in saved or plain(value) != saved[name]:
+        if name not in saved or to_json(value) != saved[name]:
             was = f"{name}={saved[name]!r}" if name in saved else f"no {name}"
             raise InputError(
-                f"{out}: the run has {was}, but {name}={plain(value)!r} was given: leave it out to "
-                "go on as before, or choose another out"
+                f"{out}: the run has {was}, but {name}={to_json(value)!r} was given: leave it "
+                "out to go on as before, or choose another out"
             )
     for name in saved.get("not_saved") or ():
         if name not in given and name not in _IN_THE_CHECKPOINT:

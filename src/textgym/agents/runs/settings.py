@@ -12,16 +12,16 @@ from textgym.run_files import CONFIG
 from textgym.yaml_files import read_yaml
 
 
-def is_plain(value: Any) -> bool:
+def is_json(value: Any) -> bool:
     """Whether JSON and YAML hold a value as it is."""
     if isinstance(value, list):
-        return all(map(is_plain, value))
+        return all(map(is_json, value))
     if isinstance(value, dict):
-        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
+        return all(isinstance(key, str) and is_json(item) for key, item in value.items())
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A path as text, a tuple as a list, a number of NumPy's as a plain one, and so on inside.
 
     Everything else stays as it is.
@@ -33,9 +33,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     return value
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from textgym.agents.evaluation.judges import critic, crowd, other_domain_raters
+from textgym.agents.evaluation.bundled_rewards import critic, crowd, other_domain_raters
 from textgym.envs.tasks.movie_reviews import load_critic_snippets, load_movie_reviews, review_texts
 from textgym.reward_models.learned.comparisons import RatedTexts
 from textgym.reward_models.learned.ngrams import NgramModel
