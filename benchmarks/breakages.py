@@ -10,6 +10,7 @@ ACTOR = "tests/policies/test_actor_critic.py"
 BUFFER = "tests/agents/test_rollout_buffer.py"
 KL = "tests/agents/test_kl.py"
 ORACLE = "tests/learning/test_oracle.py"
+DIALOGUES = "tests/agents/test_dialogues.py"
 
 
 @dataclass(frozen=True)
@@ -315,5 +316,38 @@ BREAKAGES = (
         ),
         ("tests/agents/test_replay_buffer.py",),
         "by_hand or bootstraps or without_a_truncation",
+    ),
+    Breakage(
+        "a turn's pay is lost where the text is scored later",
+        "envs/scoring.py",
+        (("float(text.paid + output.scores[i])", "float(output.scores[i])"),),
+        (DIALOGUES,),
+        "pay",
+    ),
+    Breakage(
+        "a constraint goes on over the environment's words",
+        "constraints/token_automaton.py",
+        (("state, place = self.start, place + spoken", "place += spoken"),),
+        (DIALOGUES,),
+        "by_hand or starts_anew",
+    ),
+    Breakage(
+        "what a reply drew is drawn again",
+        "envs/episode_rows.py",
+        (
+            (
+                "generator.bit_generator.state = reply.answer.generator.bit_generator.state",
+                "pass",
+            ),
+        ),
+        ("tests/envs/test_dialogues.py",),
+        "generator",
+    ),
+    Breakage(
+        "a reply that failed has changed the state",
+        "envs/replies.py",
+        (("supplied[name] = copy.deepcopy(value)", "supplied[name] = value"),),
+        ("tests/envs/test_dialogues.py",),
+        "repeated",
     ),
 )

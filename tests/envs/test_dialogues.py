@@ -400,3 +400,40 @@ def test_a_state_in_json_goes_on_in_another_environment():
     broken["rows"]["game_states"][1] = [1]
     with pytest.raises(InputError, match="game_states"):
         other.load_state_dict(broken)
+
+
+def test_a_function_of_prompts_may_lack_what_a_reply_asks_for():
+    def prompts(np_random):
+        return {"prompt": "p", "secret": 1}
+
+    env = begun(prompts=prompts, max_prompt_tokens=4, reply=lambda turns, answer, p: None)
+    with pytest.raises(InputError, match=r"asks for 'p', which nobody supplies: .* \('secret'\)"):
+        say(env, "a")
+
+
+class Counting:
+    """A reply function with a state of its own, beside the episodes'."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, prompt, turns):
+        self.count += 1
+        return f"<{self.count}>" if len(turns) < 5 else None
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+def test_what_a_reply_object_keeps_is_part_of_the_state():
+    env = TextVectorEnv(task(reply=Counting()), 2)
+    env.reset(seed=0)
+    for _ in range(2):
+        env.step(np.array([EOS, EOS]))
+    other = TextVectorEnv(task(reply=Counting()), 2)
+    other.load_state_dict(env.state_dict())
+    other.step(np.array([EOS, A]))
+    assert other.task.reply.count == 5

@@ -13,7 +13,7 @@ whole step has succeeded, so that a step which failed can be repeated.
 import copy
 import json
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -136,6 +136,8 @@ class Replies:
 
     def _call(self, supplied: dict[str, Any], question: Question) -> Any:
         _name_those_in_front(self._signature, supplied)
+        if what := _lacking(self._signature, supplied, question.prompt.columns):
+            raise self._error(what, question)
         try:
             arguments, keywords = match_arguments(self._signature, supplied, _IN_FRONT)
             return self._function(*arguments, **keywords)
@@ -211,13 +213,21 @@ def check_reply_arguments(task_id: str, function: ReplyFunction, columns: Iterab
     own = (_BATCH if _BATCH in signature.names else "prompt", "turns", "state", "np_random")
     supplied = dict.fromkeys((*columns, *own))
     _name_those_in_front(signature, supplied)
+    if what := _lacking(signature, supplied, columns):
+        raise InputError(f"{_label(task_id)} {what}")
+
+
+def _lacking(signature: Signature, supplied: Container[str], columns: Iterable[str]) -> str:
+    """Half a sentence about what nobody supplies; "" if there is nothing."""
     lacking = [n for n in signature.names if n in signature.required and n not in supplied]
-    if lacking:
-        raise InputError(
-            f"{_label(task_id)} asks for {', '.join(map(repr, lacking))}, which nobody supplies: "
-            f"expected {', '.join(own)} or a column of the prompts "
-            f"({', '.join(map(repr, sorted(columns))) or 'there are none'})"
-        )
+    if not lacking:
+        return ""
+    own = (_BATCH if _BATCH in signature.names else "prompt", "turns", "state", "np_random")
+    return (
+        f"asks for {', '.join(map(repr, lacking))}, which nobody supplies: expected "
+        f"{', '.join(own)} or a column of the prompts "
+        f"({', '.join(map(repr, sorted(columns))) or 'there are none'})"
+    )
 
 
 def _label(task_id: str) -> str:

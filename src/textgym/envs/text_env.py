@@ -31,8 +31,9 @@ class TextEnv(gymnasium.Env[Any, Any]):
     At an episode's end the info holds `finish_reason` ("stop", "length", "context"), `prompt`,
     `prompt_length`, `completion`, `completion_length` (tokens of the player, the stop token
     counted), `reward_components`, the prompt's `columns` if it has any, `prompt_cut` (tokens) if it
-    was cut at its start, and `token_rewards` (a list of floats, one for each token of the player)
-    if the reward model gave spans.
+    was cut at its start, `token_rewards` (a list of floats, one for each token of the player) if
+    the reward model gave spans, and in a dialogue `turns` (a list of dictionaries with `who` and
+    `text`) and the `state` that its replies left. A step that ends a turn pays what the reply says.
 
     :param task: what is played.
     :param render_mode: "ansi": `render` returns the text so far. "human": `reset` and `step` print
