@@ -11,6 +11,7 @@ BUFFER = "tests/agents/test_rollout_buffer.py"
 KL = "tests/agents/test_kl.py"
 ORACLE = "tests/learning/test_oracle.py"
 DIALOGUES = "tests/agents/test_dialogues.py"
+SCORES = "tests/agents/test_rollout_scores.py"
 
 
 @dataclass(frozen=True)
@@ -349,5 +350,54 @@ BREAKAGES = (
         (("supplied[name] = copy.deepcopy(value)", "supplied[name] = value"),),
         ("tests/envs/test_dialogues.py",),
         "repeated",
+    ),
+    Breakage(
+        "a score that waited goes to the next row",
+        "agents/rollouts/rollout_buffer.py",
+        (
+            (
+                "await_score(text, self.rewards[int(self._open_from[env]) : step + 1, env])",
+                "await_score(text, self.rewards[: step + 1, (env + 1) % self.n_envs])",
+            ),
+        ),
+        (SCORES,),
+        "last_digit and ppo-plain",
+    ),
+    Breakage(
+        "advantages are computed before the scores are there",
+        "agents/rollouts/rollout_buffer.py",
+        (
+            (
+                "            self.scores.settle()\n        if self.is_penalised:",
+                "            pass\n        if self.is_penalised:",
+            ),
+        ),
+        (SCORES,),
+        "last_digit and ppo-plain",
+    ),
+    Breakage(
+        "a wrapper that reads rewards on their way reads 0",
+        "agents/rollouts/rollout_scores.py",
+        (
+            (
+                "        if type(env) not in (TextMonitor, RecordingVecEnv) or env.results_writer "
+                "is not None:\n            return None\n",
+                "",
+            ),
+        ),
+        (SCORES,),
+        "reads_rewards",
+    ),
+    Breakage(
+        "a truncated text that is left out counts in its group's mean",
+        "agents/algorithms/critic_free.py",
+        (
+            (
+                "np.where([e.is_truncated for e in self.episodes], np.nan, totals)",
+                "np.where([e.is_truncated for e in self.episodes], 0.0, totals)",
+            ),
+        ),
+        ("tests/agents/test_mask_truncated.py",),
+        "left_out or by_hand",
     ),
 )

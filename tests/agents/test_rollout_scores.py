@@ -12,7 +12,7 @@ from textgym_testing import assert_same_weights, letter_task, tiny_lm
 
 import textgym
 from textgym.agents import EpisodeReplayBuffer, EpisodeRolloutBuffer
-from textgym.agents.building import learning
+from textgym.agents.building.learning import LearnInRun
 from textgym.agents.rollouts.rollout_scores import scores_of
 from textgym.agents.rollouts.text_monitor import TextMonitor
 from textgym.agents.rollouts.vec_env import TextVecEnv
@@ -166,7 +166,7 @@ SINGLE = [("dqn", "plain"), ("grpo", "plain"), *(("ppo", case) for case in [*CAS
 def test_scores_in_one_call_and_at_once_are_the_same_to_the_last_digit(
     word, case, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(learning, "save_in_run", lambda *_, **__: None)  # takes its time
+    monkeypatch.setattr(LearnInRun, "save", lambda self: None)  # which takes its time
     agent, look, rows = run(word, tmp_path / "together", at_once=False, **CASES[case])
     other, other_look, other_rows = run(word, tmp_path / "at_once", at_once=True, **CASES[case])
     assert_same_weights(agent.policy, other.policy)
@@ -280,6 +280,31 @@ def test_a_plain_environment_and_evaluation_in_mid_rollout_score_at_once(tmp_pat
     results = np.load(tmp_path / "evaluations.npz")["results"]
     assert results.size and not np.isnan(results).any()
     assert {len(calls) for calls in look.calls} == {1}
+
+
+def test_a_reset_by_somebody_else_scores_at_once_what_ends_later():
+    env = text_env()
+    scores = scores_of(env)
+    env.reset()
+    scores.open()
+    first = play(env)
+    assert len(first) > 2 and np.isnan(first).all()
+    env.reset()
+    later = play(env)
+    assert later and not np.isnan(later).any()
+    waiting = list(scores.waiting)
+    scores.settle()
+    assert len(waiting) == len(first) and not scores.waiting
+    assert not np.isnan([text.reward for text in waiting]).any()
+
+
+def test_dense_rewards_without_a_monitor_are_the_same_too():
+    agents = [long_form(PPO, wrap(text_env(reward=Dense).venv)) for wrap in (lambda e: e, Unknown)]
+    for agent in agents:
+        agent.learn(96)
+    assert agents[0].rollout_buffer.scores and agents[1].rollout_buffer.scores is None
+    np.testing.assert_array_equal(*(agent.rollout_buffer.rewards for agent in agents))
+    assert_same_weights(agents[0].policy, agents[1].policy)
 
 
 WRAPPERS = {

@@ -51,6 +51,11 @@ class FinishedText:
     listeners: list[Callable[["FinishedText"], None]] = field(default_factory=list)
 
     @property
+    def characters(self) -> int:
+        """Of both texts."""
+        return len(self.prompt) + len(self.completion)
+
+    @property
     def ids(self) -> list[int]:
         """The token ids that the player wrote."""
         return [int(i) for _, ids in self.turns if ids is not None for i in ids]
@@ -69,6 +74,7 @@ class Scores:
         self.task = task
         self.is_open = False
         self.waiting: list[FinishedText] = []
+        self._characters = 0  # of the texts that wait
         self.latest: dict[int, FinishedText] = {}
         self._wants_ids = TOKEN_IDS in signature_of(task.reward).names
         self._has_failed = False
@@ -94,7 +100,7 @@ class Scores:
         """
         self.is_open = False
         if self._has_failed:
-            self.waiting, self._has_failed = [], False
+            self.waiting, self._characters, self._has_failed = [], 0, False
             self._beside = self._new_calls()
 
     def await_scores(self, latest: dict[int, FinishedText]) -> None:
@@ -102,13 +108,14 @@ class Scores:
         self.latest = latest
         if latest:
             self.waiting += latest.values()
+            self._characters += sum(text.characters for text in latest.values())
             if self._beside is not None:
                 self._beside.submit([*latest.values()])
 
     @property
     def is_full(self) -> bool:
         """Whether so much text waits that it should be scored before the rollout is over."""
-        return sum(len(text.prompt) + len(text.completion) for text in self.waiting) > MOST_WAITING
+        return self._characters > MOST_WAITING
 
     def settle(self) -> None:
         """Ask about all texts that wait, and tell their listeners.
@@ -130,6 +137,7 @@ class Scores:
                 if not isinstance(output, BaseException):
                     self._tell(texts, output)
             self.waiting = [text for text in self.waiting if text.reward != text.reward]
+            self._characters = sum(text.characters for text in self.waiting)
             order = {id(text): i for i, text in enumerate(self.waiting)}
             for _, output in sorted(answers, key=lambda answer: order.get(id(answer[0][0]), -1)):
                 if isinstance(output, BaseException):

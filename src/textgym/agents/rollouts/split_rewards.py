@@ -140,7 +140,7 @@ def await_score(text: FinishedText, stored: np.ndarray) -> None:
     def pay(text: FinishedText) -> None:
         stored[-1] += np.float32(text.reward)
         if "token_rewards" in text.ending:
-            spread(stored, np.array(text.ending["token_rewards"], dtype=np.float64))
+            spread(stored, text.ending["token_rewards"])
         check_arrays({"rewards": stored})
 
     text.listeners.append(pay)

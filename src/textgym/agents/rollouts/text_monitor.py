@@ -34,6 +34,6 @@ def _await_score(text: FinishedText, info: dict[str, Any]) -> None:
     def fill(text: FinishedText) -> None:
         episode["r"] = before + np.float32(text.reward)
         if "token_rewards" in text.ending:
-            info["token_rewards"] = np.array(text.ending["token_rewards"], dtype=np.float64)
+            info["token_rewards"] = text.ending["token_rewards"]
 
     text.listeners.append(fill)

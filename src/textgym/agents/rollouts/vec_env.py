@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices
 from textgym.agents.rollouts.split_rewards import SplitRewards
 from textgym.agents.rollouts.text_monitor import TextMonitor
 from textgym.envs.rendering import check_render_mode
-from textgym.envs.scoring import Scores
+from textgym.envs.scoring import FinishedText, Scores
 from textgym.envs.task import Task
 from textgym.envs.token_row import TokenRow
 from textgym.envs.vector_env import TextVectorEnv
@@ -187,8 +187,9 @@ class TextVecEnv(VecEnv):
             ending["terminal_observation"] = finals[row]
             ending["TimeLimit.truncated"] = is_truncated
             if "token_rewards" in ending:
-                splits[row] = np.array(ending["token_rewards"], dtype=np.float64)
-                ending["token_rewards"] = splits[row]
+                splits[row] = ending["token_rewards"] = _as_array(ending["token_rewards"])
+            elif row in result.waiting:
+                result.waiting[row].listeners.append(_make_array)
             self.reset_infos[row] = reset_infos[row]
         rewards = result.rewards.astype(np.float32)
         if splits:
@@ -259,3 +260,13 @@ class TextVecEnv(VecEnv):
     ) -> list[bool]:
         """No row stands in a wrapper of its own."""
         return [False for _ in self._get_indices(indices)]
+
+
+def _as_array(split: Sequence[float]) -> np.ndarray:
+    return np.array(split, dtype=np.float64)
+
+
+def _make_array(text: FinishedText) -> None:
+    """As `step_wait` does for a text that is scored at once."""
+    if "token_rewards" in text.ending:
+        text.ending["token_rewards"] = _as_array(text.ending["token_rewards"])

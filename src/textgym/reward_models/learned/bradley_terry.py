@@ -82,7 +82,7 @@ class BradleyTerryRewardModel(LearnedReward, nn.Module):
         mean: float = 0.0,
         std: float = 1.0,
         name: str = KIND,
-        batch_size: int = 64,
+        batch_size: int = 32,
         include_prompt: bool = True,
     ) -> None:
         nn.Module.__init__(self)
