@@ -8,7 +8,7 @@ import pytest
 from front_door import byte_lm, read_lines, run_cli, small_agent
 
 import textgym
-from textgym.agents.evaluation.report import SequentialPrompts
+from textgym.agents.evaluation.play import SequentialPrompts
 from textgym.envs.task import Task
 from textgym.envs.text_env import TextEnv
 from textgym.envs.texts.prompts import PromptSource

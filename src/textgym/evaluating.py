@@ -63,8 +63,9 @@ def evaluate(
     :raises InputError: if a name, a directory or a prompt is wrong.
     """
     check_numbers(locals())
+    from textgym.agents.evaluation.play import masks_of, play
     from textgym.agents.evaluation.readers import resolve_reader
-    from textgym.agents.evaluation.report import evaluate_texts, masks_of, play
+    from textgym.agents.evaluation.report import evaluate_texts
     from textgym.policies.language_model.models_by_name import open_policy
     from textgym.policies.language_model.sampling import Sampling
 
@@ -111,7 +112,7 @@ def _prompts_in_order(
     :param n_episodes: as the caller gave it.
     :raises InputError: if it is given though the prompts are listed.
     """
-    from textgym.agents.evaluation.report import SequentialPrompts
+    from textgym.agents.evaluation.play import SequentialPrompts
 
     task = get_task(env, **{k: v for k, v in fields.items() if k not in NOT_OF_A_TASK})
     source = task.prompt_source()  # with the task's limits

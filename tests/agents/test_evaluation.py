@@ -7,13 +7,8 @@ import pytest
 import torch
 from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 
-from textgym.agents.evaluation.report import (
-    Interval,
-    SequentialPrompts,
-    episode_log_probs,
-    evaluate_texts,
-    play,
-)
+from textgym.agents.evaluation.play import SequentialPrompts, play
+from textgym.agents.evaluation.report import Interval, episode_log_probs, evaluate_texts
 from textgym.policies.language_model.sampling import Sampling
 
 PROMPTS = ["a", "bcd", "cdabb", "dd", "abab", "c", "ba"]

@@ -10,7 +10,8 @@ from textgym_tokenizers import byte_level, sentencepiece_bpe, unigram, wordpiece
 import textgym
 from textgym import constraints
 from textgym.agents.algorithms.dpo import DPO
-from textgym.agents.evaluation.report import evaluate_texts, masks_of, play
+from textgym.agents.evaluation.play import masks_of, play
+from textgym.agents.evaluation.report import evaluate_texts
 from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.task import Task

@@ -26,7 +26,7 @@ from textgym_oracle import (
 import textgym
 from textgym import registry
 from textgym.agents.evaluation.oracle import total_variation
-from textgym.agents.evaluation.report import play
+from textgym.agents.evaluation.play import play
 from textgym.policies.language_model.sampling import Sampling
 
 CASES = [

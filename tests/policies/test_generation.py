@@ -4,7 +4,7 @@ import pytest
 import torch
 from textgym_testing import EOS, letter_env, letter_tokenizer, tiny_lm
 
-from textgym.agents.evaluation.report import play
+from textgym.agents.evaluation.play import play
 from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
