@@ -235,12 +235,12 @@ def test_version_and_doctor(tmp_path, monkeypatch):
     code, out, _ = run_cli("doctor")
     assert code == 0 and out.endswith("all fine\n")
     assert metadata.version("torch") in out and not list(tmp_path.iterdir())
-    monkeypatch.setattr(
-        "textgym.command_line.doctor.CORE", (("gymnasium", (99, 0)), ("no-such", (1,)))
-    )
+    wanted = ["gymnasium>=99.0", "no-such>=1", "numpy<1000,>=1", 'other>=1; extra == "more"']
+    monkeypatch.setattr(metadata, "requires", lambda name: wanted)
     code, out, _ = run_cli("doctor")
-    assert code == 2 and "pip install --upgrade 'gymnasium>=99.0'" in out
+    assert code == 2 and "gymnasium: pip install 'gymnasium>=99.0'" in out
     assert "no-such: pip install 'no-such>=1'" in out
+    assert "pip install 'numpy" not in out and "other" not in out
 
 
 def test_tensorboard_is_started_for_this_machine_only(road, monkeypatch):

@@ -52,10 +52,6 @@ class StorageError(TextGymError, OSError):
         return str(self.args[0])
 
 
-class MissingExtraError(TextGymError, ImportError):
-    """A feature was asked for whose optional dependency is not installed."""
-
-
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for an unknown name, with the nearest known ones.
 

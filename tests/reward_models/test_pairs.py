@@ -12,7 +12,6 @@ from textgym.reward_models.learned.pairs import (
     mean_ratings,
     pair_accuracy,
     rater_pairs,
-    refuse_below_chance,
     text_pairs,
 )
 
@@ -108,13 +107,3 @@ def test_pair_accuracy_skips_ties_and_halves_equal_scores() -> None:
 def test_ratings_must_be_there_and_finite(ratings: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match=r"text 2 \('b'\) needs at least one finite rating"):
         mean_ratings([Item("a", (1.0,)), Item("b", ratings)])
-
-
-def test_a_negated_reward_model_is_refused_and_chance_is_not() -> None:
-    rated = [Item(str(k), (k, k + 1, k), k // 10) for k in range(100)]
-    pairs = rater_pairs(rated, rng())
-    merit = np.arange(100.0)
-    refuse_below_chance("right", pair_accuracy(merit, pairs), len(pairs))
-    with pytest.raises(InputError, match=r"negated ranks only 0\.\d+ of 450 held-out pairs"):
-        refuse_below_chance("negated", pair_accuracy(-merit, pairs), len(pairs))
-    refuse_below_chance("unlucky", 0.42, 100)

@@ -9,22 +9,15 @@ import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from textgym import __version__, registry
 
-CORE = (
-    ("gymnasium", (1, 2, 2)),
-    ("stable-baselines3", (2, 9)),
-    ("torch", (2, 10)),
-    ("tokenizers", (0, 21)),
-    ("safetensors", (0, 5)),
-    ("tensorboard", (2, 18)),
-    ("numpy", (1, 26)),
-)
-EXTRAS = (("transformers", "to open our checkpoints there"), ("sb3_contrib", "more algorithms"))
+DISTRIBUTION = "textgym"
+EXTRAS = (("transformers", "to open our checkpoints there"),)
 FREE_GIGABYTES = 1.0
 
 
@@ -67,31 +60,31 @@ def packages() -> list[Finding]:
         Finding("textgym", __version__),
         Finding("Python", f"{platform.python_version()} on {platform.platform()}", old),
     ]
-    for name, least in CORE:
-        wanted = ".".join(map(str, least))
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            findings.append(Finding(name, "missing", f"pip install '{name}>={wanted}'"))
-            continue
-        is_old = version_tuple(version) < least
-        remedy = f"pip install --upgrade '{name}>={wanted}'" if is_old else ""
-        findings.append(Finding(name, version, remedy))
+    findings += [_package(requirement) for requirement in _requirements()]
     for name, purpose in EXTRAS:
         is_there = importlib.util.find_spec(name) is not None
         findings.append(Finding(name, "there" if is_there else f"not there (optional, {purpose})"))
     return findings
 
 
-def version_tuple(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: "2.13.0+cpu" gives (2, 13, 0)."""
-    numbers = []
-    for part in version.split("+")[0].split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)
+def _requirements() -> list[Requirement]:
+    """What the installed distribution says that it needs, extras aside; none where it is a copy."""
+    try:
+        lines = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return []
+    wanted = [Requirement(line) for line in lines]
+    return [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+def _package(requirement: Requirement) -> Finding:
+    """Whether a package is there, in a version that will do."""
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Finding(requirement.name, "missing", f"pip install '{requirement}'")
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return Finding(requirement.name, version, "" if fits else f"pip install '{requirement}'")
 
 
 def machine() -> list[Finding]:

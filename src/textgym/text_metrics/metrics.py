@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from textgym.errors import InputError
 from textgym.text_metrics.words import FUNCTION_WORDS, split_words, word_ngrams
 
@@ -95,8 +97,6 @@ def pearson(first: Sequence[float], second: Sequence[float]) -> float:
             "a correlation needs two series of one length with at least 2 values, got "
             f"{len(first)} and {len(second)}"
         )
-    mean_a, mean_b = sum(first) / len(first), sum(second) / len(second)
-    a = [float(value) - mean_a for value in first]
-    b = [float(value) - mean_b for value in second]
-    scale = sum(x * x for x in a) ** 0.5 * sum(y * y for y in b) ** 0.5
-    return float(sum(x * y for x, y in zip(a, b, strict=True)) / scale) if scale > 0 else 0.0
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

@@ -1,41 +1,37 @@
 """From files to a language model: pretraining on a corpus, fine-tuning on pairs."""
 
-import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch.utils.tensorboard import SummaryWriter
 
+from textgym.agents.fitting.training_in_run import loop_settings, recorded, train_in_run
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
-from textgym.agents.runs.run import Run
-from textgym.agents.runs.settings import is_json, to_json
-from textgym.checks import check_device, check_numbers
+from textgym.checks import check_numbers
 from textgym.directories import holds
-from textgym.envs.texts.corpus import are_files, files_of, read_texts, split_heldout
+from textgym.envs.texts.corpus import files_of, read_texts, split_heldout
 from textgym.envs.texts.labelled_rows import Rows, read_pairs
 from textgym.envs.texts.prepare import Cleaner, default_rules
-from textgym.errors import DivergenceError, InputError
+from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
 from textgym.optimization import muon_rate
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.decoder import CausalLMConfig
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.models_by_name import open_last, own_policy
-from textgym.policies.language_model.published import publish
 from textgym.policies.pretraining.documents import Document, pair_documents, text_documents
-from textgym.policies.pretraining.loop import TrainingReport, train_language_model
-from textgym.run_files import CHECKPOINTS
+from textgym.policies.pretraining.loop import TrainingReport
 from textgym.splits import split_rows
 from textgym.tokenizer import Tokenizer
 
 TOKENIZERS = ("bpe", "byte", "character")
+# What a fresh model is made of, unless said.
+FRESH = {"tokenizer": "bpe", "vocab_size": 2048, "hidden_size": 128, "num_hidden_layers": 4}
 BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every", "checkpoint_seconds")
 
 
@@ -141,31 +137,15 @@ def pretrain(
 
     The other keywords are those of `train_language_model` and `CausalLMConfig`.
     """
-    shape = {"tokenizer": tokenizer, "vocab_size": vocab_size, "hidden_size": hidden_size}
-    shape |= {"num_hidden_layers": num_hidden_layers}
-    unused = [name for name, value in shape.items() if value is not None]
-    if policy is not None and unused:
-        raise InputError(
-            f"{unused[0]} is of a fresh model, but policy= brings its own: leave one of them out"
-        )
-    tokenizer, vocab_size = tokenizer or "bpe", 2048 if vocab_size is None else vocab_size
-    hidden_size = 128 if hidden_size is None else hidden_size
-    num_hidden_layers = 4 if num_hidden_layers is None else num_hidden_layers
     muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 0.02)
-    if tokenizer not in TOKENIZERS:
-        raise InputError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}")
-    if pad_token is not None and policy is None:
-        raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
-    settings = {"verb": "pretrain", **_recorded(locals())}
-    if policy is not None:
-        settings |= dict.fromkeys(shape)
+    settings = {"verb": "pretrain", **recorded(locals())}
+    if policy is None:
+        settings |= {k: v if settings[k] is None else settings[k] for k, v in FRESH.items()}
     check_numbers(settings)
-    CausalLMConfig.filled_in(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        max_position_embeddings=context,
-    ).check_memory(copies=4)
+    if policy is None:
+        _check_fresh(settings, pad_token)
+    else:
+        _check_unused({name: settings[name] for name in FRESH})
     rules = default_rules(min_characters=min_characters, max_characters=max_characters)
     texts = Cleaner(rules).clean(read_texts(corpus, column=column))
     training, held = split_heldout(texts, heldout, seed, report=report)
@@ -183,17 +163,11 @@ def pretrain(
         elif policy is not None:
             lm = own_policy(policy, pad_token=pad_token)
         else:
-            lm = CausalLM.new(
-                _make_tokenizer(tokenizer, training, vocab_size),
-                seed=seed,
-                hidden_size=hidden_size,
-                num_hidden_layers=num_hidden_layers,
-                max_position_embeddings=context,
-            )
+            lm = _fresh_model(settings, training)
         width = min(context, lm.config.max_position_embeddings)
         documents = TextDocuments(training, lm.tokenizer, width)
         held_documents = list(text_documents(held_texts, lm.tokenizer, context=width))
-        result = _train(
+        result = train_in_run(
             lm,
             documents,
             held_documents,
@@ -201,13 +175,54 @@ def pretrain(
             device=device,
             report=report,
             progress_bar=progress_bar,
-            **{**_loop_settings(settings), "steps": steps, "resume": is_begun},
+            **{**loop_settings(settings), "steps": steps, "resume": is_begun},
         )
         if str(documents):
             report(str(documents))
         if result.heldout:
             report(_heldout_line(result, held_documents, held_texts))
     return result
+
+
+def _check_unused(shape: Mapping[str, Any]) -> None:
+    """Raises if something of a fresh model was given beside a policy.
+
+    :raises InputError: naming it.
+    """
+    for name, value in shape.items():
+        if value is not None:
+            raise InputError(
+                f"{name} is of a fresh model, but policy= brings its own: leave one of them out"
+            )
+
+
+def _check_fresh(settings: Mapping[str, Any], pad_token: str | None) -> None:
+    """Raises unless a fresh model can be made.
+
+    :raises InputError: for a kind of tokenizer that there is not, a pad token, or a model that
+        does not fit this machine's memory.
+    """
+    if settings["tokenizer"] not in TOKENIZERS:
+        raise InputError(
+            f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {settings['tokenizer']!r}"
+        )
+    if pad_token is not None:
+        raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
+    CausalLMConfig.filled_in(vocab_size=settings["vocab_size"], **_shape(settings)).check_memory(
+        copies=4
+    )
+
+
+def _fresh_model(settings: Mapping[str, Any], texts: Iterable[str]) -> CausalLM:
+    """A tokenizer of its own kind for the texts, and a model with random weights."""
+    tokenizer = _make_tokenizer(settings["tokenizer"], texts, settings["vocab_size"])
+    return CausalLM.new(tokenizer, seed=settings["seed"], **_shape(settings))
+
+
+def _shape(settings: Mapping[str, Any]) -> dict[str, int]:
+    """Width, depth and context, as `CausalLMConfig` calls them."""
+    shape = {name: settings[name] for name in ("hidden_size", "num_hidden_layers")}
+    return {**shape, "max_position_embeddings": settings["context"]}
 
 
 @resumable(may_change=BUDGET)
@@ -253,7 +268,7 @@ def sft(
     :raises StorageError: if `out` cannot be written or is in use.
     """
     muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 2e-3)
-    settings = {"verb": "sft", **_recorded(locals())}
+    settings = {"verb": "sft", **recorded(locals())}
     check_numbers(settings)
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
     chosen, kept, note = _divided(pairs, heldout, seed)
@@ -270,7 +285,7 @@ def sft(
             report(note)
         if steps is None and seconds is None:
             steps = max(1, round(epochs * len(documents) / (batch_size * accumulate)))
-        result = _train(
+        result = train_in_run(
             lm,
             documents,
             list(pair_documents(kept, lm.tokenizer, context=context)),
@@ -278,7 +293,7 @@ def sft(
             device=device,
             report=report,
             progress_bar=progress_bar,
-            **{**_loop_settings(settings), "steps": steps, "resume": is_begun},
+            **{**loop_settings(settings), "steps": steps, "resume": is_begun},
         )
         if result.heldout:
             report(f"held-out perplexity {result.perplexity:.1f} per completion token")
@@ -312,74 +327,6 @@ def _heldout_line(
         f"held-out perplexity {result.perplexity:.1f} per token, "
         f"{bits:.2f} bits per character ({len(texts)} texts)"
     )
-
-
-def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a verb as its `config.yaml` holds them."""
-    left_out = {"report", "progress_bar", "resume", "force_resume", "shape", "unused"}
-    kept = {k: to_json(v) for k, v in arguments.items() if k not in left_out}
-    lost = {k for k, v in kept.items() if not is_json(v)}
-    lost |= {k for k in ("corpus", "data") if k in arguments and not are_files(arguments[k])}
-    kept = {k: v for k, v in kept.items() if k not in lost}
-    return kept | ({"not_saved": sorted(lost)} if lost else {})
-
-
-def _loop_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Those of a verb's settings that are keywords of `train_language_model`."""
-    known = inspect.signature(train_language_model).parameters
-    chosen = {key: value for key, value in settings.items() if key in known and key != "heldout"}
-    if chosen.get("muon_learning_rate") is None:
-        chosen.pop("muon_learning_rate", None)
-    return chosen
-
-
-def pick_device(device: str) -> torch.device:
-    """`"auto"` is the GPU where there is one.
-
-    :raises InputError: for a device that is not there.
-    """
-    check_device(device)
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
-def _train(
-    lm: LanguageModel,
-    documents: Iterable[Document],
-    heldout: Sequence[Document],
-    run: Run,
-    *,
-    device: str,
-    report: Callable[[str], None],
-    **keywords: Any,
-) -> TrainingReport:
-    """`train_language_model` with its figures in the run directory; a divergence is reported."""
-    lm.to(pick_device(device))
-    with SummaryWriter(str(run.tensorboard_path)) as writer:
-
-        def record(figures: dict[str, float]) -> None:
-            run.add_metrics(figures)
-            for key, value in figures.items():
-                if key != "step":
-                    writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))
-            publish(run.directory)
-
-        try:
-            result = train_language_model(
-                lm,
-                documents,
-                heldout=heldout,
-                checkpoints=run.directory / CHECKPOINTS,
-                record=record,
-                **keywords,
-            )
-        except DivergenceError as error:  # what was recorded and saved before it is worth keeping
-            run.add_metrics({"diverged": str(error)})
-            report(str(error))
-            result = TrainingReport(diverged=str(error))
-    publish(run.directory)
-    return result
 
 
 def _make_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:

@@ -9,7 +9,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
-from textgym.agents.fitting.language_modelling import pick_device
+from textgym.agents.fitting.training_in_run import pick_device
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.settings import to_json

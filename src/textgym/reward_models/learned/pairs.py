@@ -249,17 +249,3 @@ def pair_accuracy(scores: npt.ArrayLike, pairs: Pairs) -> float:
     difference = np.sign(values[pairs.first] - values[pairs.second])
     hit = (difference * np.sign(pairs.label - 0.5) + 1.0) / 2.0
     return float(hit[pairs.is_decided].mean()) if pairs.is_decided.any() else float("nan")
-
-
-def refuse_below_chance(name: str, accuracy: float, pairs: int) -> None:
-    """Stop a reward model whose sign is turned round before anything is trained on it.
-
-    :param accuracy: its `pair_accuracy` on held-out pairs that people decided.
-    :param pairs: how many there are; a result that chance explains (95%) passes.
-    :raises InputError: if it ranks pairs against people more surely than chance does.
-    """
-    if pairs > 0 and accuracy + 1.96 * 0.5 / pairs**0.5 < 0.5:
-        raise InputError(
-            f"{name} ranks only {accuracy:.2f} of {pairs} held-out pairs as people did, worse than "
-            "a coin: is its sign turned round?"
-        )

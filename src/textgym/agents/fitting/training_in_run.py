@@ -1,0 +1,87 @@
+"""What the verbs that fit a language model share: settings, and the loop in a run directory."""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from textgym.agents.runs.run import Run
+from textgym.agents.runs.settings import is_json, to_json
+from textgym.checks import check_device
+from textgym.envs.texts.corpus import are_files
+from textgym.errors import DivergenceError
+from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.published import publish
+from textgym.policies.pretraining.documents import Document
+from textgym.policies.pretraining.loop import TrainingReport, train_language_model
+from textgym.run_files import CHECKPOINTS
+
+
+def recorded(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a verb as its `config.yaml` holds them."""
+    left_out = {"report", "progress_bar", "resume", "force_resume"}
+    kept = {k: to_json(v) for k, v in arguments.items() if k not in left_out}
+    lost = {k for k, v in kept.items() if not is_json(v)}
+    lost |= {k for k in ("corpus", "data") if k in arguments and not are_files(arguments[k])}
+    kept = {k: v for k, v in kept.items() if k not in lost}
+    return kept | ({"not_saved": sorted(lost)} if lost else {})
+
+
+def loop_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of a verb's settings that are keywords of `train_language_model`."""
+    known = inspect.signature(train_language_model).parameters
+    chosen = {key: value for key, value in settings.items() if key in known and key != "heldout"}
+    if chosen.get("muon_learning_rate") is None:
+        chosen.pop("muon_learning_rate", None)
+    return chosen
+
+
+def pick_device(device: str) -> torch.device:
+    """`"auto"` is the GPU where there is one.
+
+    :raises InputError: for a device that is not there.
+    """
+    check_device(device)
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def train_in_run(
+    lm: LanguageModel,
+    documents: Iterable[Document],
+    heldout: Sequence[Document],
+    run: Run,
+    *,
+    device: str,
+    report: Callable[[str], None],
+    **keywords: Any,
+) -> TrainingReport:
+    """`train_language_model` with its figures in the run directory; a divergence is reported."""
+    lm.to(pick_device(device))
+    with SummaryWriter(str(run.tensorboard_path)) as writer:
+
+        def record(figures: dict[str, float]) -> None:
+            run.add_metrics(figures)
+            for key, value in figures.items():
+                if key != "step":
+                    writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))
+            publish(run.directory)
+
+        try:
+            result = train_language_model(
+                lm,
+                documents,
+                heldout=heldout,
+                checkpoints=run.directory / CHECKPOINTS,
+                record=record,
+                **keywords,
+            )
+        except DivergenceError as error:  # what was recorded and saved before it is worth keeping
+            run.add_metrics({"diverged": str(error)})
+            report(str(error))
+            result = TrainingReport(diverged=str(error))
+    publish(run.directory)
+    return result
