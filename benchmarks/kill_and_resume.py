@@ -21,6 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +163,13 @@ def kill_and_compare(
     whole = folder / f"{word}-whole"
     shutil.rmtree(whole, ignore_errors=True)
     began = time.monotonic()
-    assert ended_well(start(lambda: train(word, reward, whole, folder, resume=False)))
+    assert ended_well(start(partial(train, word, reward, whole, folder, resume=False)))
     seconds, expected = time.monotonic() - began, outcome(whole)
     figures: dict[str, Any] = {"kills": 0, "anew": 0, "same": 0, "lost": [], "wrong": []}
     while figures["kills"] < moments:
         out = folder / f"{word}-killed"
         shutil.rmtree(out, ignore_errors=True)
-        child = start(lambda: train(word, reward, out, folder, resume=False))
+        child = start(partial(train, word, reward, out, folder, resume=False))
         if not kill_after(child, rng.uniform(0, seconds)):
             continue
         figures["kills"] += 1
@@ -176,8 +177,8 @@ def kill_and_compare(
         figures["anew"] += saved is None
         if saved is not None:
             figures["lost"].append(written - saved)
-        resume = saved is not None
-        child = start(lambda: train(word, reward, out, folder, resume=resume))
+        resume = saved is not None  # else it is begun anew
+        child = start(partial(train, word, reward, out, folder, resume=resume))
         found = outcome(out) if ended_well(child) else {}
         differing = [name for name in expected if found.get(name) != expected[name]]
         figures["same"] += not differing
@@ -270,7 +271,7 @@ def main() -> None:
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        assert ended_well(start(lambda: prepare(folder)))
+        assert ended_well(start(partial(prepare, folder)))
         import textgym  # before the children, which then start at once
 
         assert textgym.train
