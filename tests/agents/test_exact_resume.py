@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from textgym_resuming import (
     ID,
     SMALL,
@@ -201,3 +202,62 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_with_where_that_is_asked_
         agent = textgym.load_agent(run, out=run)
     learn(agent, 200)
     assert [row["step"] for row in rows_of(run / "metrics.jsonl")] == [40, 80, 120, 160, 200]
+
+
+def normalized(env):
+    return VecNormalize(env, norm_obs=False, gamma=1.0)
+
+
+@pytest.mark.parametrize("word", ["ppo", "dqn"])
+def test_the_statistics_of_a_normalized_environment_go_on(word, task, tmp_path):
+    def made(seed):
+        env = normalized(textgym.make_vec(ID, 4, seed=seed, tokenizer=letter_tokenizer()))
+        return textgym.make_agent(
+            word,
+            env,
+            policy=tiny_lm(spread=6.0, num_hidden_layers=1),
+            seed=0,
+            **{"learning_rate": 0.01, **SMALL[word]},
+        )
+
+    agent = learn(made(3), 200)
+    textgym.save_agent(agent, tmp_path / "agent")
+    other = normalized(textgym.make_vec(ID, 4, seed=9, tokenizer=letter_tokenizer()))
+    again = textgym.load_agent(tmp_path / "agent", env=other, exact=True)
+    assert digests(learn(again)) == digests(learn(agent))
+
+
+def test_an_environment_without_a_state_is_told(task, tmp_path):
+    class Quiet(VecEnvWrapper):
+        def reset(self):
+            return self.venv.reset()
+
+        def step_wait(self):
+            return self.venv.step_wait()
+
+    def env():
+        return Quiet(textgym.make_vec(ID, 4, seed=3, tokenizer=letter_tokenizer()))
+
+    lm = tiny_lm(num_hidden_layers=1)
+    agent = textgym.make_agent("ppo", env(), policy=lm, seed=0, n_steps=10, batch_size=20)
+    learn(agent, 80)
+    textgym.save_agent(agent, tmp_path / "agent")
+    with pytest.raises(InputError, match=r"has a Quiet, which keeps no state \(state_dict\)"):
+        textgym.load_agent(tmp_path / "agent", env=env(), exact=True)
+    learn(textgym.load_agent(tmp_path / "agent", env=env()), 120)
+
+
+def test_a_second_learn_that_counts_anew_goes_on_too(task, tmp_path):
+    def both(out, **keywords):
+        agent = new_agent("grpo", out)
+        agent.learn(120)
+        return agent.learn(300, **keywords)
+
+    whole = both(tmp_path / "whole")
+    both(tmp_path / "parts", callback=lambda names, _: names["self"].num_timesteps != 152)
+    resumed = textgym.load_agent(tmp_path / "parts", out=tmp_path / "parts", exact=True)
+    assert 0 < resumed.num_timesteps < 152
+    resumed.learn(300 - resumed.num_timesteps, reset_num_timesteps=False)
+    assert digests(resumed) == digests(whole)
+    for record in ("metrics.jsonl", "samples.jsonl"):
+        assert rows_of(tmp_path / "parts" / record) == rows_of(tmp_path / "whole" / record)

@@ -5,7 +5,6 @@ episode's tokens are kept once, and a sample is whole episodes: one causal pass 
 Q-values of all its tokens. `train()` of DQN and QR-DQN never looks inside `observations`.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from textgym.agents.rollouts.recording_vec_env import follow_env
+from textgym.agents.rollouts.replayed_episodes import Episode, episodes_of, episodes_state
 from textgym.agents.rollouts.rollout_buffer import pad_token_of
 from textgym.agents.rollouts.rollout_scores import score_by_rollout
-from textgym.agents.rollouts.saved_episodes import finite, joined, split
 from textgym.agents.rollouts.split_rewards import await_score, spread, with_split
 from textgym.agents.runs.recording import RolloutFigures
 from textgym.divergence import check_arrays
@@ -36,24 +35,6 @@ from textgym.states import generator_state, load_generator_state
 
 if TYPE_CHECKING:
     from textgym.agents.runs.recording import Recorder
-
-
-@dataclass(frozen=True)
-class Episode:
-    """A finished episode of T tokens that the policy chose: 16 bytes for each, and its prompt.
-
-    :param tokens: int32, everything there is at its end, the prompt included.
-    :param seen: int32 `[T]`, how many of them the policy saw when it chose.
-    :param actions: int32 `[T]`, what it chose.
-    :param rewards: float32 `[T]`.
-    :param is_truncated: an outer limit cut it, so that its last value is to be bootstrapped.
-    """
-
-    tokens: np.ndarray
-    seen: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    is_truncated: bool
 
 
 def n_step_returns(
@@ -305,13 +286,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
     def state_dict(self) -> dict[str, Any]:
         """All finished episodes and the open ones, and the generator that samples."""
-        episodes = self.episodes
         return {
-            "tokens": joined([e.tokens for e in episodes], "int32"),
-            "seen": joined([e.seen for e in episodes], "int32"),
-            "actions": joined([e.actions for e in episodes], "int32"),
-            "rewards": joined([e.rewards for e in episodes], "float32"),
-            "is_truncated": np.array([e.is_truncated for e in episodes], dtype=bool),
+            **episodes_state(self.episodes),
             "new_steps": self.new_steps,
             "stored_steps": self.exchange.stored_steps,
             "open": {
@@ -331,35 +307,23 @@ class EpisodeReplayBuffer(ReplayBuffer):
         :raises InputError: if it is the state of another buffer.
         """
         assert isinstance(self.action_space, spaces.Discrete)
-        fields, largest = SavedFields(state, "state of the replay buffer"), int(self.action_space.n)
+        fields = SavedFields(state, "state of the replay buffer")
+        largest = int(self.action_space.n) - 1
         width = self.observation_space.shape[0]
-        is_truncated = fields.array("is_truncated", "bool", (None,))
-        count, high = len(is_truncated), largest - 1
-        tokens = split(fields, "tokens", "int32", count, low=0, high=high)
-        seen = split(fields, "seen", "int32", count, low=1)
-        actions = split(fields, "actions", "int32", count, low=0, high=high)
-        rewards = split(fields, "rewards", "float32", count)
-        for row, steps, acted, paid in zip(tokens, seen, actions, rewards, strict=True):
-            is_rising = len(steps) and bool((np.diff(steps) > 0).all())
-            if not is_rising or not len(steps) == len(acted) == len(paid) or steps[-1] > len(row):
-                raise fields.error("seen", "rising counts of tokens, one for each action")
-        if not finite(rewards):
-            raise fields.error("rewards", "finite numbers")
+        episodes = episodes_of(fields, largest + 1)
         opened, shape = fields.table("open"), (self.n_envs, width)
         new_steps, stored_steps = fields.whole("new_steps"), fields.whole("stored_steps")
         if goes_on:
-            rows = opened.array("rows", "int32", (None, None), low=0, high=high)
+            rows = opened.array("rows", "int32", (None, None), low=0, high=largest)
             counts = opened.array("counts", "int64", (self.n_envs,), low=0, high=width - 1)
             if rows.shape not in (shape, (0, 0)):
                 raise opened.error("rows", "the rows of the environment")
             self._seen = opened.array("seen", "int32", shape, low=0, high=width).copy()
-            self._actions = opened.array("actions", "int32", shape, low=0, high=high).copy()
+            self._actions = opened.array("actions", "int32", shape, low=0, high=largest).copy()
             self._rewards = opened.array("rewards", "float32", shape).copy()
             self._rows, self._counts = rows.copy(), counts.copy()
             load_generator_state(self.rng, fields.value("rng"), fields.path)
-        columns = zip(tokens, seen, actions, rewards, is_truncated.tolist(), strict=True)
-        self.episodes = [Episode(*parts) for parts in columns]
-        self.stored = sum(map(len, actions))
+        self.episodes, self.stored = episodes, sum(len(e.actions) for e in episodes)
         self._forget_oldest()
         self.new_steps = new_steps
         self.exchange.stored_steps = stored_steps

@@ -7,18 +7,16 @@ Stable-Baselines3 logs an update's figures with the next rollout's, and makes a 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from textgym.agents.runs.json_lines import cut_rows
+from textgym.agents.runs.metrics_writer import JSONLines
 from textgym.run_files import METRICS, SAMPLES
 from textgym.saved_fields import SavedFields
-
-if TYPE_CHECKING:
-    from textgym.agents.runs.recording import JSONLines
 
 Numbers = dict[str, float | int]
 
@@ -50,7 +48,7 @@ class LoggerState:
     last_step: int | None = None
 
     @classmethod
-    def of(cls, step: int, logger: Logger | None, writer: "JSONLines | None") -> "LoggerState":
+    def of(cls, step: int, logger: Logger | None, writer: JSONLines | None) -> "LoggerState":
         """The state of a logger; None is one that does not exist yet."""
         state = cls(step)
         if logger is not None:
@@ -83,7 +81,7 @@ class LoggerState:
             last_step=fields.whole("last_step") if fields.has("last_step") else None,
         )
 
-    def go_on(self, logger: Logger, writer: "JSONLines | None") -> None:
+    def go_on(self, logger: Logger, writer: JSONLines | None) -> None:
         """Give a new logger, and its record's writer, what the old ones held."""
         for name, value in self.values.items():
             logger.name_to_value.setdefault(name, value)

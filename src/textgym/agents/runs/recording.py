@@ -18,20 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from textgym.agents.runs.best_reward import BestReward
 from textgym.agents.runs.directory import start_run
 from textgym.agents.runs.figures import figures, figures_table
 from textgym.agents.runs.flat_rewards import FlatRewards
-from textgym.agents.runs.json_lines import append_line
 from textgym.agents.runs.logger_state import LoggerState, RowsUntil, mark_start
 from textgym.agents.runs.markdown import markdown_table
+from textgym.agents.runs.metrics_writer import JSONLines
 from textgym.agents.runs.run import Run
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
 from textgym.policies.sb3.text_policy import TextPolicy
-from textgym.storage import json_text
 from textgym.text_metrics.metrics import distinct_n, duplicate_share, repetition
 
 if TYPE_CHECKING:
@@ -40,44 +39,6 @@ if TYPE_CHECKING:
 FINISH_REASONS = ("stop", "length", "context", "truncated")
 # What every algorithm of Stable-Baselines3 logs when an update begins, and when it is over.
 _UPDATE_BEGINS, _UPDATE_DONE = "train/learning_rate", "train/n_updates"
-
-
-class JSONLines(KVWriter):
-    """One JSON object a line, appended: the record of a run, which survives a torn last line.
-
-    While `is_waiting`, figures are kept for the next line: SB3's off-policy algorithms show theirs
-    in the middle of a rollout.
-    """
-
-    is_waiting = False
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.last_step: int | None = None
-        self.last_row: int | None = None  # its step in the file, which counts on
-        self.kept: dict[str, Any] = {}
-        self.step_offset = 0  # steps before SB3 began to count anew
-
-    def write(
-        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
-    ) -> None:
-        """Write the numbers among the values; one that is not finite as null.
-
-        :raises StorageError: if the file cannot be written.
-        """
-        self.kept |= key_values
-        if self.is_waiting:
-            return
-        row: dict[str, Any] = {"step": self.step_offset + step}
-        for key, value in sorted(self.kept.items()):
-            if isinstance(value, int | float | np.number):
-                row[key] = float(value)
-        append_line(self.path, json_text(row))
-        self.last_step, self.last_row, self.kept = step, self.step_offset + step, {}
-
-    def close(self) -> None:
-        """Nothing is left open between two lines."""
 
 
 @dataclass(frozen=True)
