@@ -24,6 +24,7 @@ LEAVES = {
     "tokenizer",
     "tokenizer_backends",
     "tokenizer_context",
+    "tokenizer_decoding",
     "tokenizer_files",
     "optimization",
     "starting",

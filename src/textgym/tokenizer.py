@@ -9,7 +9,7 @@ import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as _Tokenizer
@@ -33,13 +33,10 @@ from textgym.tokenizer_context import (
     start_ids,
     unknown_ids,
 )
+from textgym.tokenizer_decoding import ContinuationDecoder, Ids
 from textgym.tokenizer_files import ROLES, SpecialTokens, TokenizerFiles, tokenizer_directory
 
-if TYPE_CHECKING:
-    import numpy as np
-
 MOST_TOKENS = 2**24
-Ids: TypeAlias = "Sequence[int] | np.ndarray"
 
 
 class Tokenizer:
@@ -99,7 +96,7 @@ class Tokenizer:
         self.missing_ids = tuple(i for i in range(self.vocab_size) if i not in used)
         self.start_ids = start_ids(describe(backend.post_processor))
         self._is_context_free = is_context_free(describe(backend.decoder))
-        self._anchor_texts: dict[int, str] = {}
+        self._continuation = ContinuationDecoder(backend, self.vocab_size, self.eos_token_id)
 
     def _mark_specials(self) -> None:
         """Another project may have added stop tokens without calling them special."""
@@ -173,7 +170,7 @@ class Tokenizer:
         rows = self._encode(self._continuing, texts)
         if not self._is_context_free:
             for i, (prefix, text) in enumerate(zip(prefixes, texts, strict=True)):
-                if self._continued(self._probe, rows[i]) != text:
+                if self._continuation.behind(self._continuation.probe, rows[i]) != text:
                     rows[i] = self._encode_whole(prefix, text) or rows[i]
         return rows
 
@@ -242,41 +239,11 @@ class Tokenizer:
         """
         if self._is_context_free:
             return self.decode_batch(rows)
+        decoder = self._continuation
         return [
-            self._continued(self._anchor(prefix), row)
+            decoder.behind(decoder.anchor(prefix), row)
             for prefix, row in zip(prefixes, rows, strict=True)
         ]
-
-    def _continued(self, anchor: int | None, row: Sequence[int]) -> str:
-        """The text of a row behind one token with a text of its own; None: at a text's start."""
-        for start in () if anchor is None else dict.fromkeys((anchor, self._probe)):
-            text, head = self.decode([start, *row]), self._anchor_texts[start]
-            if text.startswith(head):
-                return text[len(head) :]
-        return self.decode(row)
-
-    def _anchor(self, prefix: Ids) -> int | None:
-        """An id that stands for a prefix: its last one with a whole text; None without any text."""
-        has_text = False
-        for token_id in map(int, prefix[::-1]):
-            text = self._anchor_text(token_id)
-            if text and "\ufffd" not in text:
-                return token_id
-            has_text |= bool(text)
-        return self._probe if has_text else None
-
-    def _anchor_text(self, token_id: int) -> str:
-        """What a token by itself decodes to."""
-        if token_id not in self._anchor_texts:
-            self._anchor_texts[token_id] = self.decode([token_id])
-        return self._anchor_texts[token_id]
-
-    @functools.cached_property
-    def _probe(self) -> int:
-        """A token with a text that no other joins: letters, or else any text."""
-        ids = range(self.vocab_size)
-        letters = (i for i in ids if self._anchor_text(i).isalpha())
-        return next(letters, next((i for i in ids if self._anchor_text(i)), self.eos_token_id))
 
     def token_to_id(self, token: str) -> int | None:
         """The id of a token, or None if the vocabulary has no such token."""

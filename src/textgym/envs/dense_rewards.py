@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from textgym.rewards import Span
-from textgym.tokenizer import Ids, Tokenizer
+from textgym.tokenizer import Tokenizer
+from textgym.tokenizer_decoding import Ids
 
 
 def token_rewards(

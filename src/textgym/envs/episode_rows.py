@@ -23,7 +23,7 @@ from textgym.envs.task import Task
 from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.envs.turns import Replied, Turn
 from textgym.errors import InputError
-from textgym.tokenizer import Ids
+from textgym.tokenizer_decoding import Ids
 
 
 class StepResult(NamedTuple):

@@ -17,7 +17,7 @@ from textgym.envs.task import Task
 from textgym.errors import RewardError, RewardFailure
 from textgym.reward_arguments import TOKEN_IDS, signature_of
 from textgym.rewards import RewardOutput, call_reward
-from textgym.tokenizer import Ids
+from textgym.tokenizer_decoding import Ids
 
 # Characters that may wait: with what is kept of each text beside them, about 400 MB.
 MOST_WAITING = 2**22

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from textgym.envs.replies import Answer
-from textgym.tokenizer import Ids
+from textgym.tokenizer_decoding import Ids
 
 
 class Turn(NamedTuple):
