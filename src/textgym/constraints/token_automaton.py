@@ -169,20 +169,25 @@ class TokenAutomaton:
         That is before the prompt's end, and in the environment's words of a dialogue: they follow
         a stop token and end with the constraint's `after`, behind which the next turn starts.
         """
-        states: list[int | None] = [None] * (prompt_length - 1) + [self.start]
-        state, place = self.start, prompt_length
-        while place < len(ids):
-            state = self.advance(state, int(ids[place]))
-            states.append(state)
-            place += 1
-            is_over = ids[place - 1] in self._stops
-            if is_over and self.constraint.after and self.ends is not None and place < len(ids):
-                spoken = self.ends.find(ids[place:])
-                if spoken is None:
-                    return states + [None] * (len(ids) - place)
-                states += [None] * (spoken - 1) + [self.start]
-                state, place = self.start, place + spoken
-        return states
+        states: list[int | None] = [None] * (prompt_length - 1)
+        place = prompt_length
+        while True:
+            end = self._turn_end(ids, place)
+            states += self.states(ids[place:end])
+            if end == len(ids):
+                return states
+            assert self.ends is not None
+            spoken = self.ends.find(ids[end:])
+            if spoken is None:
+                return states + [None] * (len(ids) - end)
+            states += [None] * (spoken - 1)
+            place = end + spoken
+
+    def _turn_end(self, ids: Sequence[int], start: int) -> int:
+        """One past the stop token that ends a turn, or the row's end."""
+        if not self.constraint.after:
+            return len(ids)
+        return next((i + 1 for i in range(start, len(ids)) if ids[i] in self._stops), len(ids))
 
     def prompt_length(self, ids: Sequence[int] | np.ndarray) -> int:
         """How many ids of a row, prompt and completion so far, are its prompt.
