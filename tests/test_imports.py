@@ -37,6 +37,7 @@ LEAVES = {
     "states",
     "interrupts",
     "lazy_names",
+    "moved",
     "paths",
     "run_files",
     "signatures",

@@ -78,8 +78,10 @@ _MODULES = {
 def _start() -> "tuple[Callable[[str], Any], Callable[[], list[str]]]":
     from textgym.environments_by_id import register_builtin_tasks
     from textgym.lazy_names import lazy_names
+    from textgym.moved import know_moved_modules
 
     register_builtin_tasks()
+    know_moved_modules()
     return lazy_names(__name__, _MODULES)
 
 
