@@ -8,7 +8,7 @@ import torch
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
-from textgym_testing import assert_same_weights, letter_task, tiny_lm
+from textgym_testing import assert_same_weights, letter_task, letter_tokenizer, tiny_lm
 
 import textgym
 from textgym.agents import EpisodeReplayBuffer, EpisodeRolloutBuffer
@@ -96,8 +96,6 @@ CASES = {
 def text_env(*, reward=Counting, max_episode_steps=None, num_generations=1, n_envs=8, **fields):
     """An environment as `make_vec` gives it, and its reward model."""
     if "reply" in fields:
-        from textgym_testing import letter_tokenizer
-
         fields["tokenizer"] = letter_tokenizer("abcd ")
     task = letter_task(reward=reward(), **fields)
     rows = TextVectorEnv(

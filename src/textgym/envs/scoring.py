@@ -19,7 +19,7 @@ from textgym.reward_arguments import TOKEN_IDS, signature_of
 from textgym.rewards import RewardOutput, call_reward
 from textgym.tokenizer_decoding import Ids
 
-# Characters that may wait: with what is kept of each text beside them, about 400 MB.
+# Characters that may wait: some 200 MB where each is a token, whose ids are kept beside them.
 MOST_WAITING = 2**22
 
 
