@@ -1,4 +1,4 @@
-"""What every number may be, whoever takes it: one table of ranges for all verbs and algorithms.
+"""The ranges of all numbers that verbs and algorithms take: one table.
 
 Also whether a device is there and whether something fits into the memory.
 """

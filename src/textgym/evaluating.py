@@ -1,4 +1,4 @@
-"""A policy by name lets itself be heard: `textgym.evaluate` and `textgym.generate`."""
+"""`textgym.evaluate` and `textgym.generate`: what a policy, given by name, writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

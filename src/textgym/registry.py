@@ -144,7 +144,7 @@ agents = Registry("agent")
 """Agents, that is algorithms: the word that `make_agent` and `--agent` take."""
 
 for _name, _target, _description in (
-    ("length", "rules.rules:Length", "1 at a target length, less the farther the text is from it"),
+    ("length", "rules.rules:Length", "1 at a target length, lower the farther the text is from it"),
     ("regex", "rules.rules:Regex", "pays where a regular expression matches"),
     ("keyword", "rules.rules:Keyword", "pays where given words occur"),
     ("repetition", "rules.rules:Repetition", "a penalty on n-grams that occur again"),
@@ -165,7 +165,11 @@ for _name, _target, _description in (
     ("a2c", "A2C", "advantage actor-critic: one update a rollout, simple and fast"),
     ("trpo", "TRPO", "steps of a fixed KL divergence: steady, no learning rate to tune, slow"),
     ("maskable_ppo", "MASKABLE_PPO", "sb3-contrib's PPO for action masks; ppo obeys them too"),
-    ("dqn", "DQN", "Q-values from a replay of old texts: for rewards that are dear to ask for"),
+    (
+        "dqn",
+        "DQN",
+        "Q-values from a replay of old texts: for rewards that are slow or costly",
+    ),
     ("qrdqn", "QRDQN", "DQN on quantiles of the return: where outlying rewards shall count less"),
     ("grpo", "GRPO", "no critic: several completions of a prompt compared, as in reasoning work"),
     ("rloo", "RLOO", "no critic, unbiased: each completion against its prompt's others, one pass"),

@@ -121,9 +121,9 @@ class DPO(CriticFreeAlgorithm):
             raise InputError(f"{where}: {reason}") from None
 
     def _check_written(self, episode: Episode, where: str) -> None:
-        """Whether the policy ever writes such a text.
+        """Raises unless the policy may write such a text.
 
-        :raises InputError: if not.
+        :raises InputError: naming the pair.
         """
         actions = torch.as_tensor(episode.actions)
         is_written = ~torch.isin(actions, never_sampled(self.policy.lm).cpu())

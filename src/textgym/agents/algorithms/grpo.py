@@ -88,7 +88,7 @@ class GRPO(CriticFreeAlgorithm):
         return self.kl_in == "reward"
 
     def compute_advantages(self, totals: np.ndarray) -> np.ndarray:
-        """Rewards less their group's mean, scaled if asked."""
+        """Rewards minus their group's mean, scaled if asked."""
         return group_advantages(totals, scale_rewards=self.scale_rewards)
 
     def compute_loss(

@@ -18,7 +18,7 @@ LOSS_TYPES = ("grpo", "dapo", "dr_grpo")
 def group_advantages(
     totals: np.ndarray, *, scale_rewards: str = "none", epsilon: float = 1e-4
 ) -> np.ndarray:
-    """Each episode's reward less the mean of its group (Shao et al. 2024, "DeepSeekMath", 4.1.2).
+    """Each episode's reward minus the mean of its group (Shao et al. 2024, "DeepSeekMath", 4.1.2).
 
     :param totals: float `[G, k]`, one row a group.
     :param scale_rewards: divide by the standard deviation of the group, of the batch, or by none.
@@ -65,7 +65,7 @@ def best_and_worst(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def leave_one_out_advantages(totals: np.ndarray) -> np.ndarray:
-    """Each episode's reward less the mean of the *others* of its group.
+    """Each episode's reward minus the mean of the *others* of its group.
 
     Unbiased, since no baseline depends on its own episode (Kool et al. 2019; Ahmadian et al. 2024,
     "Back to Basics", section 3.3): `k / (k - 1)` times what `group_advantages` gives.
@@ -82,7 +82,7 @@ def clipped_surrogate(
 ) -> Tensor:
     """PPO's pessimistic surrogate, negated (Schulman et al. 2017, eq. 7), any equal shapes.
 
-    :param log_ratio: log-probability less the one under the policy that drew the token.
+    :param log_ratio: log-probability minus the one under the policy that drew the token.
     :param clip_low: the ratio counts from `1 - clip_low` ...
     :param clip_high: ... to `1 + clip_high` only (asymmetric: Yu et al. 2025, "DAPO", eq. 10).
     """

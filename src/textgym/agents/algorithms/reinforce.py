@@ -58,7 +58,7 @@ class REINFORCE(CriticFreeAlgorithm):
         super().__init__(policy, env, learning_rate, num_generations=num_generations, **keywords)
 
     def compute_advantages(self, totals: np.ndarray) -> np.ndarray:
-        """Rewards less the baseline."""
+        """Rewards minus the baseline."""
         is_kept = ~np.isnan(totals)
         if not is_kept.any():
             return totals

@@ -41,7 +41,7 @@ class RLOO(CriticFreeAlgorithm):
         super().__init__(policy, env, learning_rate, **keywords)
 
     def compute_advantages(self, totals: np.ndarray) -> np.ndarray:
-        """Rewards less the mean of the group's other rewards."""
+        """Rewards minus the mean of the group's other rewards."""
         return leave_one_out_advantages(totals)
 
     def compute_loss(

@@ -1,4 +1,4 @@
-"""What a word for `make_agent` stands for: a record of one of three kinds of algorithm.
+"""Specifications of algorithms, of three kinds: what a word for `make_agent` stands for.
 
 On-policy and off-policy ones have a critic and one of SB3's buffers; those without a critic collect
 whole groups of episodes. `textgym.register_agent` gives a record its name; the words that come with

@@ -1,4 +1,4 @@
-"""The words for algorithms that come with textgym: for each its class, policy, buffer and defaults.
+"""Specifications of the algorithms that come with textgym: class, policy, buffer and defaults.
 
 Defaults are those that learn on text, from the task's budget in tokens and the environments; when
 to choose which word is said where they are registered, in `textgym.registry`.

@@ -1,4 +1,4 @@
-"""Does a text read like language? Bits per character under a model that never trained here.
+"""Readers: bits per character of texts under a model that never trained here.
 
 A judge says whether a text pleases; a reader says how surprising it is to somebody who knows the
 language and nothing of the policy. Lower is more fluent, up to a point: the commonest phrases are

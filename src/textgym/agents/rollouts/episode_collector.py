@@ -1,4 +1,4 @@
-"""Whole episodes as algorithms without a critic want them: collected row by row, packed at the end.
+"""The collector of whole episodes for algorithms without a critic: row by row, packed at the end.
 
 Legend: `n` rows, `L` width of a row, `a` acted tokens of one episode, `A` of all, `E` episodes.
 """

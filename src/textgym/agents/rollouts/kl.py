@@ -46,9 +46,9 @@ def kl_estimate(log_prob: Tensor, reference_log_prob: Tensor, estimator: str) ->
 
 
 def check_estimator(name: str) -> None:
-    """Whether there is such an estimator.
+    """Raises unless there is such an estimator.
 
-    :raises InputError: if not.
+    :raises InputError: naming those that there are.
     """
     if name not in ESTIMATORS:
         raise InputError(f"kl_estimator must be one of {', '.join(ESTIMATORS)}, got {name!r}")
@@ -120,7 +120,7 @@ class KLPenalty:
         return self.model.eval()
 
     def check_vocabulary(self, actions: int, device: torch.device) -> None:
-        """Whether the reference has a token for each of an environment's actions.
+        """Raises unless the reference has a token for each of an environment's actions.
 
         :raises InputError: if not.
         """

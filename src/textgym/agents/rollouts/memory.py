@@ -1,4 +1,4 @@
-"""What a rollout takes of the memory: a slip in a number is refused before anything is played."""
+"""Memory of a rollout: what exceeds this machine's is refused before anything is played."""
 
 from collections.abc import Mapping
 from typing import Any

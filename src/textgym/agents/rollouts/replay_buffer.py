@@ -1,4 +1,4 @@
-"""The replay buffer that makes Stable-Baselines3's off-policy algorithms fast on text.
+"""The replay buffer: whole episodes for Stable-Baselines3's off-policy algorithms.
 
 Stock SB3 keeps two padded rows for every token, and its networks read every prefix anew. Here an
 episode's tokens are kept once, and a sample is whole episodes: one causal pass over each gives the

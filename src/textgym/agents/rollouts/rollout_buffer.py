@@ -1,4 +1,4 @@
-"""The buffer that makes Stable-Baselines3's on-policy algorithms fast on text.
+"""The rollout buffer: whole episode segments for Stable-Baselines3's on-policy algorithms.
 
 Stock SB3 keeps the observation of every step, and its policy reads every prefix anew. Here an
 episode's tokens are kept once, and a minibatch is whole episode segments: one causal pass over a

@@ -1,4 +1,4 @@
-"""What a training run writes down: text metrics, sample texts, `metrics.jsonl`, TensorBoard.
+"""The recorder of a training run: text metrics, sample texts, `metrics.jsonl`, TensorBoard.
 
 It rides on Stable-Baselines3's own logger, so that `learn(tb_log_name=...)`, `tensorboard_log` and
 `verbose` work as always, and subclasses nothing: a `VecEnv` wrapper sees the finished episodes,
