@@ -68,7 +68,7 @@ def show_tensorboard(runs: str | Path, port: int = 6006, host: str = "127.0.0.1"
     directory = expand(runs)
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; expected a run directory")
-    if next(directory.rglob("events.out.tfevents.*"), None) is None:
+    if not [*directory.rglob("events.out.tfevents.*")]:
         raise InputError(
             f"{directory}: holds no TensorBoard event files; train with --out {directory} first"
         )
