@@ -221,6 +221,7 @@ def test_checkpoints_are_saved_between_updates(tmp_path, monkeypatch, seconds, e
 
     def save(agent, directory, **keywords):
         saved.append(agent.num_timesteps)
+        return textgym.save_agent(agent, directory, **keywords)
 
     monkeypatch.setattr("textgym.agents.building.learning.save_agent", save)
     textgym.train(
