@@ -13,7 +13,7 @@ from front_door import ENV, byte_lm, read_lines, run_cli
 
 import textgym
 from textgym import registry
-from textgym.policies.language_model import checkpoint
+from textgym.policies import CausalLM
 from textgym.policies.pretraining import loop as pretraining
 
 SMALL = "--n-envs 2 --n-steps 16 --batch-size 16 --n-epochs 1 --no-progress-bar".split()
@@ -146,7 +146,7 @@ def test_an_interrupt_before_anything_was_saved(tmp_path, monkeypatch):
     def interrupt(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "from_pretrained", interrupt)
+    monkeypatch.setattr(CausalLM, "from_pretrained", interrupt)
     arguments = ("train", ENV, "--policy", tmp_path, "--out", tmp_path / "run")
     code, _, error = run_cli(*arguments)
     assert (code, error) == (130, "textgym: interrupted: nothing had been saved yet\n")
