@@ -271,11 +271,11 @@ class Recorder:
         if getattr(logger, "recorder", None) is self:
             return
         self._watch(logger)
-        if not self.agent.num_timesteps:
-            _explain_figures(logger)
         step, before = self.agent.num_timesteps, self.goes_on
         self.goes_on = None
-        mark_start(logger, step)
+        mark_start(logger, step)  # first of all: it purges from this step on
+        if not step:
+            _explain_figures(logger)
         if before is not None and before.step == step:
             before.go_on(logger, self.writer)
             if self.sampled_at is not None:
