@@ -13,6 +13,7 @@ KL = "tests/agents/test_kl.py"
 ORACLE = "tests/learning/test_oracle.py"
 DIALOGUES = "tests/agents/test_dialogues.py"
 SCORES = "tests/agents/test_rollout_scores.py"
+RESUME = "tests/agents/test_exact_resume.py::test_a_stopped_run_goes_on_to_the_last_bit"
 
 
 @dataclass(frozen=True)
@@ -432,5 +433,53 @@ BREAKAGES = (
         ),
         (EXACT,),
         "last_bit and ppo and not maskable",
+    ),
+    Breakage(
+        "on resuming, minibatches are shuffled anew",
+        "agents/rollouts/rollout_buffer.py",
+        (('load_generator_state(self.rng, fields.value("rng"), fields.path)', "pass"),),
+        (f"{RESUME}[ppo]",),
+    ),
+    Breakage(
+        "on resuming, NumPy's global generator is another",
+        "agents/building/training_state.py",
+        (('_load_globals(fields.table("globals"))', "pass"),),
+        (f"{RESUME}[dqn]",),
+    ),
+    Breakage(
+        "on resuming, open episodes are restarted",
+        "agents/building/training_state.py",
+        (("        _load_last_rows(agent, fields)\n", ""),),
+        (f"{RESUME}[ppo]",),
+    ),
+    Breakage(
+        "on resuming, the tokens of open episodes are forgotten",
+        "agents/building/training_state.py",
+        (("agent.load_rollout_state(state)", "pass"),),
+        (f"{RESUME}[grpo]",),
+    ),
+    Breakage(
+        "on resuming, the replay buffer is empty",
+        "agents/building/training_state.py",
+        (("buffer.load_state_dict(state, goes_on=goes_on)", "pass"),),
+        (f"{RESUME}[dqn]",),
+    ),
+    Breakage(
+        "on resuming, figures that waited for the next rollout's are lost",
+        "agents/runs/recording.py",
+        (("before.go_on(logger, self.writer)", "pass"),),
+        (f"{RESUME}[ppo]",),
+    ),
+    Breakage(
+        "on resuming, steps stand twice in the record",
+        "agents/building/learning.py",
+        (("cut_record(self.run.directory, recorder.rows_until)", "pass"),),
+        ("tests/faults/test_killed_runs.py",),
+    ),
+    Breakage(
+        "on resuming, steps stand twice in TensorBoard",
+        "agents/runs/recording.py",
+        (("mark_start(logger, step)", "pass"),),
+        ("tests/faults/test_killed_runs.py",),
     ),
 )

@@ -69,6 +69,16 @@ def test_a_stopped_run_goes_on_to_the_last_bit(word, task, tmp_path):
         assert rows_of(tmp_path / "parts" / record) == rows_of(tmp_path / "whole" / record)
 
 
+@pytest.mark.parametrize("word", ["ppo", "rloo", "qrdqn"])
+def test_two_halves_make_a_whole(word, task, tmp_path):
+    whole = learn(new_agent(word, tmp_path / "whole"))
+    learn(new_agent(word, tmp_path / "halves"), 200)
+    second = learn(textgym.load_agent(tmp_path / "halves", out=tmp_path / "halves", exact=True))
+    assert digests(second) == digests(whole)
+    rows = [rows_of(tmp_path / run / "metrics.jsonl") for run in ("halves", "whole")]
+    assert rows[0] == rows[1]
+
+
 @pytest.mark.parametrize("word", ["ppo", "grpo", "dqn"])
 def test_taking_states_changes_nothing(word, task, tmp_path):
     often = learn(new_agent(word, tmp_path / "often", checkpoint_seconds=0))

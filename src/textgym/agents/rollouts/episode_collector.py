@@ -229,9 +229,9 @@ def _episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
     if any(len(texts[name]) != count for name in texts) or not finite([rewards, *log_probs]):
         raise fields.error("rewards", "finite numbers, one for each text")
     for row, places, chosen, probs in zip(tokens, acted, actions, log_probs, strict=True):
-        is_rising = len(places) and bool((np.diff(places) > 0).all())
-        if not is_rising or places[-1] >= len(row) or not len(places) == len(chosen) == len(probs):
-            raise fields.error("acted", "rising places in the tokens, one for each action")
+        is_falling = not len(places) or bool((np.diff(places) < 0).any())
+        if is_falling or places[-1] >= len(row) or not len(places) == len(chosen) == len(probs):
+            raise fields.error("acted", "places in the tokens that never fall, one for each action")
     columns = zip(tokens, acted, actions, log_probs, strict=True)
     more = zip(rewards.tolist(), groups.tolist(), *texts.values(), is_truncated, strict=True)
     return [Episode(*arrays, *values) for arrays, values in zip(columns, more, strict=True)]

@@ -52,9 +52,10 @@ def episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
     actions = split(fields, "actions", "int32", count, low=0, high=high)
     rewards = split(fields, "rewards", "float32", count)
     for row, steps, acted, paid in zip(tokens, seen, actions, rewards, strict=True):
-        is_rising = len(steps) and bool((np.diff(steps) > 0).all())
-        if not is_rising or not len(steps) == len(acted) == len(paid) or steps[-1] > len(row):
-            raise fields.error("seen", "rising counts of tokens, one for each action")
+        # Not always rising: SB3's random actions may be padding, which no row is seen to hold.
+        is_falling = not len(steps) or bool((np.diff(steps) < 0).any())
+        if is_falling or not len(steps) == len(acted) == len(paid) or steps[-1] > len(row):
+            raise fields.error("seen", "counts of tokens that never fall, one for each action")
     if not finite(rewards):
         raise fields.error("rewards", "finite numbers")
     columns = zip(tokens, seen, actions, rewards, is_truncated.tolist(), strict=True)
