@@ -82,6 +82,7 @@ def make_agent(
     from textgym.agents.runs.fingerprints import inputs_of_agent
     from textgym.agents.runs.kept_checkpoints import CheckpointPlan
     from textgym.policies.language_model.causal_lm import CausalLM
+    from textgym.policies.language_model.checkpoint import check_has_checkpoint
 
     saving = {
         "checkpoint_seconds": checkpoint_seconds,
@@ -110,6 +111,8 @@ def make_agent(
         env_kwargs=env_kwargs,
         lost=() if isinstance(env, str) else ("env",),
     )
+    if out is not None:
+        check_has_checkpoint(lm)
     with open_to_write(out) as run:
         built = build_agent(
             agent,

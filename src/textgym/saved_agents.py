@@ -119,7 +119,8 @@ def load_agent(
         if exact:  # else it is not worth a word: the last bits differ
             differences += computed_otherwise(state.get("computed_with") or {})
         is_told = out is not None and run is out  # by the verb, which was asked for it
-        is_asked_for = bool(env_kwargs) or not named.keys() <= {"reward", "reference"}
+        had_to_be_given = {"reward", "reference", *environment.get("not_saved", ())}
+        is_asked_for = bool(env_kwargs) or not named.keys() <= had_to_be_given
         matters = state.get("training") is None or (run is not None and not is_asked_for)
         if differences and (exact or (matters and not is_told)):
             _tell_differences(differences, directory, exact=exact)

@@ -6,6 +6,7 @@ from anybody, so `load_state_dict` checks types, shapes and ranges and raises `I
 """
 
 import json
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -63,15 +64,25 @@ def is_json(value: Any) -> bool:
         return False
 
 
-def state_of(thing: object) -> Any:
+def state_of(thing: object, where: str = "it") -> Any:
     """The state of what a user gave (a reward, a function), or None where it says of none.
 
     A torch module's weights are no state of that kind: it is fitted, and stays as it is.
+
+    :param where: what an error names.
+    :raises NoStateError: if a checkpoint cannot bring it back, or `state_dict` raises.
     """
     is_module = hasattr(thing, "parameters") and hasattr(thing, "named_buffers")
     if is_module or isinstance(thing, type) or not isinstance(thing, Stateful):
         return None
-    return thing.state_dict()
+    try:
+        state = thing.state_dict()
+    except NoStateError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise NoStateError(f"{where}: its state_dict raised {reason:.80}") from error
+    return savable(state, f"{where}: state_dict")
 
 
 def load_state_of(thing: object, state: Any, where: object) -> None:
@@ -80,15 +91,50 @@ def load_state_of(thing: object, state: Any, where: object) -> None:
     :param where: what an error names.
     :raises InputError: if there is a state and the thing takes none, or the other way round.
     """
-    takes = state_of(thing) is not None
+    takes = state_of(thing, str(where)) is not None
     if takes != (state is not None):
         raise InputError(f"{where}: the checkpoint has {'no' if takes else 'a'} state of it")
     if takes and isinstance(thing, Stateful):
         try:
-            thing.load_state_dict(state)
+            thing.load_state_dict(loaded(state))
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
                 f"{where}: not its state ({' '.join(str(error).split()):.80})"
             ) from None
+
+
+def savable(state: Any, where: str) -> Any:
+    """A user's state as a checkpoint brings it back; numbers that are not finite, as arrays.
+
+    :param where: what an error names.
+    :raises NoStateError: for anything but tables with names, lists, numbers, texts and arrays.
+    """
+    if isinstance(state, np.generic):
+        state = state.item()
+    if state is None or isinstance(state, bool | int | str):
+        return state
+    if isinstance(state, float):
+        return state if math.isfinite(state) else np.array(state)
+    if isinstance(state, dict) and all(isinstance(key, str) for key in state):
+        return {key: savable(value, f"{where}[{key!r}]") for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [savable(value, f"{where}[{place}]") for place, value in enumerate(state)]
+    if isinstance(state, np.ndarray) and state.dtype.kind in "biuf" and state.itemsize <= 8:
+        return state.copy()
+    got = f"an array of {state.dtype}" if isinstance(state, np.ndarray) else type(state).__name__
+    raise NoStateError(
+        f"{where}: expected tables with names, lists, numbers, texts or NumPy arrays of numbers, "
+        f"which a checkpoint brings back, got {got}"
+    )
+
+
+def loaded(state: Any) -> Any:
+    """What `savable` was given: numbers that are not finite are numbers again."""
+    if isinstance(state, dict):
+        return {key: loaded(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [loaded(value) for value in state]
+    is_number = isinstance(state, np.ndarray) and state.shape == () and state.dtype == np.float64
+    return float(state) if is_number and not np.isfinite(state) else state

@@ -141,5 +141,8 @@ def test_stable_baselines3_saves_and_loads_policy_and_agent(tmp_path):
 
 def test_it_has_no_checkpoint_and_says_so(tmp_path):
     with pytest.raises(InputError, match="a RecurrentLM is no CausalLM, so there is no checkpoint"):
+        textgym.make_agent("ppo", ENV, policy=byte_lm(), out=tmp_path / "never", **SMALL)
+    assert not (tmp_path / "never").exists()
+    with pytest.raises(InputError, match="a RecurrentLM is no CausalLM, so there is no checkpoint"):
         byte_lm().save_pretrained(tmp_path / "lm")
     assert list(tmp_path.iterdir()) == []

@@ -263,7 +263,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             "groups": groups_state(self._episodes.groups),
             "generators": [generator_state(generator) for generator in self._generators],
             "seeds": list(self._seeds),
-            **{name: state_of(thing) for name, thing in self._given().items()},
+            **{name: state_of(thing, name) for name, thing in self._given().items()},
         }
 
     def load_state_dict(self, state: Any) -> list[str]:

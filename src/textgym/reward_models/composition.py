@@ -117,7 +117,7 @@ class WeightedSum:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each part, None where it has none; a run's checkpoint keeps it."""
-        return {name: state_of(reward) for name, reward, _ in self.parts}
+        return {name: state_of(reward, name) for name, reward, _ in self.parts}
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from a state of `state_dict`.

@@ -50,7 +50,7 @@ class _Wrapper:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the inner reward, None where it has none; a run's checkpoint keeps it."""
-        return {"reward": state_of(self.reward)}
+        return {"reward": state_of(self.reward, self.name)}
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from a state of `state_dict`.

@@ -16,7 +16,7 @@ from textgym.agents.rollouts.vec_env import TextVecEnv
 from textgym.envs.saved_rows import DIGESTS
 from textgym.errors import InputError
 from textgym.saved_fields import SavedFields
-from textgym.states import NoStateError
+from textgym.states import NoStateError, load_state_of, state_of
 
 
 def environment_state(env: VecEnv) -> list[dict[str, Any]]:
@@ -98,9 +98,12 @@ def _access(layer: VecEnv) -> tuple[Callable[[Any], Any], Callable[[Any, Any], A
         return _normalize_state, _load_normalize_state
     if type(layer) is DenseRewards:
         return (lambda _: None), (lambda _, state: None)
+    if isinstance(layer, TextVecEnv):
+        return TextVecEnv.state_dict, TextVecEnv.load_state_dict
     if hasattr(type(layer), "load_state_dict"):
         # Asked of the class: a wrapper passes on what the layers inside it have.
-        return (lambda own: own.state_dict()), (lambda own, state: own.load_state_dict(state))
+        name = _name(layer)
+        return (lambda own: state_of(own, name)), lambda own, state: load_state_of(own, state, name)
     raise NoStateError(f"the environment has a {_name(layer)}, which keeps no state (state_dict)")
 
 

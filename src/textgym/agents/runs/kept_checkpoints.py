@@ -49,7 +49,7 @@ def keep_newest(run: Path, step: int, count: int) -> None:
 
     :raises StorageError: if the copy cannot be written.
     """
-    _copy(run / CHECKPOINTS / LAST, run / CHECKPOINTS / f"step-{step:09d}")
+    _copy(run / CHECKPOINTS / LAST, run / CHECKPOINTS / f"step-{step}")
     for place in _steps(run)[:-count]:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -63,16 +63,25 @@ def save_pretrained(
             write_trainer_state(trainer_state, temporary)
 
 
-def write_model(lm: "LanguageModel", directory: Path, *, dtype: torch.dtype | None = None) -> None:
-    """Write a model's files into a directory that stands already (not atomic by itself).
+def check_has_checkpoint(lm: "LanguageModel") -> None:
+    """Raises unless a directory can hold the model.
 
     :raises InputError: for a model that is no decoder: nothing would open it.
     """
     if not isinstance(lm.config, CausalLMConfig):
         raise InputError(
             f"a {type(lm).__name__} is no CausalLM, so there is no checkpoint of it: keep its "
-            "state_dict()"
+            "state_dict(), and leave out= out"
         )
+
+
+def write_model(lm: "LanguageModel", directory: Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write a model's files into a directory that stands already (not atomic by itself).
+
+    :raises InputError: for a model that is no decoder: nothing would open it.
+    """
+    check_has_checkpoint(lm)
+    assert isinstance(lm.config, CausalLMConfig)
     tensors = {
         name: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
         for name, tensor in lm.state_dict().items()
