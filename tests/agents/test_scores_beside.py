@@ -1,6 +1,8 @@
 """A reward model that is asked while the rollout goes on: the same numbers, and no waiting."""
 
 import asyncio
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -11,6 +13,7 @@ from textgym_testing import assert_same_weights, letter_task, tiny_lm
 import textgym
 from textgym.agents.rollouts.text_monitor import TextMonitor
 from textgym.agents.rollouts.vec_env import TextVecEnv
+from textgym.envs.text_env import TextEnv
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import RewardError
 
@@ -126,3 +129,93 @@ def test_a_part_of_a_sum_may_be_async():
 
     total = WeightedSum({"now": (scores, 0.5), "later": (later, 0.5)})
     assert total(["p", "p"], ["aa", "b"]).scores == pytest.approx(scores("pp", ["aa", "b"]))
+
+
+BESIDE = [(later, {}), (scores, {"reward_workers": 2})]
+
+
+@pytest.mark.parametrize(("reward", "fields"), BESIDE)
+def test_a_copied_environment_goes_on_equally(reward, fields):
+    single = TextEnv(letter_task(reward=reward, **fields))
+    many = TextMonitor(TextVecEnv(TextVectorEnv(letter_task(reward=reward, **fields), 3)))
+    many.seed(0)
+    single.reset(seed=0)
+    many.reset()
+    rng = np.random.default_rng(0)
+    size = single.action_space.n
+    single.step(int(rng.integers(size)))
+    many.step(rng.integers(size, size=3))
+    for env, shape in ((single, None), (many, 3)):
+        twins = [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]  # noqa: S301
+        paid = 0.0
+        for _ in range(30):
+            actions = rng.integers(size, size=shape)
+            expected = env.step(actions)
+            paid += float(np.sum(expected[1]))
+            for twin in twins:
+                got = twin.step(actions)
+                np.testing.assert_array_equal(got[0], expected[0])
+                assert np.array_equal(got[1], expected[1]) and np.array_equal(got[2], expected[2])
+            if env is single and (expected[2] or expected[3]):
+                for one in (env, *twins):
+                    one.reset()
+        assert paid > 0
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize(("reward", "fields"), [*BESIDE, (scores, {})])
+def test_a_copied_agent_learns_on_equally(word, reward, fields):
+    agent = agent_on(word, reward, **fields)
+    agent.learn(100)
+    twin = copy.deepcopy(agent)
+    for one in (agent, twin):
+        one.learn(100, reset_num_timesteps=False)
+    assert_same_weights(agent.policy, twin.policy)
+
+
+class CopyInMidRollout(BaseCallback):
+    """Copies the agent while texts wait, and has the copy score them."""
+
+    twin = None
+    is_compared = False
+
+    def _on_step(self):
+        scores = self.model.env.unwrapped.scores
+        if self.twin is None and len(scores.waiting) > 3 and self.n_calls > 5:
+            self.held = held_by(self.model)
+            before = paid(self.held)
+            self.twin = copy.deepcopy(self.model)
+            own = self.twin.env.unwrapped.scores
+            own.settle()
+            assert not own.waiting
+            self.expected = paid(held_by(self.twin))
+            assert np.isfinite(self.expected).all() and self.expected.any()
+            np.testing.assert_array_equal(paid(self.held), before)
+            assert all(np.isnan(text.reward) for text in scores.waiting)
+        return True
+
+    def _on_rollout_end(self):
+        if self.twin is not None and not self.is_compared:
+            np.testing.assert_array_equal(paid(self.held), self.expected)
+            self.is_compared = True
+
+
+def held_by(agent):
+    """What has the rewards of a rollout so far: arrays, or episodes."""
+    if agent.rollout_buffer is not None:
+        return [agent.rollout_buffer.rewards[: agent.rollout_buffer.pos]]
+    collector = agent._collector
+    return [e for group in [*collector._whole, *collector._waiting.values()] for e in group]
+
+
+def paid(held):
+    return np.concatenate([np.ravel(getattr(one, "reward", one)) for one in held])
+
+
+@pytest.mark.parametrize("word", ["ppo", "grpo"])
+@pytest.mark.parametrize(("reward", "fields"), [*BESIDE, (scores, {})])
+def test_a_copy_made_while_texts_wait_asks_again_and_pays_itself_alone(word, reward, fields):
+    agent = agent_on(word, reward, **fields)
+    callback = CopyInMidRollout()
+    agent.learn(200, callback=callback)
+    assert callback.is_compared

@@ -1,5 +1,6 @@
 """Calls in threads beside something that goes on meanwhile; nobody here waits for a clock."""
 
+import copy
 import threading
 
 import pytest
@@ -57,3 +58,23 @@ def test_an_error_is_an_answer_of_its_own_batch():
         answers += calls.collect()
     assert [items for items, _ in answers] == [[1], [2], [3]]
     assert answers[0][1] == 1 and str(answers[1][1]) == "two" and answers[2][1] == 3
+
+
+def test_a_copy_begins_with_nothing_asked():
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def ask(items):
+        has_begun.set()
+        assert may_end.wait(30)
+        return sum(items)
+
+    calls = CallsBeside(ask, 1)
+    calls.submit([1])
+    assert has_begun.wait(30)
+    calls.submit([2])  # one call is under way, one item is gathered
+    twin = copy.deepcopy(calls)
+    assert twin.collect() == []
+    may_end.set()
+    twin.submit([5])
+    assert twin.collect() == [([5], 5)]
+    assert calls.collect() == [([1], 1), ([2], 2)]

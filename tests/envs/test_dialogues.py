@@ -405,6 +405,28 @@ def test_a_state_in_json_goes_on_in_another_environment():
         other.load_state_dict(broken)
 
 
+@pytest.mark.parametrize("name", ["turns", "state", "np_random"])
+def test_a_column_with_the_name_of_a_dialogues_own_is_refused(name):
+    def drawn(generator):
+        return {"prompt": "p", name: 5}
+
+    message = f"{name!r} cannot be the name of a column in a dialogue, .*: rename the column"
+    with pytest.raises(InputError, match=r"^prompts\[0\]: " + message):
+        TextEnv(task(prompts=[{"prompt": "p", name: 5}]))
+    with pytest.raises(InputError, match="^prompt function: " + message):
+        begun(prompts=drawn, max_prompt_tokens=4)
+
+
+@pytest.mark.parametrize("name", ["turns", "state", "np_random"])
+def test_without_a_reply_it_is_a_column_as_any_other(name):
+    def reward(prompts, completions, **columns):
+        return [float(columns[name][0])]
+
+    env = begun(prompts=[{"prompt": "p", name: 5}], reply=None, max_context=None, reward=reward)
+    _, value, terminated, _, info = env.step(EOS)
+    assert terminated and value == 5.0 and info["columns"] == {name: 5}
+
+
 def test_a_function_of_prompts_may_lack_what_a_reply_asks_for():
     def prompts(np_random):
         return {"prompt": "p", "secret": 1}

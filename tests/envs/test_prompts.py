@@ -1,7 +1,9 @@
 """Where prompts come from, and every way in which a source can be wrong."""
 
+import copy
 import gzip
 import json
+import pickle
 import threading
 
 import numpy as np
@@ -38,6 +40,15 @@ def test_all_prompts_are_drawn_equally_often():
     generator = np.random.default_rng(0)
     counts = np.bincount([int(prompts.draw(generator).text) for _ in range(4000)])
     assert counts.min() > 900 and len(prompts) == 4  # 1,000 expected, standard deviation 27
+
+
+def test_a_copied_source_knows_its_prompts():
+    prompts = source(["a", "b", "c"])
+    both = prompts, prompts.at(2)
+    for again, prompt in (copy.deepcopy(both), pickle.loads(pickle.dumps(both))):  # noqa: S301
+        assert again.place(prompt) == 2 and again.place(again.at(1)) == 1
+    again = pickle.loads(pickle.dumps(prompts))  # noqa: S301
+    assert again.place(prompts.at(2)) is None  # another's
 
 
 FILES = {

@@ -14,6 +14,10 @@ def zero(prompts, completions):
     return [0.0] * len(completions)
 
 
+async def waits(prompt, turns):
+    return None
+
+
 def task(**fields):
     return Task(**{"id": "test/Task-v0", "prompts": ["a", "bcd"], "reward": zero, **fields})
 
@@ -46,6 +50,10 @@ def test_defaults_make_a_task():
         ({"truncate_prompt": "yes"}, "truncate_prompt must be true or false, got 'yes'"),
         ({"stop": 5}, "stop must be a text or a list of texts, got 5"),
         ({"reply": "yes", "max_context": 9}, "reply must be a function, got 'yes'"),
+        (
+            {"reply": waits, "max_context": 9},
+            "reply must be an ordinary function, got the async def <function waits .*: write def",
+        ),
         ({"reply": lambda prompt, turns: None}, "a task with reply needs max_context"),
         ({"reward": "length"}, "reward must be a function or an object"),
         ({"tokenizer": "byte"}, "tokenizer must be a textgym.Tokenizer, got str"),

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -13,6 +13,7 @@ class CallsBeside(Generic[Item, Answer]):
 
     What comes while all of them are busy is gathered, and goes into the next call together: the
     slower the answers, the larger the batches. Threads live only while there is something to ask.
+    A copy, by `copy` or `pickle`, begins with nothing asked.
 
     :param ask: answers for a batch; what it raises is handed out by `collect`.
     :param workers: calls at a time.
@@ -24,6 +25,13 @@ class CallsBeside(Generic[Item, Answer]):
         self._gathered: list[Item] = []
         self._answers: list[tuple[list[Item], Answer | BaseException]] = []
         self._busy = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without calls under way and their threads."""
+        return {"ask": self.ask, "workers": self.workers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        CallsBeside.__init__(self, **state)
 
     def submit(self, items: Sequence[Item]) -> None:
         """Have items asked about as soon as a call is free."""

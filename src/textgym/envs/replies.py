@@ -33,6 +33,9 @@ ReplyFunction = Callable[..., Any]
 DIALOGUE_COLUMNS = ("turns", "state")
 """What a reward model may ask for beside the columns of the prompts."""
 
+REPLY_ARGUMENTS = ("turns", "state", "np_random")
+"""What a reply function may ask for beside the prompt and its columns."""
+
 _BATCH = "prompts"
 _IN_FRONT = ("prompt", "turns")
 
@@ -210,7 +213,7 @@ def check_reply_arguments(task_id: str, function: ReplyFunction, columns: Iterab
     :raises InputError: naming what it asks for.
     """
     signature = signature_of(function)
-    own = (_BATCH if _BATCH in signature.names else "prompt", "turns", "state", "np_random")
+    own = (_BATCH if _BATCH in signature.names else "prompt", *REPLY_ARGUMENTS)
     supplied = dict.fromkeys((*columns, *own))
     _name_those_in_front(signature, supplied)
     if what := _lacking(signature, supplied, columns):
@@ -222,7 +225,7 @@ def _lacking(signature: Signature, supplied: Container[str], columns: Iterable[s
     lacking = [n for n in signature.names if n in signature.required and n not in supplied]
     if not lacking:
         return ""
-    own = (_BATCH if _BATCH in signature.names else "prompt", "turns", "state", "np_random")
+    own = (_BATCH if _BATCH in signature.names else "prompt", *REPLY_ARGUMENTS)
     return (
         f"asks for {', '.join(map(repr, lacking))}, which nobody supplies: expected "
         f"{', '.join(own)} or a column of the prompts "

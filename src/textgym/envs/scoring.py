@@ -67,7 +67,7 @@ class Scores:
     :param task: whose reward model, timeout and retries count.
 
     `is_open`: texts that end wait, and their last step pays 0 until `settle`. `latest` maps the
-    rows whose text began to wait in the last step to it.
+    rows whose text began to wait in the last step to it. A copy asks again about texts that wait.
     """
 
     def __init__(self, task: Task) -> None:

@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from textgym.async_rewards import AsyncReward
+from textgym.async_rewards import AsyncReward, is_async
 from textgym.checks import check_numbers
 from textgym.constraints import Constraint, as_constraint
-from textgym.envs.replies import DIALOGUE_COLUMNS, ReplyFunction, check_reply_arguments
+from textgym.envs.replies import (
+    DIALOGUE_COLUMNS,
+    REPLY_ARGUMENTS,
+    ReplyFunction,
+    check_reply_arguments,
+)
 from textgym.envs.texts.prompts import Prompts, PromptSource, check_source
 from textgym.errors import InputError, unknown_name
 from textgym.rewards import LARGEST_SCORE, Reward, check_arguments, check_reward
@@ -85,6 +90,12 @@ class Task:
             raise InputError(f"truncate_prompt must be true or false, got {self.truncate_prompt!r}")
         if self.reply is not None and not callable(self.reply):
             raise InputError(f"reply must be a function, got {self.reply!r:.60}")
+        if is_async(self.reply):
+            raise InputError(
+                f"reply must be an ordinary function, got the async def {self.reply!r:.60}: write "
+                "def, and asyncio.run(...) inside; one that names prompts is asked for many rows "
+                "at once"
+            )
         for text in self.stop_strings:
             if not isinstance(text, str) or not text:
                 raise InputError(f"stop must be a text or a list of texts, got {self.stop!r:.60}")
@@ -126,6 +137,7 @@ class Task:
             self.tokenizer,
             max_prompt_tokens=limit,
             truncate_prompt=self.truncate_prompt,
+            reserved=() if self.reply is None else REPLY_ARGUMENTS,
         )
 
     def check_arguments(self, source: PromptSource) -> None:

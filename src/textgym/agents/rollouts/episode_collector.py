@@ -239,12 +239,19 @@ def _episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
 
 def _await_score(text: FinishedText, episode: Episode) -> None:
     """Have a score added to an episode's reward once it is there."""
-    before, episode.reward = episode.reward, float("nan")
+    text.listeners.append(_Pay(episode, episode.reward))
+    episode.reward = float("nan")
 
-    def pay(text: FinishedText) -> None:
-        episode.reward = before + float(np.float32(text.reward))
 
-    text.listeners.append(pay)
+@dataclass(eq=False)
+class _Pay:
+    """An object, so that copies of the text pay the copy of the episode."""
+
+    episode: Episode
+    before: float
+
+    def __call__(self, text: FinishedText) -> None:
+        self.episode.reward = self.before + float(np.float32(text.reward))
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
             spread(self.rewards[int(self._open_from[env]) : step + 1, env], split)
         if self.scores is not None:
             for env, text in self.scores.latest.items():
-                await_score(text, self.rewards[int(self._open_from[env]) : step + 1, env])
+                await_score(text, self.rewards, (slice(int(self._open_from[env]), step + 1), env))
         self.episode_starts[step] = episode_start
         self.values[step] = value.detach().cpu().numpy().reshape(-1)
         self.log_probs[step] = log_prob.detach().cpu().numpy().reshape(-1)

@@ -46,6 +46,10 @@ class RolloutScores(BaseCallback):
         self.scores: Scores | None = None
         self.is_dump_due = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what SB3 shows callbacks of its own frames, modules among it."""
+        return {**vars(self), "locals": {}, "globals": {}}
+
     def _on_rollout_start(self) -> None:
         buffer: Any = _buffer_of(self.model)
         self.scores = scores_of(self.training_env) if hasattr(buffer, "scores") else None

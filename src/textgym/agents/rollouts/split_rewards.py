@@ -7,6 +7,7 @@ total, to which it fits the split (`textgym.envs.dense_rewards.fit_split`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -131,19 +132,29 @@ def spread(stored: np.ndarray, split: np.ndarray) -> None:
     stored += shares
 
 
-def await_score(text: FinishedText, stored: np.ndarray) -> None:
-    """Have an episode's score added to its stored rewards, float32 [t], once it is there.
+def await_score(text: FinishedText, rewards: np.ndarray, place: Any = ...) -> None:
+    """Have an episode's score added to its stored rewards once it is there.
 
     A score that is no finite float32 raises a `DivergenceError` then.
-    """
 
-    def pay(text: FinishedText) -> None:
+    :param rewards: float32, a buffer's; `rewards[place]` [t] are those of the episode.
+    """
+    text.listeners.append(_Pay(rewards, place))
+
+
+@dataclass(eq=False)
+class _Pay:
+    """An object with the whole array, so that copies of the text pay the copy of the buffer."""
+
+    rewards: np.ndarray
+    place: Any
+
+    def __call__(self, text: FinishedText) -> None:
+        stored = self.rewards[self.place]
         stored[-1] += np.float32(text.reward)
         if "token_rewards" in text.ending:
             spread(stored, text.ending["token_rewards"])
         check_arrays({"rewards": stored})
-
-    text.listeners.append(pay)
 
 
 class DenseRewards(VecEnvWrapper):

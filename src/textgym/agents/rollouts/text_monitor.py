@@ -1,5 +1,7 @@
 """Stable-Baselines3's `VecMonitor`, which fills in the return of a text that is scored later."""
 
+import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,13 @@ class TextMonitor(VecMonitor):
     in when they are scored.
     """
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without Stable-Baselines3's list of the class's members, which no copy can hold."""
+        return {name: value for name, value in vars(self).items() if name != "class_attributes"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, class_attributes=dict(inspect.getmembers(type(self))))
+
     def step_wait(self) -> Any:
         """As `VecMonitor`'s."""
         observations, rewards, dones, infos = super().step_wait()
@@ -27,13 +36,22 @@ class TextMonitor(VecMonitor):
 
 def _await_score(text: FinishedText, info: dict[str, Any]) -> None:
     """Have the info of an ending filled in once its text is scored."""
-    episode = info["episode"]
-    before = episode["r"]  # float32: what the steps before the last one paid
-    episode["r"] = np.float32("nan")
+    text.listeners.append(_Fill(info, info["episode"], info["episode"]["r"]))
+    info["episode"]["r"] = np.float32("nan")
 
-    def fill(text: FinishedText) -> None:
-        episode["r"] = before + np.float32(text.reward)
+
+@dataclass(eq=False)
+class _Fill:
+    """An object, so that copies of the text fill the copy of the info.
+
+    :param before: what the steps before the last one paid.
+    """
+
+    info: dict[str, Any]
+    episode: dict[str, Any]
+    before: np.float32
+
+    def __call__(self, text: FinishedText) -> None:
+        self.episode["r"] = self.before + np.float32(text.reward)
         if "token_rewards" in text.ending:
-            info["token_rewards"] = text.ending["token_rewards"]
-
-    text.listeners.append(fill)
+            self.info["token_rewards"] = text.ending["token_rewards"]

@@ -8,7 +8,7 @@ the environment is made, so that a bad line is an error at the start and not in 
 import copy
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,10 @@ class Prompt(NamedTuple):
     columns: dict[str, Any]
     cut: int = 0
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Prompt":
+        """Itself: a prompt never changes, and its source knows it by identity."""
+        return self
+
 
 class PromptSource:
     """Draws prompts, each already encoded.
@@ -53,6 +57,7 @@ class PromptSource:
     :param truncate_prompt: cut a longer prompt at its start instead of refusing it, and count it in
         `truncated_count`. The player and the reward model then see the rest. The first such prompt
         of a function warns; `warn_of_cuts` speaks of a list or file.
+    :param reserved: names that no column may have here: those of a dialogue's own.
     :raises InputError: naming file and line or index: no prompts, an empty or over-long one, one
         that cannot be encoded, columns that differ.
     """
@@ -64,10 +69,12 @@ class PromptSource:
         *,
         max_prompt_tokens: int | None = None,
         truncate_prompt: bool = False,
+        reserved: Collection[str] = (),
     ) -> None:
         self._tokenizer = tokenizer
         self._limit = max_prompt_tokens
         self._truncate = truncate_prompt
+        self._reserved = frozenset(reserved)
         self.truncated_count = 0
         self._function: PromptFunction | None = None
         self._prompts: list[Prompt] = []
@@ -80,13 +87,13 @@ class PromptSource:
                 )
             self._function, self.max_tokens = prompts, max_prompt_tokens
             return
-        rows = [(where, *_split_row(row, where)) for where, row in _rows(prompts)]
+        rows = [(where, *_split_row(row, where, self._reserved)) for where, row in _rows(prompts)]
         if not rows:
             source = prompts if isinstance(prompts, str | Path) else "the list"
             raise InputError(f"no prompts: expected at least one in {source}")
         _check_columns(rows)
         self._prompts = self._encode(rows)
-        self._places = {id(prompt): place for place, prompt in enumerate(self._prompts)}
+        self._places = _places(self._prompts)
         longest = max(len(prompt.ids) for prompt in self._prompts)
         self.max_tokens = longest if max_prompt_tokens is None else max_prompt_tokens
 
@@ -133,7 +140,7 @@ class PromptSource:
             ) from error
         if isinstance(row, Prompt):
             return row
-        text, columns = _split_row(row, where)
+        text, columns = _split_row(row, where, self._reserved)
         prompt = self._encode([(where, text, columns)])[0]
         if prompt.cut and self.truncated_count == 1:
             warnings.warn(
@@ -156,6 +163,9 @@ class PromptSource:
     def __deepcopy__(self, memo: dict[int, Any]) -> "PromptSource":
         """A copy that shares the prompts, which never change."""
         return copy.copy(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _places=_places(state["_prompts"]))
 
     def _encode(self, rows: list[tuple[str, str, dict[str, Any]]]) -> list[Prompt]:
         for where, text, _ in rows:
@@ -187,6 +197,10 @@ class PromptSource:
             ids = _keep_end(ids, self._limit, self._tokenizer.start_ids)
             text = self._tokenizer.decode(ids)
         return Prompt(text, np.array(ids, dtype=np.int64), columns, cut)
+
+
+def _places(prompts: list[Prompt]) -> dict[int, int]:
+    return {id(prompt): place for place, prompt in enumerate(prompts)}
 
 
 def fresh_columns(prompt: Prompt) -> dict[str, Any]:
@@ -228,7 +242,7 @@ def _rows(prompts: object) -> Iterator[tuple[str, object]]:
         yield from ((f"prompts[{i}]", row) for i, row in enumerate(rows))
 
 
-def _split_row(row: object, where: str) -> tuple[str, dict[str, Any]]:
+def _split_row(row: object, where: str, reserved: Collection[str]) -> tuple[str, dict[str, Any]]:
     """Text and columns of one row."""
     columns: dict[str, Any] = {}
     if isinstance(row, Mapping):
@@ -238,6 +252,11 @@ def _split_row(row: object, where: str) -> tuple[str, dict[str, Any]]:
         for key in columns:
             if not isinstance(key, str) or key in RESERVED_COLUMNS or key.startswith("_"):
                 raise InputError(f"{where}: {key!r} cannot be the name of a column: rename it")
+            if key in reserved:
+                raise InputError(
+                    f"{where}: {key!r} cannot be the name of a column in a dialogue, where the "
+                    "reply gets the game's own by that name: rename the column"
+                )
         columns = {
             key: _copied(value, f"{where}, column {key!r}") for key, value in columns.items()
         }
