@@ -66,8 +66,8 @@ class Settings:
         Multiples of a step of 1,280 tokens, measured on the parts of whole runs.
         """
         rollouts = (self.timesteps + self.collapse_timesteps) / (TEXTS * TOKENS)
-        steps = 1.0 * self.sft_steps + 0.62 * self.reward_steps + 6.2 * rollouts
-        steps += 47 * self.share + 0.08 * self.prompts
+        steps = 1.0 * self.sft_steps + 1.0 * self.reward_steps + 11.6 * rollouts
+        steps += 60 * self.share + 0.18 * self.prompts
         return 15.0 + step_seconds * (steps + (0.5 * self.pretrain_steps if from_scratch else 0))
 
 
