@@ -358,8 +358,8 @@ BREAKAGES = (
         "agents/rollouts/rollout_buffer.py",
         (
             (
-                "await_score(text, self.rewards[int(self._open_from[env]) : step + 1, env])",
-                "await_score(text, self.rewards[: step + 1, (env + 1) % self.n_envs])",
+                "(slice(int(self._open_from[env]), step + 1), env)",
+                "(slice(step + 1), (env + 1) % self.n_envs)",
             ),
         ),
         (SCORES,),
