@@ -56,7 +56,7 @@ def load_generator_state(generator: np.random.Generator, state: Any, where: obje
         ) from None
 
 
-def is_json(value: Any) -> bool:
+def comes_back_from_json(value: Any) -> bool:
     """Whether JSON brings a value back as it is."""
     try:
         return bool(json.loads(json_text(value)) == value)

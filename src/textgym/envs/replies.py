@@ -24,7 +24,7 @@ from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
 from textgym.reward_arguments import Signature, match_arguments, signature_of
 from textgym.rewards import LARGEST_SCORE, shorten
-from textgym.states import is_json
+from textgym.states import comes_back_from_json
 from textgym.storage import json_text
 from textgym.tokenizer import Tokenizer
 
@@ -194,7 +194,7 @@ class Replies:
 
     def _as_json(self, state: Any, question: Question) -> dict[str, Any]:
         """The state as a run's saved state would bring it back."""
-        if not isinstance(state, dict) or not is_json(state):
+        if not isinstance(state, dict) or not comes_back_from_json(state):
             raise self._error(
                 f"left the state {state!r:.60}, expected what JSON holds: texts, finite numbers, "
                 "true, false, None, lists, and dictionaries with texts as keys",

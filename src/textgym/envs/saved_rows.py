@@ -14,7 +14,7 @@ from textgym.envs.texts.prompts import Prompt, PromptSource
 from textgym.envs.turns import Turn
 from textgym.errors import InputError
 from textgym.saved_fields import SavedFields
-from textgym.states import NoStateError, is_json
+from textgym.states import NoStateError, comes_back_from_json
 from textgym.storage import json_text
 
 # How `EpisodeRows.save` calls its arrays → how a checkpoint does.
@@ -126,7 +126,7 @@ def prompt_state(source: PromptSource, prompt: Prompt) -> int | dict[str, Any]:
     place = source.place(prompt)
     if place is not None:
         return place
-    if not is_json(prompt.columns):
+    if not comes_back_from_json(prompt.columns):
         raise NoStateError(
             f"a prompt has columns that JSON does not hold as they are ({prompt.columns!r:.60}), "
             "so no checkpoint keeps the open episodes"
@@ -172,7 +172,7 @@ def task_summary(rows: EpisodeRows) -> dict[str, Any]:
         "max_episode_steps": rows.max_episode_steps,
         "num_generations": rows.groups.size,
         "stop": list(task.stop_strings),
-        "constraints": _digest(json_text(constraint)) if is_json(constraint) else None,
+        "constraints": _digest(json_text(constraint)) if comes_back_from_json(constraint) else None,
         "unfinished_score": task.unfinished_score,
         "has_reply": task.reply is not None,
         "tokens": _digest(task.tokenizer.backend.to_str()),
@@ -186,7 +186,7 @@ def _prompts_digest(source: PromptSource) -> str:
         return "a function"
     digest = hashlib.sha256()
     for prompt in source.all():
-        columns = json_text(prompt.columns) if is_json(prompt.columns) else ""
+        columns = json_text(prompt.columns) if comes_back_from_json(prompt.columns) else ""
         for part in (prompt.text, columns):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         digest.update(prompt.ids.tobytes())
