@@ -62,6 +62,7 @@ PARTS = {
         "algorithms": {"rollouts", "runs"},
         "building": {"algorithms", "rollouts", "runs"},
         "evaluation": {"rollouts", "runs"},
+        "comparison": {"evaluation", "runs"},
         "fitting": {"runs"},
     },
     "policies": {

@@ -7,3 +7,5 @@ TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 BEST, LAST, PREVIOUS = "best", "last", "previous"
 BEST_REWARD = "best_reward"  # of a training: none is taken for it unless it is named
+HELD_OUT, HELD_OUT_SETTINGS = "held_out.jsonl", "held_out.json"
+HELD_OUT_PROMPTS = "held_out_prompts.jsonl"

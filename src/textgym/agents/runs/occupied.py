@@ -7,10 +7,23 @@ from pathlib import Path
 from textgym.agents.runs.settings import read_config
 from textgym.errors import InputError
 from textgym.manifest import MANIFEST
-from textgym.run_files import CHECKPOINTS, CONFIG, METRICS, PROVENANCE, SAMPLES, TENSORBOARD
+from textgym.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    HELD_OUT,
+    HELD_OUT_PROMPTS,
+    HELD_OUT_SETTINGS,
+    METRICS,
+    PROVENANCE,
+    SAMPLES,
+    TENSORBOARD,
+)
 from textgym.storage import LOCK, TEMPORARY
 
-_RECORDS = (CONFIG, METRICS, PROVENANCE, SAMPLES, TENSORBOARD)
+_RECORDS = (
+    *(CONFIG, METRICS, PROVENANCE, SAMPLES, TENSORBOARD),
+    *(HELD_OUT, HELD_OUT_SETTINGS, HELD_OUT_PROMPTS),
+)
 _NOBODYS = frozenset({LOCK, ".gitkeep", ".gitignore", ".DS_Store", ".ipynb_checkpoints"})
 
 
@@ -59,7 +72,7 @@ def remove_records(directory: Path) -> None:
 
     Rows of a record stay under another name: somebody may have removed the checkpoints alone.
     """
-    for name in (METRICS, SAMPLES):
+    for name in (METRICS, SAMPLES, HELD_OUT):
         rows = directory / name
         if rows.is_file() and rows.stat().st_size:
             count = len(list(directory.glob(f"{name}.*")))
