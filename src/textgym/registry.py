@@ -58,6 +58,10 @@ class Registry:
     def __contains__(self, name: object) -> bool:
         return name in self._targets
 
+    def target(self, name: str) -> object:
+        """What a name stands for, as it was registered: "module:attribute", or the object."""
+        return self._targets[name]
+
     def names(self) -> list[str]:
         """All names, sorted."""
         return sorted(self._targets)

@@ -9,6 +9,7 @@ import signal
 import sys
 
 INTERRUPTED = 130  # as a shell says it
+ENDS_WITH_STDIN = "TEXTGYM_ENDS_WITH_STDIN"  # the variable that `compare` gives its runs
 
 
 def guard_start() -> None:
@@ -33,6 +34,25 @@ def guard_end(code: int) -> None:
     if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         sys.stdout.flush()
         _handle(lambda number, frame: os._exit(code))
+
+
+def end_with_parent() -> None:
+    """Where `compare` started this process: be interrupted once that one is gone.
+
+    Its end, whatever caused it, closes the pipe that is our standard input.
+    """
+    if os.environ.pop(ENDS_WITH_STDIN, None) != "1":
+        return
+    import threading
+
+    def watch() -> None:
+        try:
+            while os.read(0, 4096):
+                pass
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _leave(number: int, frame: object) -> None:

@@ -27,6 +27,25 @@ _SEVERAL: dict[Any, Callable[[list[Any]], Any]] = {
 }
 
 
+def split_arguments(spec: str, kind: str) -> tuple[str, dict[str, str]]:
+    """A name, and the arguments that follow it after commas: "length,target=40".
+
+    :param kind: what is named, for errors.
+    :raises InputError: for what is no name=value, or a name that is given twice.
+    """
+    name, *parts = spec.split(",")
+    arguments: dict[str, str] = {}
+    for part in parts:
+        key, separator, value = part.partition("=")
+        key = key.strip()
+        if not separator or not key.isidentifier():
+            raise InputError(f"{kind} {spec!r}: expected name=value after a comma, got {part!r}")
+        if key in arguments:
+            raise InputError(f"{kind} {spec!r}: {key} is given twice: leave one out")
+        arguments[key] = value
+    return name, arguments
+
+
 def typed_arguments(
     function: Callable[..., Any], texts: Mapping[str, str], label: str
 ) -> dict[str, Any]:

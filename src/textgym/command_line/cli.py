@@ -34,7 +34,7 @@ from textgym.command_line.options import (
 from textgym.command_line.verbs import VERBS, chosen_agent, verb_flags
 from textgym.errors import DivergenceError, InputError, TextGymError
 from textgym.paths import expand
-from textgym.starting import INTERRUPTED, end_guard, guard_end
+from textgym.starting import INTERRUPTED, end_guard, end_with_parent, guard_end
 from textgym.terminal import visible
 
 Call = Callable[[], int | None]
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: without the program's name; None takes the process's own.
     """
+    end_with_parent()
     code = _exit_code(list(sys.argv[1:] if argv is None else argv))
     guard_end(code)
     return code

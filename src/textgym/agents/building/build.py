@@ -262,6 +262,18 @@ def record_agent(
     :param settings: those of the front door (environment, policy, reward, ...) by keyword.
     :param inputs, start: as `Run.record` takes them.
     """
+    config = recorded_config(agent, settings, run.config)
+    run.record(config, inputs or {}, start)
+
+
+def recorded_config(
+    agent: BaseAlgorithm, settings: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """The whole configuration of an agent's run, as its `config.yaml` holds it.
+
+    :param settings: as `record_agent` takes them.
+    :param given: what a verb recorded before the agent was built; it wins over `settings`.
+    """
     built: dict[str, Any] = agent.text_settings  # type: ignore[attr-defined]
     environment: dict[str, Any] = agent.text_environment  # type: ignore[attr-defined]
     kl_keywords = KL_KEYWORDS if spec_of(built["agent"]).has_kl else ()
@@ -272,7 +284,7 @@ def record_agent(
         "reward": environment["reward"],
         "env_kwargs": environment["env_kwargs"],
         **{key: to_json(value) for key, value in settings.items()},
-        **run.config,
+        **given,
         **{key: built[key] for key in named},
         **built["keywords"],
     }
@@ -280,7 +292,7 @@ def record_agent(
     lost |= {*built["not_saved"], *environment["not_saved"], *_still_lost(config)}
     config = {key: value for key, value in config.items() if key not in lost}
     config.pop("not_saved", None)
-    run.record(config | ({"not_saved": sorted(lost)} if lost else {}), inputs or {}, start)
+    return config | ({"not_saved": sorted(lost)} if lost else {})
 
 
 def _still_lost(config: dict[str, Any]) -> list[str]:
