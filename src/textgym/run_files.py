@@ -8,4 +8,5 @@ CHECKPOINTS = "checkpoints"
 BEST, LAST, PREVIOUS = "best", "last", "previous"
 BEST_REWARD = "best_reward"  # of a training: none is taken for it unless it is named
 HELD_OUT, HELD_OUT_SETTINGS = "held_out.jsonl", "held_out.json"
-HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
+HELD_OUT_PROMPTS, HELD_OUT_SCORES = "held_out_prompts.jsonl", "held_out_scores.jsonl"
+STUDY, CELLS = "study.json", "cells"  # of a comparison: what its runs are, and their folder

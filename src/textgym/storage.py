@@ -147,6 +147,18 @@ def run_lock(directory: str | Path) -> Iterator[Path]:
                     (directory / LOCK).unlink()
 
 
+def is_in_use(directory: str | Path) -> bool:
+    """Whether a process writes in a run directory now; nothing is written to find out."""
+    try:
+        with open(Path(directory) / LOCK, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _locked(directory: Path) -> IO[str]:
     """The open lock file of a directory, locked."""
     while True:

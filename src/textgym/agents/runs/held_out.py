@@ -8,11 +8,12 @@ each evaluation and prompt. Whatever compares runs reads nothing else.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from textgym.agents.runs.json_lines import append_line, read_rows
+from textgym.agents.runs.later_scores import read_later_scores, scores_by_step
 from textgym.errors import InputError
 from textgym.run_files import HELD_OUT, HELD_OUT_PROMPTS, HELD_OUT_SETTINGS
 from textgym.saved_fields import SavedFields
@@ -143,7 +144,8 @@ def read_held_out(run: Path) -> HeldOutRecord | None:
     """The record of a run; None where it has none.
 
     Torn lines, evaluations that are not whole, and rows that a resumed run wrote again are passed
-    over: of two rows for one step and prompt the later counts.
+    over: of two rows for one step and prompt the later counts. What `later_scores` holds of the
+    texts is among their scores, and its judges among the record's.
 
     :raises InputError: for files that are not such a record.
     """
@@ -166,7 +168,25 @@ def read_held_out(run: Path) -> HeldOutRecord | None:
         for step, texts in sorted(by_step.items())
         if len(texts) == settings.n_prompts
     }
-    return HeldOutRecord(settings, prompts, whole)
+    return _with_later_scores(HeldOutRecord(settings, prompts, whole), run)
+
+
+def _with_later_scores(record: HeldOutRecord, run: Path) -> HeldOutRecord:
+    own = record.settings.judges
+    later = [row for row in read_later_scores(run) if row.judge not in own]
+    if not later:
+        return record
+    completions = {step: [t.completion for t in texts] for step, texts in record.texts.items()}
+    texts = {
+        step: [
+            replace(text, scores={**text.scores, **{j: s[k] for j, s in scores.items()}})
+            for k, text in enumerate(record.texts[step])
+        ]
+        for step, scores in scores_by_step(later, completions).items()
+    }
+    judges = {row.judge: Judge(row.role, row.spec) for row in later}  # type: ignore[arg-type]
+    settings = replace(record.settings, judges={**own, **judges})
+    return replace(record, settings=settings, texts={**record.texts, **texts})
 
 
 def _row(text: HeldOutText) -> dict[str, Any]:
@@ -225,6 +245,6 @@ def _text(content: Any, path: Path) -> HeldOutText:
 
 def _numbers(fields: SavedFields, name: str) -> list[Any]:
     values = fields.items(name)
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+    if not {*map(type, values)} <= {int, float}:  # bool is neither
         raise fields.error(name, "a list of numbers")
     return values

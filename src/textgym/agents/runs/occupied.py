@@ -12,6 +12,7 @@ from textgym.run_files import (
     CONFIG,
     HELD_OUT,
     HELD_OUT_PROMPTS,
+    HELD_OUT_SCORES,
     HELD_OUT_SETTINGS,
     METRICS,
     PROVENANCE,
@@ -22,7 +23,7 @@ from textgym.storage import LOCK, TEMPORARY
 
 _RECORDS = (
     *(CONFIG, METRICS, PROVENANCE, SAMPLES, TENSORBOARD),
-    *(HELD_OUT, HELD_OUT_SETTINGS, HELD_OUT_PROMPTS),
+    *(HELD_OUT, HELD_OUT_SETTINGS, HELD_OUT_PROMPTS, HELD_OUT_SCORES),
 )
 _NOBODYS = frozenset({LOCK, ".gitkeep", ".gitignore", ".DS_Store", ".ipynb_checkpoints"})
 
@@ -72,7 +73,7 @@ def remove_records(directory: Path) -> None:
 
     Rows of a record stay under another name: somebody may have removed the checkpoints alone.
     """
-    for name in (METRICS, SAMPLES, HELD_OUT):
+    for name in (METRICS, SAMPLES, HELD_OUT, HELD_OUT_SCORES):
         rows = directory / name
         if rows.is_file() and rows.stat().st_size:
             count = len(list(directory.glob(f"{name}.*")))

@@ -1,0 +1,104 @@
+"""What a reader of a study must know: runs that are not whole or not there, and what differs."""
+
+from collections.abc import Mapping, Sequence
+
+from textgym.agents.comparison.comparable import few
+from textgym.agents.comparison.found_runs import Found, FoundRun
+from textgym.agents.comparison.study import Failure
+from textgym.agents.comparison.written_study import WrittenStudy
+
+_FEW_SEEDS = 3
+
+
+def failures_of(
+    recorded: Sequence[FoundRun],
+    labels: Mapping[str, str],
+    found: Found,
+    written: WrittenStudy | None,
+) -> list[Failure]:
+    """Runs without their last evaluation, and those that a comparison never began.
+
+    :param recorded: the runs that make held-out evaluations.
+    :param labels: the cell of every run, by its name.
+    """
+    told = {} if written is None else written.failures
+    failures = []
+    for run in recorded:
+        if not run.is_whole:
+            reason = _how_far(run)
+            if run.name in told and not run.is_going_on:
+                reason = f"{told[run.name].reason} ({reason})"
+            failures.append(Failure(run.name, labels[run.name], run.seed, reason))
+    there = {run.name for run in found.runs}
+    for name, (cell, seed) in ({} if written is None else written.ordered).items():
+        if name not in there:
+            reason = told[name].reason if name in told else "was never begun"
+            failures.append(Failure(name, cell.label, seed, reason))
+    return failures
+
+
+def notes_of(found: Found, runs: Sequence[FoundRun], labels: Mapping[str, str]) -> list[str]:
+    """What was torn or passed over, seeds that are missing or few, settings that differ.
+
+    :param runs: those that are compared.
+    :param labels: the cell of every run, by its name.
+    """
+    notes = [*found.unread, *(torn for run in found.runs for torn in run.torn)]
+    is_scored = runs[0].record is not None
+    without = [run.name for run in found.runs if run.record is None]
+    if is_scored and without:
+        notes.append(
+            f"{few(without)}: no held-out evaluations (train with --evaluations), so left out"
+        )
+    seeds: dict[str, set[int]] = {}
+    for run in runs:
+        seeds.setdefault(labels[run.name], set()).add(run.seed)
+    notes += _missing_seeds(seeds)
+    if is_scored:
+        fewest = min(map(len, seeds.values()))
+        if fewest < _FEW_SEEDS:
+            told = "one seed" if fewest == 1 else f"{fewest} seeds"
+            notes.append(f"a cell with {told} does not tell its effect from chance")
+        return notes + _different_settings(runs)
+    notes.append("no run made held-out evaluations: their sample texts are shown, without scores")
+    halfway = [f"{run.name} ({run.step:,} tokens)" for run in runs if not run.is_whole]
+    return notes + ([f"not at their end: {few(halfway)}"] if halfway else [])
+
+
+def _how_far(run: FoundRun) -> str:
+    assert run.record is not None
+    done = len(run.record.steps)
+    state = "is still going on" if run.is_going_on else "broke off"
+    return f"{state}: {done} of {run.record.settings.evaluations} evaluations"
+
+
+def _missing_seeds(seeds: Mapping[str, set[int]]) -> list[str]:
+    everyone: set[int] = set().union(*seeds.values())
+    missing = {label: sorted(everyone - own) for label, own in seeds.items() if own != everyone}
+    return [
+        f"{label}: without seed {', '.join(map(str, absent))}, so pairs with others are fewer"
+        for label, absent in missing.items()
+    ]
+
+
+def _different_settings(runs: Sequence[FoundRun]) -> list[str]:
+    """How texts were drawn and by whom they were judged, where that differs."""
+    settings = {run.name: run.record.settings for run in runs if run.record is not None}
+    notes = []
+    for name in ("max_new_tokens", "temperature", "top_k", "top_p", "evaluations"):
+        values = {run: getattr(own, name) for run, own in settings.items()}
+        if len(set(values.values())) > 1:
+            told = [
+                f"{value} in {few([run for run, v in values.items() if v == value])}"
+                for value in dict.fromkeys(values.values())
+            ]
+            notes.append(f"held-out texts differ in {name}: {'; '.join(told)}")
+    judges = dict.fromkeys(judge for own in settings.values() for judge in own.judges)
+    for judge in judges:
+        without = [run for run, own in settings.items() if judge not in own.judges]
+        if without:
+            by = next(own.judges[judge] for own in settings.values() if judge in own.judges)
+            flag = "--gold" if by.role == "gold" else "--reward"
+            words = f"textgym rescore RUN {flag} {by.spec or judge}"
+            notes.append(f"{judge} has not scored {few(without)}: {words}")
+    return notes
