@@ -101,13 +101,8 @@ def _labels(runs: Sequence[FoundRun], setting: str, nothing: str) -> dict[str, s
         identities[run.name] = _digits(digests) if digests and value is not None else text
         spellings.setdefault(identities[run.name], text)
     names = {identity: _short(text) for identity, text in spellings.items()}
-    for identity, text in spellings.items():
-        if _is_shared(names[identity], names.values()):
-            names[identity] = text
-    taken = list(names.values())
-    for identity, name in names.items():
-        if _is_shared(name, taken):
-            names[identity] = f"{name} ({identity})"
+    names = {i: spellings[i] if _is_shared(n, names.values()) else n for i, n in names.items()}
+    names = {i: f"{n} ({i})" if _is_shared(n, names.values()) else n for i, n in names.items()}
     return {run.name: names[identities[run.name]] for run in runs}
 
 
