@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgym.checks import check_numbers
-from textgym.environments_by_id import make_vec
+from textgym.environments_by_id import NOT_OF_A_TASK, get_task, make_vec, own_reward
 from textgym.errors import InputError
+from textgym.reward_models.shadows import WithShadows
 from textgym.rewards import Reward
-from textgym.rewards_by_name import resolve_reward
+from textgym.rewards_by_name import check_apart, different_names, resolve_reward, reward_list
 from textgym.task_arguments import check_given_once, check_tokenizer, check_unused, task_fields
 from textgym.tokenizer import Tokenizer
 
@@ -47,6 +48,7 @@ def make_agent(
     checkpoint_seconds: float = 300.0,
     checkpoint_tokens: int | None = None,
     keep: int = 2,
+    shadow: Sequence[Reward | str] | Reward | str = (),
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """An unmodified Stable-Baselines3 agent on a registered environment, defaults filled in.
@@ -69,6 +71,8 @@ def make_agent(
     :param checkpoint_tokens: completion tokens between two checkpoints, instead of time.
     :param keep: checkpoints that are kept: the last, the one before, and with more than two the
         newest as checkpoints/step-N too. That of the best reward is kept besides.
+    :param shadow: further reward models that look on: scored and logged
+        (`reward_components/NAME`), never part of the reward.
     :param keywords: `kl_coef`, `kl_estimator`, `kl_target`, `temperature`, `top_k`, `top_p`,
         `value_trunk`, `value_lr_scale`, `value_warmup_rollouts`, `final_learning_rate`, and every
         keyword of the algorithm itself.
@@ -94,10 +98,12 @@ def make_agent(
     lm, reference = _opened_models(policy, reference, pad_token)
     if isinstance(env, str):
         fields = _fields(env_kwargs, reward, lm)
+        if shadows := reward_list(shadow):
+            fields["reward"] = _with_shadows(env, fields, reward, shadows)
         generations = spec.num_generations(n_envs, keywords)
         vec_env: VecEnv = make_vec(env, n_envs, seed=seed, num_generations=generations, **fields)
     else:
-        check_unused(env, reward=reward, env_kwargs=env_kwargs)
+        check_unused(env, reward=reward, env_kwargs=env_kwargs, shadow=reward_list(shadow) or None)
         vec_env = _given_environment(env, n_envs, lm)
     task = vec_env.get_attr("task")[0]
     shown = sample_prompts(task)
@@ -134,7 +140,7 @@ def make_agent(
             record_agent(
                 run,
                 built,
-                {"policy": policy, "reference": reference, **saving},
+                {"policy": policy, "reference": reference, **saving, "shadow": reward_list(shadow)},
                 inputs=inputs_of_agent(
                     environment["id"], reward, {**(env_kwargs or {}), **keywords}, task.prompts
                 ),
@@ -180,6 +186,24 @@ def _fields(
         check_tokenizer(fields.get("tokenizer"), lm)
         fields["tokenizer"] = lm.tokenizer
     return fields
+
+
+def _with_shadows(
+    env: str, fields: dict[str, Any], reward: object, shadows: Sequence[object]
+) -> WithShadows:
+    """The task's reward model, and those that look on.
+
+    :param fields: the task's that are replaced.
+    :param reward: as it was given; None: the environment's own.
+    :raises InputError: for a shadow that stands there twice, or is the reward model itself.
+    """
+    own = get_task(env, **{k: v for k, v in fields.items() if k not in NOT_OF_A_TASK}).reward
+    spec = own_reward(env, fields) if reward is None else reward
+    objects = [resolve_reward(shadow) for shadow in shadows]
+    given = list(zip(shadows, objects, strict=True))
+    check_apart("shadow", given, [(spec, own)], "is what is trained on: leave it out")
+    label, *names = different_names([spec, *shadows], [own, *objects])
+    return WithShadows(own, dict(zip(names, objects, strict=True)), label=label)
 
 
 def _given_environment(env: Any, n_envs: int, lm: "LanguageModel | None") -> "VecEnv":

@@ -129,6 +129,15 @@ def get_task(id: str, **overrides: Any) -> Task:
     return _build(name, {**fields, **overrides})
 
 
+def own_reward(id: str, fields: Mapping[str, Any]) -> object:
+    """What stands for an environment's reward model: a name, or the object itself.
+
+    :param fields: of the task, that are replaced.
+    """
+    registered: Any = registry.tasks.resolve(import_environment(id))
+    return {**(registered() if callable(registered) else registered), **fields}["reward"]
+
+
 def import_environment(id: str) -> str:
     """Import the module of "module:id", if there is one; returns the id alone.
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from textgym.checks import check_memory, check_numbers
 from textgym.environments_by_id import NOT_OF_A_TASK, get_task, make_vec
 from textgym.errors import InputError
-from textgym.rewards import Reward, reward_name
-from textgym.rewards_by_name import resolve_reward
+from textgym.rewards import Reward
+from textgym.rewards_by_name import named_rewards, resolve_reward, reward_list
 from textgym.task_arguments import check_given_once, check_tokenizer, task_fields
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def evaluate(
     if reference is not None:
         token = pad_token if isinstance(reference, str | Path) else None
         reference = open_policy(reference, pad_token=token, label="reference")
-    judges = _judges_by_name(gold)
+    judges = named_rewards(reward_list(gold))
     reading = None if reader is None else resolve_reader(reader)
     fields = task_fields(env_kwargs)
     check_tokenizer(fields.get("tokenizer"), lm)
@@ -149,21 +149,6 @@ def _vec_env_to_play(
             f"{context}: lower max_new_tokens or shorten the prompts"
         )
     return vec_env
-
-
-def _judges_by_name(gold: Sequence[Reward | str] | Reward | str) -> dict[str, Reward]:
-    """Judges under their own names; those that share one, under what was written for them."""
-    from textgym.agents.evaluation.report import named_judges
-
-    is_single = isinstance(gold, str | Path) or not isinstance(gold, Iterable)
-    given: list[Any] = [gold] if is_single else list(gold)  # type: ignore[arg-type]
-    judges = [resolve_reward(judge) for judge in given]
-    names = [reward_name(judge) for judge in judges]
-    labels = [
-        str(spec) if isinstance(spec, str | Path) and names.count(name) > 1 else name
-        for spec, name in zip(given, names, strict=True)
-    ]
-    return named_judges(judges, labels)
 
 
 def generate(

@@ -1,14 +1,15 @@
 """What a reward model is called at the front door, and the object behind the name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from textgym import registry
 from textgym.errors import InputError, TextGymError, unknown_name
-from textgym.paths import is_directory
-from textgym.rewards import Reward, check_reward
+from textgym.paths import absolute, is_directory
+from textgym.reward_models.composition import free_name
+from textgym.rewards import Reward, check_reward, reward_name
 from textgym.typed_arguments import typed_arguments
 
 
@@ -42,6 +43,77 @@ def resolve_reward(spec: object) -> Reward:
     else:
         raise unknown_name("reward model", name, registry.rewards.names())
     return _instance(target, arguments, str(spec))
+
+
+def named_rewards(specs: Sequence[object]) -> dict[str, Reward]:
+    """Reward models by different names (`different_names`).
+
+    :param specs: as `resolve_reward` takes them.
+    """
+    rewards = [resolve_reward(spec) for spec in specs]
+    return dict(zip(different_names(specs, rewards), rewards, strict=True))
+
+
+def different_names(
+    specs: Sequence[object], rewards: Sequence[Reward], taken: Iterable[str] = ()
+) -> list[str]:
+    """Reward models' own names; those that share one are called what was written for them.
+
+    :param specs: what was written for each, or an object.
+    :param taken: names that others have.
+    """
+    own, names = [*taken, *map(reward_name, rewards)], list(taken)
+    first = len(names)
+    for spec, reward in zip(specs, rewards, strict=True):
+        name = reward_name(reward)
+        is_written = isinstance(spec, str | Path) and own.count(name) > 1
+        names.append(free_name(str(spec) if is_written else name, names))
+    return names[first:]
+
+
+def check_apart(
+    kind: str,
+    given: Sequence[tuple[object, Reward]],
+    others: Sequence[tuple[object, Reward]],
+    reason: str,
+) -> None:
+    """Raises if a reward model stands twice in a list, or among others.
+
+    :param kind: what the list is called.
+    :param given, others: what was written for each, and the reward model.
+    :param reason: why it must not be among the others.
+    :raises InputError: naming the first.
+    """
+    taken = [(same_reward(spec), reward) for spec, reward in others]
+    before: list[tuple[object, Reward]] = []
+    for spec, reward in given:
+        key = same_reward(spec)
+        label = str(spec) if isinstance(spec, str | Path) else reward_name(reward)
+        if any(key == other or reward is known for other, known in taken):
+            raise InputError(f"{kind} {label!r} {reason}")
+        if any(key == other or reward is known for other, known in before):
+            raise InputError(f"{kind} {label!r} is given twice: leave one out")
+        before.append((key, reward))
+
+
+def reward_list(specs: object) -> list[Any]:
+    """One reward model or several, as a list."""
+    is_single = isinstance(specs, str | Path) or not isinstance(specs, Iterable)
+    return [specs] if is_single else list(specs)  # type: ignore[call-overload]
+
+
+def same_reward(spec: object) -> object:
+    """What two names of one reward model have in common; an object is itself.
+
+    The order of arguments and the way to a directory do not count.
+    """
+    if not isinstance(spec, str | Path):
+        return id(spec)
+    if is_directory(spec):
+        return str(absolute(spec))
+    name, *arguments = (part.strip() for part in str(spec).split(","))
+    pairs = (part.partition("=") for part in arguments)
+    return (name, *sorted((key.strip(), value.strip()) for key, _, value in pairs))
 
 
 def _argument(part: str, spec: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 BEST, LAST, PREVIOUS = "best", "last", "previous"
+START = "start"  # the model that a run started from, for its held-out evaluations
 BEST_REWARD = "best_reward"  # of a training: none is taken for it unless it is named
 HELD_OUT, HELD_OUT_SETTINGS = "held_out.jsonl", "held_out.json"
 HELD_OUT_PROMPTS, HELD_OUT_SCORES = "held_out_prompts.jsonl", "held_out_scores.jsonl"

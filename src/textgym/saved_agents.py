@@ -43,6 +43,7 @@ def load_agent(
     checkpoint_tokens: int | None = None,
     keep: int = 2,
     exact: bool = False,
+    shadow: Sequence[Reward | str] | Reward | str = (),
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """Bring an agent back from its checkpoint or run directory, with KL term and logging.
@@ -64,6 +65,7 @@ def load_agent(
     :param exact: raise where going on could not be exact, as in another environment or from a
         checkpoint of an earlier version. Otherwise `out` or such a checkpoint makes a warning of
         it.
+    :param shadow: as `make_agent`'s; no checkpoint names them.
     :param keywords: override the saved ones.
     :raises InputError: if the directory holds no agent, or what it needs is not there.
     """
@@ -106,6 +108,7 @@ def load_agent(
                 checkpoint_seconds=checkpoint_seconds,
                 checkpoint_tokens=checkpoint_tokens,
                 keep=keep,
+                shadow=shadow,
                 **settled,
             )
         except TextGymError:

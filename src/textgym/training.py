@@ -1,6 +1,6 @@
 """`textgym.train`: an agent in a run directory, saved whatever happens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from textgym.agents.building.learning import save_cut_short
 from textgym.agents.building.named_files import KEYWORDS_WITH_PATHS
+from textgym.agents.evaluation.held_out_callback import HeldOutEvaluations
 from textgym.agents.runs.callbacks import ProgressBar, StopWhen
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
@@ -17,7 +18,9 @@ from textgym.agents.runs.settings import is_json, to_json
 from textgym.agents_by_name import DEFAULT_N_ENVS, make_agent
 from textgym.checks import check_numbers
 from textgym.environments_by_id import import_environment
+from textgym.held_out_evaluations import check_evaluations, held_out_evaluations
 from textgym.interrupts import deferred_interrupt
+from textgym.rewards import Reward
 from textgym.saved_agents import load_agent
 
 BUDGETS = ("timesteps", "checkpoint_seconds", "checkpoint_tokens", "keep")
@@ -40,6 +43,10 @@ def train(
     checkpoint_seconds: float = 300.0,
     checkpoint_tokens: int | None = None,
     keep: int = 2,
+    evaluations: int = 0,
+    prompts: str | Path | Sequence[Any] | None = None,
+    gold: Sequence[Reward | str] | Reward | str = (),
+    shadow: Sequence[Reward | str] | Reward | str = (),
     resume: bool = False,
     force_resume: bool = False,
     progress_bar: bool = True,
@@ -67,6 +74,15 @@ def train(
     :param checkpoint_tokens: completion tokens between two checkpoints, instead of time.
     :param keep: checkpoints that are kept: the last, the one before, and with more than two the
         newest as checkpoints/step-N too. That of the best reward is kept besides.
+    :param evaluations: held-out evaluations on the way, start and end included, evenly spaced in
+        tokens: the policy continues prompts that it never trains on, and every reward model scores
+        every text, into `held_out.jsonl`. 0: none.
+    :param prompts: the held-out ones: a list or a file (.txt, .jsonl, .csv), cut or refused as the
+        environment's own are; without it, the task's own `heldout_prompts`.
+    :param gold: independent judges of the held-out texts, which no run trains on; may be given
+        several times.
+    :param shadow: further reward models that look on: scored and logged in training
+        (`reward_components/NAME`), never part of the reward; may be given several times.
     :param resume: go on with the run in `out`; what is not given is as it was.
     :param force_resume: resume although inputs, settings or versions are not as they were.
     :param progress_bar: show one.
@@ -79,6 +95,7 @@ def train(
     """
     kept = _recorded(locals())
     check_numbers({**kept, **keywords})
+    check_evaluations(evaluations, prompts=prompts, gold=gold)
     with run_for_verb(out, kept, resume=resume) as run:
         if resume:
             import_environment(env)
@@ -91,6 +108,7 @@ def train(
             trained = load_agent(
                 run.directory,
                 reward=reward,
+                shadow=shadow,
                 out=run,
                 env_kwargs=env_kwargs,
                 checkpoint_seconds=checkpoint_seconds,
@@ -105,6 +123,7 @@ def train(
                 env,
                 policy=policy,
                 reward=reward,
+                shadow=shadow,
                 n_envs=n_envs,
                 seed=seed,
                 out=run,
@@ -116,9 +135,26 @@ def train(
                 keep=keep,
                 **keywords,
             )
+        held_out = None
+        if evaluations:
+            held_out = held_out_evaluations(
+                trained,
+                run,
+                env=env,
+                reward=reward,
+                shadow=shadow,
+                gold=gold,
+                env_kwargs=env_kwargs,
+                evaluations=evaluations,
+                prompts=prompts,
+                timesteps=timesteps,
+                seed=seed,
+                has_own_reference=reference is not None,
+            )
         _learn(
             trained,
             timesteps,
+            held_out=held_out,
             callback=callback,
             progress_bar=progress_bar,
             tb_log_name=agent,
@@ -145,6 +181,7 @@ def _learn(
     trained: BaseAlgorithm,
     timesteps: int,
     *,
+    held_out: HeldOutEvaluations | None,
     callback: BaseCallback | list[BaseCallback] | None,
     progress_bar: bool,
     reset_num_timesteps: bool,
@@ -156,12 +193,13 @@ def _learn(
         return
 
     users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())
+    ours = [] if held_out is None else [held_out]
     bars = [ProgressBar()] if progress_bar else []
     with deferred_interrupt() as is_interrupted:
         try:
             trained.learn(
                 remaining,
-                callback=[*bars, StopWhen(is_interrupted), *users],
+                callback=[*bars, StopWhen(is_interrupted), *ours, *users],
                 reset_num_timesteps=reset_num_timesteps,
                 **keywords,
             )

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-NAMES = ("env", "reward", "gold", "env_kwargs")  # the flags that may name a module
+NAMES = ("env", "reward", "gold", "shadow", "env_kwargs")  # the flags that may name a module
 
 
 def see_named_modules(values: Mapping[str, Any]) -> None:

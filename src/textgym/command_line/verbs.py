@@ -88,6 +88,11 @@ VERBS = {
     "generate": Verb("continue prompts", "textgym.evaluating:generate"),
 }
 
+# What a file of prompts is to a verb.
+_PROMPTS = {
+    "evaluate": "a file of prompts, each played once",
+    "train": "a file of held-out prompts (.txt, .jsonl, .csv); without it, the task's own",
+}
 # Of no use in a shell.
 _NOT_IN_A_SHELL = ("tensorboard_log", "use_sde", "sde_sample_freq")
 
@@ -100,16 +105,17 @@ def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
     verb = VERBS[name]
     documents = [_import(reference) for reference in verb.documented_by]
     flags = flags_of(verb.function, documented_by=documents, hidden=verb.hidden)
-    if verb.target == "textgym.evaluating:evaluate":
-        flags = [_as_path(flag) if flag.name == "prompts" else flag for flag in flags]
+    if name in _PROMPTS:
+        flags = [
+            _as_path(flag, _PROMPTS[name]) if flag.name == "prompts" else flag for flag in flags
+        ]
     if name == "train":
         flags += _algorithm_flags(chosen_agent(arguments), {flag.name for flag in flags})
     return [*flags, *verb.extra, _CONFIG]
 
 
-def _as_path(flag: Flag) -> Flag:
+def _as_path(flag: Flag, text: str) -> Flag:
     """On the command line, prompts are a file."""
-    text = "a file of prompts, each played once"
     return Flag(flag.name, "text", text, flag.default, is_path=True)
 
 

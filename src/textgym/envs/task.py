@@ -25,6 +25,8 @@ class Task:
 
     :param id: the environment's id, for errors and logs.
     :param prompts: see `PromptSource`.
+    :param heldout_prompts: prompts that no training draws, in the same forms: what held-out
+        evaluations continue (`textgym.train(evaluations=...)`).
     :param reward: the reward model, an object (see `textgym.rewards`).
     :param tokenizer: text to ids and back; default: one token a byte.
     :param max_new_tokens: the budget: tokens that the player writes in an episode, the stop token
@@ -67,9 +69,12 @@ class Task:
     reward_timeout: float | None = None
     reward_retries: int = 0
     reward_workers: int | None = None
+    heldout_prompts: Prompts | None = None
 
     def __post_init__(self) -> None:
         check_source(self.prompts)
+        if self.heldout_prompts is not None:
+            check_source(self.heldout_prompts, "heldout_prompts")
         object.__setattr__(self, "reward", check_reward(self.reward))
         if not isinstance(self.tokenizer, Tokenizer):
             raise InputError(

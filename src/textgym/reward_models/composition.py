@@ -58,14 +58,26 @@ def score_part(
     completions: Sequence[str],
     columns: Mapping[str, Sequence[Any]],
     completion_ids: Sequence[Sequence[int]] | None = None,
+    *,
+    step: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> PartScores:
     """Ask a part through the contract's seam; only here may it answer None.
 
     :param completion_ids: for a part that names them, as `call_reward`'s.
+    :param step, timeout, retries: as `call_reward`'s.
     :raises RewardError: naming the part, for everything else that the contract forbids.
     """
     output = call_reward(
-        _may_abstain(reward), prompts, completions, columns, completion_ids=completion_ids
+        _may_abstain(reward),
+        prompts,
+        completions,
+        columns,
+        completion_ids=completion_ids,
+        step=step,
+        timeout=timeout,
+        retries=retries,
     )
     components = {name: np.asarray(values) for name, values in output.components.items()}
     has_score = components.pop(_OWN, np.ones(len(completions)))

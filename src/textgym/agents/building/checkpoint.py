@@ -117,7 +117,8 @@ def environment_of(task: Task) -> dict[str, Any]:
         value = getattr(task, field.name)
         if field.name in ("id", "reward", "tokenizer") or value is given.get(field.name):
             continue
-        is_builtin = registered is not None and not given and field.name == "prompts"
+        is_prompts = field.name in ("prompts", "heldout_prompts")
+        is_builtin = registered is not None and not given and is_prompts
         if not is_builtin and value != given.get(field.name, field.default):
             changed[field.name] = value
     is_own = task.reward is given.get("reward")
@@ -133,7 +134,7 @@ def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
     :raises InputError: for an agent of another policy.
     """
     policy = _text_policy(agent)
-    kl = _kl_penalty(agent)
+    kl = kl_penalty(agent)
     value = {k: v for k, v in policy.state_dict().items() if not k.startswith(_LANGUAGE_MODEL)}
     # SB3's off-policy algorithms renew their target network in the middle of a rollout.
     value |= {k: v.clone() for k, v in value.items() if k.partition(".")[0].endswith("_target")}
@@ -180,7 +181,7 @@ def save_agent(
             "environment must be what environment_record(...) gives: else a checkpoint would come "
             f"back with another environment; got the keys {sorted(environment)}"
         )
-    kl = _kl_penalty(agent)
+    kl = kl_penalty(agent)
     whole = {
         "settings": agent.text_settings,  # type: ignore[attr-defined]
         "environment": environment,
@@ -231,11 +232,11 @@ def _read_agent(directory: Path) -> tuple[CausalLM, CausalLM | None, dict[str, A
     check_agent_state(state, directory / "trainer.json")
     reference = None
     if state["kl_coefficient"] is not None and (directory / REFERENCE).is_dir():
-        reference = _in_its_dtype(directory / REFERENCE).requires_grad_(False)
-    return _in_its_dtype(directory), reference, state
+        reference = open_in_its_dtype(directory / REFERENCE).requires_grad_(False)
+    return open_in_its_dtype(directory), reference, state
 
 
-def _in_its_dtype(directory: Path) -> CausalLM:
+def open_in_its_dtype(directory: Path) -> CausalLM:
     """The language model of a checkpoint in the precision that it was trained in."""
     lm = open_model(directory)
     is_half = read_json(directory / "config.json").get("dtype") == "bfloat16"
@@ -267,7 +268,7 @@ def restore_agent(
                 setattr(agent, name, _of_type(state["also"][name], getattr(agent, name)))
             except NOT_THIS_STATE as error:
                 raise InputError(f"the checkpoint's {name} is none: {_in_a_line(error)}") from None
-    kl, saved = _kl_penalty(agent), state["kl_coefficient"]
+    kl, saved = kl_penalty(agent), state["kl_coefficient"]
     if kl is not None and "kl_coef" not in given and saved is not None:
         kl.coefficient = float(saved)
     if state.get("training") is None:
@@ -332,7 +333,7 @@ def _of_type(value: Any, like: Any) -> Any:
     return value
 
 
-def _kl_penalty(agent: BaseAlgorithm) -> KLPenalty | None:
+def kl_penalty(agent: BaseAlgorithm) -> KLPenalty | None:
     """The KL term of an agent: its buffer's, or its own where it has no rollout buffer."""
     buffer = getattr(agent, "rollout_buffer", None)
     return getattr(agent if buffer is None else buffer, "kl", None)

@@ -64,6 +64,7 @@ def _named(environment: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[
     named = {
         "reward": [path for reward in rewards for path in _in_reward(reward)],
         "prompts": [fields.get("prompts")],
+        "heldout_prompts": [fields.get("heldout_prompts")],
         **{name: [keywords.get(name)] for name in KEYWORDS_WITH_PATHS},
     }
     found = {name: [p for p in paths if isinstance(p, str)] for name, paths in named.items()}

@@ -21,6 +21,7 @@ class Episode:
 
     :param tokens: int64, the terminal row without its padding.
     :param acted: int64, for each chosen token the position of the last token before it.
+    :param log_probs: float32, nats, of each under the distribution that it was drawn from.
     """
 
     prompt: str
@@ -29,6 +30,7 @@ class Episode:
     finish_reason: str
     tokens: np.ndarray
     acted: np.ndarray
+    log_probs: np.ndarray
     info: Mapping[str, Any] = field(repr=False)
 
 
@@ -57,26 +59,47 @@ def play(
     :param sampling: temperature 0 takes the likeliest token.
     """
     generator = torch.Generator(lm.device).manual_seed(seed)
-    masks = masks_of(env)
-    choose = NextTokens(lm, sampling=sampling, generator=generator, masks=masks)
-    rows = torch.as_tensor(env.reset(), device=lm.device)
-    number = list(range(env.num_envs))  # which episode a row plays
+    choose = NextTokens(lm, sampling=sampling, generator=generator, masks=masks_of(env))
+    return play_with(choose, env, count)
+
+
+def play_with(
+    choose: NextTokens, env: VecEnv, count: int, numbers: np.ndarray | None = None
+) -> list[Episode]:
+    """As `play`, with the tokens that `choose` chooses.
+
+    :param numbers: float32 [count, t] in [0, 1), what each token of an episode is drawn with; None:
+        the generator's of `choose`.
+    """
+    rows = torch.as_tensor(env.reset(), device=choose.lm.device)
+    number = np.arange(env.num_envs)  # which episode a row plays
     begun = env.num_envs
     acted: list[list[int]] = [[] for _ in number]
+    drawn: list[list[float]] = [[] for _ in number]
     done: dict[int, Episode] = {}
     while len(done) < count:
-        states = None if masks is None else [int(s) for s in env.env_method("action_masks")]
-        actions = choose(rows, states)
-        for env_index, last in enumerate((choose.lengths - 1).tolist()):
-            acted[env_index].append(last)
+        states = None
+        if choose.masks is not None:
+            states = [int(s) for s in env.env_method("action_masks")]
+        actions = choose(rows, states, None if numbers is None else _next(numbers, number, acted))
+        lasts, log_probs = (choose.lengths - 1).tolist(), choose.log_probs.tolist()
+        for places, chosen, last, log_prob in zip(acted, drawn, lasts, log_probs, strict=True):
+            places.append(last)
+            chosen.append(log_prob)
         observations, rewards, dones, infos = env.step(actions.cpu().numpy())
-        for i in np.flatnonzero(dones):
+        for i in np.flatnonzero(dones).tolist():
             if number[i] < count:
-                done[number[i]] = _episode(infos[i], float(rewards[i]), acted[i], int(actions[i]))
-            number[i], acted[i] = begun, []
+                done[int(number[i])] = _episode(infos[i], float(rewards[i]), acted[i], drawn[i])
+            number[i], acted[i], drawn[i] = begun, [], []
             begun += 1
-        rows = torch.as_tensor(observations, device=lm.device)
+        rows = torch.as_tensor(observations, device=choose.lm.device)
     return [done[i] for i in range(count)]
+
+
+def _next(numbers: np.ndarray, number: np.ndarray, acted: list[list[int]]) -> torch.Tensor:
+    """Float32 [n]: what each row's next token is drawn with; rows beyond the last episode, any."""
+    places = np.array([len(places) for places in acted])
+    return torch.from_numpy(numbers[np.minimum(number, len(numbers) - 1), places])
 
 
 def masks_of(env: VecEnv) -> TokenMasks | None:
@@ -85,7 +108,9 @@ def masks_of(env: VecEnv) -> TokenMasks | None:
     return None if automaton is None else TokenMasks(automaton)
 
 
-def _episode(info: dict[str, Any], reward: float, acted: list[int], last: int) -> Episode:
+def _episode(
+    info: dict[str, Any], reward: float, acted: list[int], log_probs: list[float]
+) -> Episode:
     positions = np.array(acted, dtype=np.int64)
     end = int(positions[-1]) + 2  # the last chosen token stands one past what was seen
     tokens = np.array(info["terminal_observation"][:end], dtype=np.int64)
@@ -96,5 +121,6 @@ def _episode(info: dict[str, Any], reward: float, acted: list[int], last: int) -
         finish_reason=info["finish_reason"],
         tokens=tokens,
         acted=positions,
+        log_probs=np.array(log_probs, dtype=np.float32),
         info=info,
     )

@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from textgym.agents.evaluation.judging import PlayedTexts, named_judges
 from textgym.agents.evaluation.play import Episode
 from textgym.agents.evaluation.readers import Reader
 from textgym.agents.rollouts.kl import kl_estimate
 from textgym.agents.runs.figures import EVALUATION, Figure, figures
-from textgym.envs.replies import DIALOGUE_COLUMNS
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.log_probs import token_log_probs
 from textgym.policies.language_model.packing import PackedSegments, pack_segments
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
-from textgym.reward_models.composition import free_name
-from textgym.rewards import Reward, call_reward, reward_name
+from textgym.rewards import Reward, call_reward
 from textgym.text_metrics.metrics import (
     commonest_bigram_share,
     distinct_n,
@@ -168,17 +167,6 @@ class EvaluationReport:
         }
 
 
-def named_judges(judges: Sequence[Reward], names: Sequence[str] | None = None) -> dict[str, Reward]:
-    """Judges by name; where two have the same, the later one's gets `_2` (`_3`, …) added.
-
-    :param names: one for each judge; None: their own.
-    """
-    named: dict[str, Reward] = {}
-    for judge, name in zip(judges, names or map(reward_name, judges), strict=True):
-        named[free_name(name, named)] = judge
-    return named
-
-
 def evaluate_texts(
     episodes: Sequence[Episode],
     *,
@@ -215,17 +203,13 @@ def evaluate_texts(
                 for a, b in pairs
             ]
         )
-    rows = [dict(e.info.get("columns", {})) for e in episodes]
-    names = {name: None for row in rows for name in row}
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    for name in DIALOGUE_COLUMNS:
-        if episodes and all(name in e.info for e in episodes):
-            columns.setdefault(name, [e.info[name] for e in episodes])
-    ids = [e.tokens[e.acted + 1].tolist() for e in episodes]
+    asked = PlayedTexts.of(episodes)
     scores: dict[str, Interval] = {}
     by_name = judges if isinstance(judges, Mapping) else named_judges(judges)
     for name, judge in by_name.items():
-        output = call_reward(judge, prompts, texts, columns, completion_ids=ids)
+        output = call_reward(
+            judge, prompts, texts, asked.columns, completion_ids=asked.completion_ids
+        )
         scores[name] = Interval.of(np.asarray(output.scores, dtype=np.float64))
     reasons = [e.finish_reason for e in episodes]
     return EvaluationReport(

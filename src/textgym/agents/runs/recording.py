@@ -136,7 +136,7 @@ class Recorder:
         agent = self.agent
         if self._rollout_began or agent is None or agent.num_timesteps >= agent._total_timesteps:
             return
-        self._join_logger()
+        self.join_logger()
         self._rollout_began = time.perf_counter()
 
     def episode_done(self, info: dict[str, Any]) -> None:
@@ -256,7 +256,7 @@ class Recorder:
                 self.run.add_sample(self.run.step_offset + step, prompt, text)
             self.rows_until.samples = self.run.step_offset + step
 
-    def _join_logger(self) -> None:
+    def join_logger(self) -> None:
         """Join SB3's logger, which is a new object at every `learn`."""
         assert self.agent is not None
         logger = self.agent.logger

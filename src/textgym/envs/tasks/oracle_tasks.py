@@ -21,6 +21,7 @@ def one_token() -> dict[str, Any]:
     """Write the letter that mirrors the prompt's in the alphabet: an episode is one action."""
     return {
         "prompts": ["b", "g"],
+        "heldout_prompts": ["a", "c", "d", "e", "f", "h"],
         "reward": mirror,
         "tokenizer": letter_tokenizer(ALPHABET),
         "max_new_tokens": 1,
@@ -31,6 +32,7 @@ def few_tokens() -> dict[str, Any]:
     """Up to three letters that climb the alphabet and end where the prompt stands."""
     return {
         "prompts": ["a", "c"],
+        "heldout_prompts": ["b", "d"],
         "reward": climb,
         "tokenizer": letter_tokenizer("abcd"),
         "max_new_tokens": 3,

@@ -208,9 +208,10 @@ def fresh_columns(prompt: Prompt) -> dict[str, Any]:
     return {name: fresh(value) for name, value in prompt.columns.items()}
 
 
-def check_source(prompts: object) -> None:
+def check_source(prompts: object, name: str = "prompts") -> None:
     """The cheap checks of a source, before anything is read or encoded.
 
+    :param name: what an error calls it.
     :raises InputError: for another type, a file that is not there, or one of another format.
     """
     if isinstance(prompts, str | Path):
@@ -218,7 +219,7 @@ def check_source(prompts: object) -> None:
     elif not callable(prompts) and not isinstance(prompts, list | tuple):
         if not hasattr(prompts, "column_names") or isinstance(prompts, Mapping):
             raise InputError(
-                "prompts must be a list of texts, a path, a dataset or a function, got "
+                f"{name} must be a list of texts, a path, a dataset or a function, got "
                 f"{type(prompts).__name__}{_way_out(prompts)}"
             )
 

@@ -47,8 +47,12 @@ class NextTokens:
 
     :param lm: whose weights do not change meanwhile.
     :param sampling: temperature 0 takes the likeliest token.
-    :param generator: the caller's own, on the model's device.
+    :param generator: the caller's own, on the model's device; None where each call is given its
+        random numbers.
     :param masks: legal tokens.
+
+    `log_probs` are those of the tokens chosen last, `[n]` float32, under the distribution that they
+    were drawn from.
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class NextTokens:
         lm: "LanguageModel",
         *,
         sampling: Sampling,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         masks: TokenMasks | None = None,
     ) -> None:
         self.lm, self.sampling, self.generator, self.masks = lm, sampling, generator, masks
@@ -64,6 +68,7 @@ class NextTokens:
         excluded_ids = never_sampled(lm)
         self.excluded_ids = excluded_ids[excluded_ids < self.size]
         self.decoder = CachedDecoder(lm, lm.tokenizer.pad_token_id)
+        self.log_probs = torch.zeros(0)
 
     @property
     def lengths(self) -> Tensor:
@@ -71,19 +76,28 @@ class NextTokens:
         return self.decoder.known
 
     @torch.no_grad()
-    def __call__(self, rows: Tensor, states: list[int] | None = None) -> Tensor:
+    def __call__(
+        self, rows: Tensor, states: list[int] | None = None, numbers: Tensor | None = None
+    ) -> Tensor:
         """Tokens `[n]` int64 for right-padded rows `[n, L]` int64.
 
         :param states: of the masks' automaton; None: as the masks find them in the rows.
+        :param numbers: `[n]` float32 in [0, 1), what is drawn with; None: the generator's.
         """
         logits = self.lm.lm_head(self.decoder(rows))[:, : self.size].float()
         if self.masks is not None:
             states = self.masks.states(rows, caller="generate") if states is None else states
             logits = self.masks.apply_states(logits, states)
         logits = self.sampling.filter(logits, self.excluded_ids)
+        log_probs = logits.log_softmax(-1)
         if self.sampling.temperature == 0:
-            return logits.argmax(-1)
-        return draw(logits.log_softmax(-1), self.generator)
+            tokens = logits.argmax(-1)
+        else:
+            source = self.generator if numbers is None else numbers
+            assert source is not None
+            tokens = draw(log_probs, source)
+        self.log_probs = log_probs.gather(-1, tokens[:, None])[:, 0]
+        return tokens
 
 
 @torch.no_grad()

@@ -77,11 +77,12 @@ class Sampling:
         return logits.masked_fill(is_excluded, float("-inf"))
 
 
-def draw(log_probs: Tensor, generator: torch.Generator) -> Tensor:
+def draw(log_probs: Tensor, numbers: torch.Generator | Tensor) -> Tensor:
     """One token a row by the inverse of the cumulative distribution: one random number a row.
 
     :param log_probs: `[n, v]` float32, normalised; -inf is never drawn.
-    :param generator: the caller's own, on the same device.
+    :param numbers: a generator, the caller's own, on the same device; or the random numbers
+        themselves, `[n]` float32 in [0, 1).
     :return: `[n]` int64.
     :raises DivergenceError: for log-probabilities that are not numbers.
     """
@@ -92,7 +93,10 @@ def draw(log_probs: Tensor, generator: torch.Generator) -> Tensor:
             "the probabilities of the next token are not finite, so the weights of the language "
             "model have diverged: go on from an earlier checkpoint, with a lower learning_rate"
         )
-    uniform = torch.rand(total.shape, generator=generator, device=total.device, dtype=total.dtype)
+    if isinstance(numbers, torch.Generator):
+        uniform = torch.rand(total.shape, generator=numbers, device=total.device, dtype=total.dtype)
+    else:
+        uniform = numbers.to(total)[:, None]
     # Rounding must not carry u to the total, past the last token that has any probability.
     point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, point, right=True)[:, 0]

@@ -1,0 +1,163 @@
+"""Held-out evaluations on the way: a callback that changes nothing in the training.
+
+At points of a run, evenly spaced in completion tokens, start and end included, the policy continues
+the same prompts, which it never trains on. Each evaluation is made at the first boundary between an
+update and the next rollout at or past its point, the last one after the last update. What it needs
+is its own: rows, caches, random numbers; what a judge draws or counts is set back.
+"""
+
+import contextlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+
+from textgym.agents.evaluation.held_out_texts import HeldOutTexts
+from textgym.agents.evaluation.judging import mean_scores
+from textgym.agents.runs.held_out import HeldOutText, append_texts, read_held_out
+from textgym.agents.runs.json_lines import cut_rows
+from textgym.agents.runs.recording import recorder_of
+from textgym.agents.runs.run import Run
+from textgym.policies.sb3.text_policy import TextPolicy
+from textgym.rewards import Reward
+from textgym.run_files import HELD_OUT, START
+from textgym.states import load_state_of, state_of
+from textgym.text_metrics.metrics import distinct_n
+
+DEFAULT_EVALUATIONS = 5
+DEFAULT_PROMPTS = 64
+
+
+class HeldOutEvaluations(BaseCallback):
+    """Evaluates a run at `evaluations` points of it, into its record and TensorBoard.
+
+    :param run: that is held, with the settings of the record written.
+    :param texts: writes them and has them judged.
+    :param evaluations: points, 2 at least.
+    :param timesteps: completion tokens of the run in all.
+    :param keep_start: write the model of the start into the run, as nobody else keeps it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        texts: HeldOutTexts,
+        evaluations: int,
+        timesteps: int,
+        *,
+        keep_start: bool,
+    ) -> None:
+        super().__init__()
+        self.run, self.texts, self.keep_start = run, texts, keep_start
+        self.points = evaluation_points(evaluations, timesteps)
+        self.timesteps = timesteps
+        self.last_step = -1
+        self.start_perplexity: float | None = None
+        self._is_between_updates = False
+
+    def _on_training_start(self) -> None:
+        self.go_on_at(self.run.step_offset + self.model.num_timesteps)
+
+    def go_on_at(self, step: int) -> None:
+        """Take out of the record what is behind a step, and an evaluation that is not whole."""
+        path = self.run.directory / HELD_OUT
+        record = read_held_out(self.run.directory)
+        whole = [] if record is None else [at for at in record.steps if at <= step]
+        self.last_step = whole[-1] if whole else -1
+        cut_rows(path, self.last_step if self.last_step < step else step)
+        if record is not None and whole:
+            self.start_perplexity = perplexity(record.texts[whole[0]])
+
+    def _on_rollout_start(self) -> None:
+        self._is_between_updates = False
+        self.evaluate_if_due(self.model.num_timesteps)
+
+    def _on_rollout_end(self) -> None:
+        self._is_between_updates = True  # the update follows at once
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        # Not where a callback has ended the last rollout: its texts were never learned from.
+        is_whole = self._is_between_updates and self.model.num_timesteps >= self.timesteps
+        if is_whole:
+            self.evaluate_if_due(self.model.num_timesteps)
+
+    def evaluate_if_due(self, step: int) -> None:
+        """Evaluate at a boundary, if a point lies between the last evaluation and it.
+
+        :raises RewardError: from a judge, naming it, the prompt and the step.
+        """
+        step += self.run.step_offset
+        if not any(self.last_step < point <= step for point in self.points):
+            return
+        start = self.run.checkpoint(START)
+        if self.keep_start and not start.is_dir():  # not before: it would pass for a checkpoint
+            self.texts.start.save_pretrained(start)
+        policy: Any = self.model.policy
+        assert isinstance(policy, TextPolicy)
+        with _left_alone(self.texts.judges):
+            texts = self.texts.write(policy.lm, policy.sampling, step)
+        append_texts(self.run.directory, texts)
+        self.last_step = step
+        if self.start_perplexity is None:
+            self.start_perplexity = perplexity(texts)
+        self._show(held_out_figures(texts, self.start_perplexity))
+
+    def _show(self, figures: Mapping[str, float]) -> None:
+        """Write figures into TensorBoard, at the step that the weights have learned from."""
+        recorder = recorder_of(self.model)
+        if recorder is not None:
+            recorder.join_logger()  # it marks where this process begins: what is before is purged
+        for output in self.logger.output_formats:
+            if isinstance(output, TensorBoardOutputFormat):
+                for tag, value in figures.items():
+                    output.writer.add_scalar(tag, value, self.model.num_timesteps)
+                output.writer.flush()
+
+
+def evaluation_points(evaluations: int, timesteps: int) -> list[int]:
+    """Completion tokens at which evaluations are due, evenly spaced, from 0 to `timesteps`."""
+    return [round(k * timesteps / (evaluations - 1)) for k in range(evaluations)]
+
+
+def perplexity(texts: Sequence[HeldOutText]) -> float:
+    """Per token, under the frozen start at temperature 1."""
+    tokens = sum(text.length for text in texts)
+    return float(np.exp(sum(text.start_nll for text in texts) / tokens))
+
+
+def held_out_figures(texts: Sequence[HeldOutText], start_perplexity: float) -> dict[str, float]:
+    """The means of an evaluation by tag, as TensorBoard shows them.
+
+    :param start_perplexity: of the texts of the first evaluation.
+    """
+    judges = {name: [text.scores.get(name) for text in texts] for name in texts[0].scores}
+    return {
+        **{f"held_out_scores/{name}": mean for name, mean in mean_scores(judges).items()},
+        "held_out/kl": float(np.mean([text.kl for text in texts])),
+        "held_out/length": float(np.mean([text.length for text in texts])),
+        "held_out/distinct_2": distinct_n([text.completion for text in texts], 2),
+        "held_out/perplexity_ratio": perplexity(texts) / start_perplexity,
+    }
+
+
+@contextlib.contextmanager
+def _left_alone(judges: Mapping[str, Reward]) -> Iterator[None]:
+    """Set back what judges count, and the global generators: the training goes on from its own."""
+    states = {name: state_of(judge, f"judge {name}") for name, judge in judges.items()}
+    numbers, legacy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(numbers)
+            np.random.set_state(legacy)
+            for name, state in states.items():
+                if state is not None:
+                    load_state_of(judges[name], state, f"judge {name}")

@@ -1,0 +1,80 @@
+"""A reward model with others beside it that look on: scored and logged, never paid."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from textgym.reward_models.composition import free_name, score_part
+from textgym.rewards import Reward, RewardOutput, check_reward, reward_name
+from textgym.saved_fields import SavedFields
+from textgym.states import load_state_of, state_of
+
+
+class WithShadows:
+    """A reward model as it is, and the scores of its shadows as further components.
+
+    Scores, components and spans are the reward model's own, to the last bit. Each shadow adds the
+    component `<name>`, and its own components as `<name>/<component>`; NaN where it says nothing of
+    a text. A shadow that breaks the contract is an error like any other.
+
+    :param reward: what is paid.
+    :param shadows: reward models by name.
+    :param label: what the reward is called beside them; None: its own name.
+    """
+
+    def __init__(
+        self, reward: Reward, shadows: Mapping[str, Reward], *, label: str | None = None
+    ) -> None:
+        self.reward = check_reward(reward)
+        self.shadows = {name: check_reward(shadow) for name, shadow in shadows.items()}
+        self.name = reward_name(self.reward)
+        self.label = self.name if label is None else label
+
+    @property
+    def parts(self) -> list[Reward]:
+        """The reward model and its shadows."""
+        return [self.reward, *self.shadows.values()]
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        *,
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **columns: Sequence[Any],
+    ) -> RewardOutput:
+        """:returns: the reward model's answer, with the shadows' scores among the components.
+
+        :raises RewardError: naming the reward model whose answer breaks the contract.
+        """
+        answer = score_part(self.reward, prompts, completions, columns, completion_ids)
+        components: dict[str, Any] = dict(answer.components)
+        for name, shadow in self.shadows.items():
+            looked = score_part(shadow, prompts, completions, columns, completion_ids)
+            components[free_name(name, components)] = looked.scores
+            for key, part in looked.components.items():
+                components[free_name(f"{name}/{key}", components)] = part
+        scores = [None if np.isnan(score) else float(score) for score in answer.scores]
+        return RewardOutput(
+            scores, {key: part.tolist() for key, part in components.items()}, answer.spans
+        )
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """The state of each; None where none of them has one."""
+        reward = state_of(self.reward, self.name)
+        shadows = {name: state_of(shadow, name) for name, shadow in self.shadows.items()}
+        if reward is None and not any(state is not None for state in shadows.values()):
+            return None
+        return {"reward": reward, "shadows": shadows}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none, or of other parts.
+        """
+        fields = SavedFields(state, f"state of {self.name} and its shadows")
+        load_state_of(self.reward, fields.value("reward"), fields.path)
+        states = fields.table("shadows")
+        for name, shadow in self.shadows.items():
+            load_state_of(shadow, states.value(name), f"{fields.path}: {name}")
