@@ -156,8 +156,8 @@ FILES = (
     ),
     Breakage(
         "1: two judges of one name, one report",
-        "agents/evaluation/report.py",
-        (("named[free_name(name, named)] = judge", "named[name] = judge"),),
+        "rewards_by_name.py",
+        (("free_name(str(spec) if is_written else name, names)", "name"),),
         ("tests/test_verbs.py",),
         "two_objects",
     ),

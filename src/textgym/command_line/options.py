@@ -243,7 +243,8 @@ def from_file(flag: Flag, value: Any, where: str) -> Any:
         return {key.replace("-", "_"): item for key, item in value.items()}
     if flag.kind == "texts":
         items = value if isinstance(value, list) else [value]
-        if not items or not all(isinstance(item, str) for item in items):
+        may_be_empty = flag.default == ()
+        if not (items or may_be_empty) or not all(isinstance(item, str) for item in items):
             raise error
         return value
     if flag.kind == "text":

@@ -13,7 +13,7 @@ from textgym.envs.replies import (
     ReplyFunction,
     check_reply_arguments,
 )
-from textgym.envs.texts.prompts import Prompts, PromptSource, check_source
+from textgym.envs.texts.prompts import Prompts, PromptSource, check_rows, check_source
 from textgym.errors import InputError, unknown_name
 from textgym.rewards import LARGEST_SCORE, Reward, check_arguments, check_reward
 from textgym.tokenizer import Tokenizer
@@ -75,6 +75,8 @@ class Task:
         check_source(self.prompts)
         if self.heldout_prompts is not None:
             check_source(self.heldout_prompts, "heldout_prompts")
+        if isinstance(self.heldout_prompts, list | tuple):  # others are read where they are played
+            check_rows(self.heldout_prompts, "heldout_prompts")
         object.__setattr__(self, "reward", check_reward(self.reward))
         if not isinstance(self.tokenizer, Tokenizer):
             raise InputError(
@@ -157,7 +159,8 @@ class Task:
         if self.reply is not None:
             check_reply_arguments(self.id, self.reply, columns)
             columns += DIALOGUE_COLUMNS
-        check_arguments(self.reward, columns)
+        for reward in getattr(self.reward, "shadowed_parts", [self.reward]):
+            check_arguments(reward, columns)
 
     def width(self, source: PromptSource) -> int:
         """Columns of an observation: the longest prompt and the budget, or `max_context`."""

@@ -32,8 +32,8 @@ class WithShadows:
         self.label = self.name if label is None else label
 
     @property
-    def parts(self) -> list[Reward]:
-        """The reward model and its shadows."""
+    def shadowed_parts(self) -> list[Reward]:
+        """The reward model and its shadows: each is to get what it asks for."""
         return [self.reward, *self.shadows.values()]
 
     def __call__(

@@ -224,6 +224,18 @@ def check_source(prompts: object, name: str = "prompts") -> None:
             )
 
 
+def check_rows(prompts: Sequence[object], name: str) -> None:
+    """Raises unless a list holds prompts, each a text or a mapping with "prompt".
+
+    :param name: what an error calls it.
+    :raises InputError: naming the first that is none.
+    """
+    if not prompts:
+        raise InputError(f"{name}: no prompts: expected at least one in the list")
+    for i, row in enumerate(prompts):
+        _split_row(row, f"{name}[{i}]", ())
+
+
 def _way_out(prompts: object) -> str:
     if isinstance(prompts, Mapping):
         return ": pass one of its splits (dataset['train'])"
