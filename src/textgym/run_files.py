@@ -10,4 +10,4 @@ START = "start"  # the model that a run started from, for its held-out evaluatio
 BEST_REWARD = "best_reward"  # of a training: none is taken for it unless it is named
 HELD_OUT, HELD_OUT_SETTINGS = "held_out.jsonl", "held_out.json"
 HELD_OUT_PROMPTS, HELD_OUT_SCORES = "held_out_prompts.jsonl", "held_out_scores.jsonl"
-STUDY, CELLS = "study.json", "cells"  # of a comparison: what its runs are, and their folder
+CELLS = "cells"  # of a comparison: the folder of its runs

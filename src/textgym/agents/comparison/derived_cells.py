@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from textgym.agents.comparison.cells import FRESH, OWN_REWARD
 from textgym.agents.comparison.found_runs import FoundRun
 from textgym.agents.comparison.study import Cell
 from textgym.storage import json_text
 
-OWN_REWARD, FRESH = "own reward", "fresh"
 # What says where, when and under whose eyes a run was made, not what it does.
 _NO_SETTINGS = frozenset(
     """verb env seed out not_saved device checkpoint_seconds checkpoint_tokens keep progress_bar

@@ -63,13 +63,15 @@ class StudyRun:
 class Failure:
     """A run of a study that ended without its last evaluation, or was never begun.
 
-    :param reason: one line: what it said last.
+    :param reason: one line: how it ended.
+    :param lines: what it said last.
     """
 
     name: str
     cell: str
     seed: int
     reason: str
+    lines: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a reader of a study must know: runs that are not whole or not there, and what differs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from textgym.agents.comparison.comparable import few
 from textgym.agents.comparison.found_runs import Found, FoundRun
@@ -25,15 +26,17 @@ def failures_of(
     failures = []
     for run in recorded:
         if not run.is_whole:
-            reason = _how_far(run)
+            failure = Failure(run.name, labels[run.name], run.seed, _how_far(run))
             if run.name in told and not run.is_going_on:
-                reason = f"{told[run.name].reason} ({reason})"
-            failures.append(Failure(run.name, labels[run.name], run.seed, reason))
+                before = told[run.name]
+                reason = f"{before.reason} ({failure.reason})"
+                failure = replace(failure, reason=reason, lines=before.lines)
+            failures.append(failure)
     there = {run.name for run in found.runs}
     for name, (cell, seed) in ({} if written is None else written.ordered).items():
         if name not in there:
-            reason = told[name].reason if name in told else "was never begun"
-            failures.append(Failure(name, cell.label, seed, reason))
+            never = Failure(name, cell.label, seed, "was never begun")
+            failures.append(told.get(name, never))
     return failures
 
 

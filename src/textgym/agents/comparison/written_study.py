@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from textgym.agents.comparison.study import Cell, Failure
-from textgym.run_files import CELLS, STUDY
+from textgym.agents.comparison.study_files import STUDY, read_study_file
+from textgym.run_files import CELLS
 from textgym.saved_fields import SavedFields
-from textgym.storage import read_json
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def read_written(directory: Path) -> WrittenStudy | None:
 
     :raises InputError: for a file that holds something else.
     """
-    path = directory / STUDY
-    if not path.is_file():
+    content, path = read_study_file(directory), directory / STUDY
+    if not content:
         return None
-    fields = SavedFields(read_json(path), path)
+    fields = SavedFields(content, path)
     cells, failures = {}, {}
     for row in fields.items("cells"):
         cell = SavedFields(row, f"{path}: cells")
@@ -50,8 +50,9 @@ def read_written(directory: Path) -> WrittenStudy | None:
         cells[cell.text("slug")] = Cell(cell.text("label"), settings, reward)
     for row in fields.items("failures") if fields.has("failures") else ():
         told = SavedFields(row, f"{path}: failures")
-        texts = {name: told.text(name) for name in ("name", "cell", "reason")}
-        failures[texts["name"]] = Failure(**texts, seed=told.whole("seed"))
+        name, reason = told.text("name"), " ".join(str(told.value("reason")).split())
+        lines = told.texts("lines") if told.has("lines") else ()
+        failures[name] = Failure(name, told.text("cell"), told.whole("seed"), reason, lines)
     return WrittenStudy(
         cells,
         fields.items("seeds") if fields.has("seeds") else (),
