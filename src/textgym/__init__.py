@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.envs.replies import Reply
     from textgym.evaluating import evaluate, generate
+    from textgym.reporting import diff, rescore
     from textgym.rewards import RewardOutput
     from textgym.rewards_by_name import resolve_reward
     from textgym.saved_agents import load_agent
@@ -34,6 +35,7 @@ __all__ = [
     "Reply",
     "RewardOutput",
     "Tokenizer",
+    "diff",
     "evaluate",
     "fit_reward",
     "generate",
@@ -46,6 +48,7 @@ __all__ = [
     "register",
     "register_agent",
     "register_reward",
+    "rescore",
     "resolve_reward",
     "save_agent",
     "sft",
@@ -61,6 +64,7 @@ _MODULES = {
     "register": "environments_by_id",
     "register_reward": "environments_by_id",
     "resolve_reward": "rewards_by_name",
+    "diff": "reporting",
     "evaluate": "evaluating",
     "fit_reward": "agents.fitting.reward_fitting",
     "generate": "evaluating",
@@ -69,6 +73,7 @@ _MODULES = {
     "open_run": "agents.runs.run",
     "pretrain": "agents.fitting.language_modelling",
     "register_agent": "agents.building.specs",
+    "rescore": "reporting",
     "save_agent": "agents.building.checkpoint",
     "sft": "agents.fitting.language_modelling",
     "train": "training",

@@ -13,6 +13,7 @@ import signal
 from dataclasses import dataclass, fields
 
 from front_door import ENV, byte_lm, run_cli
+from made_studies import made_study, write_made_study
 
 from textgym import registry
 from textgym.checks import RANGES
@@ -87,6 +88,7 @@ def write_inputs(here):
     (here / "events" / "events.out.tfevents.1").write_bytes(b"")
     (here / "yaml").mkdir()
     byte_lm().save_pretrained(here / "lm")
+    write_made_study(made_study((("ppo", "crowd"),), seeds=2, prompts=2), here / "cmp")
 
 
 def smallest_runs(here, agent="ppo"):
@@ -102,6 +104,8 @@ def smallest_runs(here, agent="ppo"):
         "evaluate": f"{ENV} --policy {lm} --n-episodes 1 --n-envs 1",
         "generate": f"{lm} --prompt cat --max-new-tokens 1",
         "tensorboard": f"{here}/events",
+        "rescore": f"{here}/cmp --reward keyword,words=film",
+        "diff": f"{here}/cmp/cells/ppo-crowd/seed-0 {here}/cmp/cells/ppo-crowd/seed-1",
     }
     return {verb: words.split() for verb, words in runs.items()}
 

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from textgym.agents.comparison.rescoring import Rescored
 from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.settings import read_config
+from textgym.command_line.run_difference import show_difference
 from textgym.storage import json_text
 from textgym.terminal import for_output, visible
 
@@ -27,6 +30,10 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
         prompts = values["prompt"]
         for prompt, text in zip(prompts, result, strict=True):
             print(for_output(f"{prompt}{text}"))
+    elif verb == "rescore":
+        show_rescored(result)
+    elif verb == "diff":
+        show_difference(result, samples=extra["samples"], console=_console())
     elif "out" in values:
         for line in next_steps(verb, str(values["out"]), values):
             print(line)
@@ -76,7 +83,7 @@ def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) ->
     if as_json:
         print(json_text(report.figures(), indent=2))
         return
-    console = Console(width=None if Console().is_terminal else 100, highlight=False)
+    console = _console()
     table = Table(title=f"{len(report.episodes)} texts (means with 95% intervals)")
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -92,6 +99,23 @@ def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) ->
         for episode in report.episodes[:samples]:
             texts.add_row(_cell(episode.prompt), _cell(episode.completion), f"{episode.reward:.3f}")
         console.print(texts)
+
+
+def show_rescored(rows: Sequence[Rescored]) -> None:
+    """Mean scores at the start and at the end, by run and judge."""
+    table = Table(title="mean scores of the held-out texts")
+    table.add_column("run")
+    table.add_column("judge")
+    for column in ("start", "end", "difference"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        numbers = (f"{row.start:.3f}", f"{row.end:.3f}", f"{row.end - row.start:+.3f}")
+        table.add_row(_cell(row.run), _cell(row.judge), *numbers)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if Console().is_terminal else 100, highlight=False)
 
 
 def _cell(text: str) -> str:

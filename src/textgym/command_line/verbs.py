@@ -86,6 +86,12 @@ VERBS = {
         ),
     ),
     "generate": Verb("continue prompts", "textgym.evaluating:generate"),
+    "rescore": Verb("score stored texts with another reward model", "textgym.reporting:rescore"),
+    "diff": Verb(
+        "show how two runs differ",
+        "textgym.reporting:diff",
+        extra=(Flag("samples", "integer", "how many texts to show", 4),),
+    ),
 }
 
 # What a file of prompts is to a verb.

@@ -128,19 +128,23 @@ def find_runs(paths: Sequence[str | Path]) -> Found:
     return Found(root, sorted(runs, key=lambda run: run.name), foreign, unread)
 
 
-def read_run(path: str | Path) -> FoundRun:
-    """A single run.
+def read_pair(one: str | Path, other: str | Path) -> tuple[FoundRun, FoundRun]:
+    """Two runs, with names that tell them apart.
 
-    :raises InputError: for a path that is no directory of a training run.
+    :raises InputError: for what is no directory of a training run, and for one run twice.
     """
-    place = absolute(path)
-    if not (place / CONFIG).is_file():
-        raise InputError(f"{path}: holds no {CONFIG}; expected the directory of one run")
-    config = read_config(place)
-    if config.get("verb") != "train":
-        verb = str(config.get("verb"))
-        raise InputError(f"{path}: expected a run of train, found one of {verb:.40}")
-    return _read(place, place.name, config)
+    places = [absolute(path) for path in (one, other)]
+    if places[0].resolve() == places[1].resolve():
+        raise InputError(f"{one} and {other} are the same run")
+    runs = []
+    for given, place in zip((one, other), places, strict=True):
+        if not (place / CONFIG).is_file():
+            raise InputError(f"{given}: holds no {CONFIG}; expected the directory of one run")
+        config = read_config(place)
+        if config.get("verb") != "train":
+            raise InputError(f"{given}: {_no_training(config)}")
+        runs.append(_read(place, os.path.relpath(place, _root(places)), config))
+    return runs[0], runs[1]
 
 
 def is_run(path: str | Path) -> bool:

@@ -1,0 +1,120 @@
+"""`textgym report`, `rescore` and `diff`, as they are typed."""
+
+import shutil
+
+import pytest
+from front_door import read_lines, run_cli
+from made_studies import made_study, write_made_study
+
+import textgym
+from textgym.agents.comparison.reading import read_study
+from textgym.agents.comparison.study import scores_of
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    place = tmp_path_factory.mktemp("made") / "cmp"
+    study = made_study((("ppo", "crowd"), ("grpo", "crowd")), seeds=2, prompts=4, evaluations=2)
+    write_made_study(study, place)
+    return place
+
+
+@pytest.fixture
+def out(made, tmp_path):
+    shutil.copytree(made, tmp_path / "比较")
+    return tmp_path / "比较"
+
+
+def files(place):
+    """Every file below a directory and what it holds."""
+    return {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+# ---- rescore ----------------------------------------------------------------
+
+
+def test_rescore_adds_judges_and_changes_nothing_else(out, monkeypatch):
+    before = files(out)
+    monkeypatch.chdir(out.parent)
+    code, shown, error = run_cli(
+        *("rescore", "比较", "--reward", "keyword,words=the", "--gold", "regex,pattern=film")
+    )
+    assert (code, error) == (0, "")
+    assert shown.count("keyword") == shown.count("regex") == 4
+    after = files(out)
+    assert {path.name for path in after.keys() - before.keys()} == {"held_out_scores.jsonl"}
+    assert {path: after[path] for path in before} == before
+    study = read_study(out)
+    assert (study.judges["keyword"], study.judges["regex"]) == ("shadow", "gold")
+    row = read_lines(out / "cells" / "ppo-crowd" / "seed-0" / "held_out_scores.jsonl")[0]
+    assert (row["judge"], row["spec"], row["step"]) == ("keyword", "keyword,words=the", 0)
+    run = next(run for run in study.runs if run.name == "cells/ppo-crowd/seed-0")
+    assert scores_of(run, "keyword")[0].tolist() == row["scores"]
+
+
+def test_rescore_refuses_in_one_line(out, monkeypatch):
+    monkeypatch.chdir(out.parent)
+    (out.parent / "judge_module.py").write_text(
+        "from textgym.reward_models import Length, Normalize\n"
+        "running = Normalize(Length(12), running=True)\n"
+        "running.name = 'running'\n"
+        "def ids(completions, completion_ids): return [0.0] * len(completions)\n"
+    )
+    run = "比较/cells/ppo-crowd/seed-0"
+    for words, message in (
+        ([run], "reward or gold is missing"),
+        ([run, "--reward", "lenght"], "did you mean 'length'"),
+        ([run, "--reward", "judge_module:running"], "keeps a running state"),
+        ([run, "--reward", "judge_module:ids"], "asks for completion_ids, which no record holds"),
+        ([run, "--gold", "crowd"], "a gold judge must be independent"),
+        ([run, "--reward", "critic"], "scored these texts in training"),
+        (["nowhere", "--reward", "length"], "nowhere: no such directory"),
+    ):
+        before = files(out)
+        code, shown, error = run_cli("rescore", *words)
+        assert (code, shown) == (2, "")
+        assert error.startswith("textgym: error: ") and error.count("\n") == 1
+        assert message in error
+        assert files(out) == before
+
+
+def test_rescore_says_where_it_cannot_write(out, monkeypatch):
+    run = out / "cells" / "ppo-crowd" / "seed-0"
+    (run / "held_out_scores.jsonl").mkdir()
+    code, _, error = run_cli("rescore", run, "--reward", "keyword,words=the")
+    assert code == 3 and "held_out_scores.jsonl: cannot be written" in error
+
+
+# ---- diff -------------------------------------------------------------------
+
+
+def test_diff_shows_settings_figures_scores_and_texts(out, monkeypatch):
+    monkeypatch.chdir(out / "cells")
+    code, shown, error = run_cli(
+        *("diff", "ppo-crowd/seed-0", "../cells/grpo-crowd/seed-0", "--samples", "2")
+    )
+    assert (code, error) == (0, "")
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "│ kl_coef │ 0.05 │ 0.1 │" in lines
+    assert any(line.startswith("│ KL to the reference, │ 5 │ 5 │ +0 │ lower") for line in lines)
+    assert any(line.startswith("│ critic (gold)") for line in lines)
+    assert (
+        "the most different texts, by critic: [-ppo-crowd/seed-0-] {+grpo-crowd/seed-0+}" in lines
+    )
+    difference = textgym.diff("ppo-crowd/seed-0", "grpo-crowd/seed-0")
+    for pair in difference.texts[:2]:
+        assert any(line.startswith(pair.prompt) for line in lines)
+
+
+def test_diff_refuses_in_one_line(out):
+    runs = out / "cells" / "ppo-crowd"
+    for words, message in (
+        ([out, runs / "seed-0"], "expected a run of train, found one of compare"),
+        ([runs / "seed-0", runs], "holds no config.yaml"),
+        ([runs / "seed-0", runs / "seed-0"], "are the same run"),
+        ([runs / "seed-0", runs / "seed-1", "--judge", "critc"], "did you mean 'critic'"),
+        ([runs / "seed-0"], "missing RUN_B"),
+    ):
+        code, shown, error = run_cli("diff", *words)
+        assert (code, shown) == (2, "")
+        assert error.count("\n") == 1 and message in error
