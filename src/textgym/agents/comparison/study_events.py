@@ -1,0 +1,179 @@
+"""A study in TensorBoard: curves with bands, HParams, pictures and texts, from the record alone.
+
+Under `tensorboard/` stands one run for the study (layout, HParams columns, pictures, texts), one
+for each cell (means and bands over its seeds) and in it one for each seed (held-out figures and
+the HParams row). The runs' own event files stay as they are.
+"""
+
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import text as text_summary
+
+from textgym.agents.comparison import hparams, study_texts
+from textgym.agents.comparison.band_layout import band_layout, band_tags
+from textgym.agents.comparison.held_out_curves import Curves, band_of, curve_tags, curves_of
+from textgym.agents.comparison.study import Floats, Study, StudyRun
+from textgym.agents.comparison.study_pictures import study_pictures
+from textgym.run_files import TENSORBOARD
+
+SUFFIX = ".study"
+FINAL_FIGURES = (
+    "reward/total",
+    "reward/environment",
+    "kl/per_episode",
+    "text/length",
+    "text/distinct_2",
+    "time/rollout_tokens_per_second",
+)
+
+
+def write_study_events(study: Study, out: Path) -> Path:
+    """Write what TensorBoard shows of a study; event files of an earlier call are replaced.
+
+    :param out: the study's directory.
+    :return: where the event files stand.
+    :raises OSError: if they cannot be written; the earlier ones then stay as they were.
+    """
+    place = out / TENSORBOARD
+    place.mkdir(parents=True, exist_ok=True)
+    earlier = [path for path in place.rglob(f"*{SUFFIX}") if path.is_file()]
+    with tempfile.TemporaryDirectory(dir=out, prefix=".tensorboard-") as fresh:
+        _write_all(study, Path(fresh))
+        for path in earlier:
+            path.unlink()
+        for path in sorted(Path(fresh).rglob(f"*{SUFFIX}")):
+            target = place / path.relative_to(fresh)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, target)
+    for folder in sorted({path.parent for path in earlier}, reverse=True):
+        while folder != place and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+    return place
+
+
+def cell_folders(study: Study) -> dict[str, str]:
+    """The name of each cell's run in TensorBoard, by its label: the label, as far as files can."""
+    folders: dict[str, str] = {}
+    for cell in study.cells:
+        name = re.sub(r'[\x00-\x1f\x7f/\\<>:"|?*]+', "_", cell.label).strip(" .")[:80] or "cell"
+        taken, n = set(folders.values()), 1
+        while (numbered := name if n == 1 else f"{name} ({n})") in taken:
+            n += 1
+        folders[cell.label] = numbered
+    return folders
+
+
+def _write_all(study: Study, place: Path) -> None:
+    tags = curve_tags(study)
+    folders = cell_folders(study)
+    with _writer(place) as writer:
+        _write_study(study, writer, tags)
+    for cell in study.cells:
+        runs = study.runs_of(cell.label)
+        curves = {run.name: curves_of(run, list(study.judges)) for run in runs if run.record}
+        folder = place / folders[cell.label]
+        if curves:
+            with _writer(folder) as writer:
+                _write_band(writer, list(curves.values()), tags)
+        for run in runs:
+            with _writer(folder / f"seed-{run.seed}") as writer:
+                _write_run(study, run, curves.get(run.name), writer)
+
+
+def _write_study(study: Study, writer: SummaryWriter, tags: Sequence[str]) -> None:
+    """Layout, HParams columns, pictures and texts."""
+    runs = [run for run in study.runs if run.record]
+    if runs:
+        seeds = Counter(run.cell for run in runs)
+        writer.add_custom_scalars(band_layout(study, has_bands=max(seeds.values()) > 1))
+    known = [*(tags if runs else ()), *_final_tags(study)]
+    _add(writer, hparams.experiment(study, known))
+    end = max((run.timesteps for run in study.runs), default=0)
+    for name, figure in study_pictures(study).items():
+        writer.add_image(f"pictures/{name}", _pixels(figure), end, dataformats="HWC")
+    for tag, step, text in _texts(study, end):
+        summary = text_summary(tag, text)
+        summary.value[0].tag = tag  # which the function has lengthened
+        _add(writer, summary, step)
+
+
+def _write_band(writer: SummaryWriter, curves: Sequence[Curves], tags: Sequence[str]) -> None:
+    for tag in tags:
+        band = band_of(curves, tag)
+        for name, values in zip((tag, *band_tags(tag)), (band.mean, band.lower, band.upper)):
+            _add_scalars(writer, name, band.steps, values)
+
+
+def _write_run(study: Study, run: StudyRun, curves: Curves | None, writer: SummaryWriter) -> None:
+    """The HParams row of a run, and its held-out figures."""
+    _add(writer, hparams.session_start(study, run))
+    for tag, values in curves.values.items() if curves else ():
+        _add_scalars(writer, tag, curves.steps, values)
+    for tag, value in _final_figures(run).items():
+        _add_scalars(writer, tag, [run.timesteps], np.array([value]))
+    _add(writer, hparams.session_end())
+
+
+def _texts(study: Study, end: int) -> Iterator[tuple[str, int, str]]:
+    """Tag, step and Markdown of every text."""
+    yield "study/about", end, study_texts.about(study)
+    runs = study_texts.shown_runs(study)
+    for cell in study.cells if runs else ():
+        yield f"regressed/{cell.label}", end, study_texts.most_regressed(study, cell)
+    note = study_texts.seed_note(runs, study)
+    for step in study_texts.evaluation_steps(runs):
+        columns = study_texts.columns_at(study, runs, step)
+        for prompt in range(len(study.prompts)):
+            text = study_texts.prompt_table(study, columns, prompt, note)
+            yield f"prompts/{prompt + 1:03}", step, text
+    sampled = [run for run in study_texts.first_runs(study) if run.samples and not run.record]
+    for step in sorted({int(row["step"]) for run in sampled for row in run.samples}):
+        yield "samples/continuations", step, study_texts.sample_table(sampled, step)
+
+
+def _final_figures(run: StudyRun) -> dict[str, float]:
+    known = {f"final/{tag}": run.figures[tag] for tag in FINAL_FIGURES if tag in run.figures}
+    return known | ({} if run.seconds is None else {"final/seconds": run.seconds})
+
+
+def _final_tags(study: Study) -> list[str]:
+    return list(dict.fromkeys(tag for run in study.runs for tag in _final_figures(run)))
+
+
+@contextmanager
+def _writer(folder: Path) -> Iterator[SummaryWriter]:
+    writer = SummaryWriter(str(folder), filename_suffix=SUFFIX)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def _add(writer: SummaryWriter, summary: Summary, step: int = 0) -> None:
+    assert writer.file_writer is not None
+    writer.file_writer.add_summary(summary, step)
+
+
+def _add_scalars(writer: SummaryWriter, tag: str, steps: Sequence[int], values: Floats) -> None:
+    for step, value in zip(steps, values, strict=True):
+        if np.isfinite(value):
+            writer.add_scalar(tag, float(value), step)
+
+
+def _pixels(figure: Figure) -> npt.NDArray[np.uint8]:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
