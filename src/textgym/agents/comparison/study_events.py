@@ -14,9 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import text as text_summary
@@ -102,10 +99,10 @@ def _write_study(study: Study, writer: SummaryWriter, tags: Sequence[str]) -> No
     known = [*(tags if runs else ()), *_final_tags(study)]
     _add(writer, hparams.experiment(study, known))
     end = max((run.timesteps for run in study.runs), default=0)
-    for name, figure in study_pictures(study).items():
-        writer.add_image(f"pictures/{name}", _pixels(figure), end, dataformats="HWC")
+    for name, pixels in study_pictures(study).items():
+        writer.add_image(f"pictures/{name}", pixels, end, dataformats="HWC")
     for tag, step, text in _texts(study, end):
-        summary = text_summary(tag, text)
+        summary = text_summary(tag, text)  # type: ignore[no-untyped-call]
         summary.value[0].tag = tag  # which the function has lengthened
         _add(writer, summary, step)
 
@@ -113,15 +110,18 @@ def _write_study(study: Study, writer: SummaryWriter, tags: Sequence[str]) -> No
 def _write_band(writer: SummaryWriter, curves: Sequence[Curves], tags: Sequence[str]) -> None:
     for tag in tags:
         band = band_of(curves, tag)
-        for name, values in zip((tag, *band_tags(tag)), (band.mean, band.lower, band.upper)):
+        for name, values in zip(
+            (tag, *band_tags(tag)), (band.mean, band.lower, band.upper), strict=True
+        ):
             _add_scalars(writer, name, band.steps, values)
 
 
 def _write_run(study: Study, run: StudyRun, curves: Curves | None, writer: SummaryWriter) -> None:
     """The HParams row of a run, and its held-out figures."""
     _add(writer, hparams.session_start(study, run))
-    for tag, values in curves.values.items() if curves else ():
-        _add_scalars(writer, tag, curves.steps, values)
+    if curves is not None:
+        for tag, values in curves.values.items():
+            _add_scalars(writer, tag, curves.steps, values)
     for tag, value in _final_figures(run).items():
         _add_scalars(writer, tag, [run.timesteps], np.array([value]))
     _add(writer, hparams.session_end())
@@ -171,9 +171,3 @@ def _add_scalars(writer: SummaryWriter, tag: str, steps: Sequence[int], values: 
     for step, value in zip(steps, values, strict=True):
         if np.isfinite(value):
             writer.add_scalar(tag, float(value), step)
-
-
-def _pixels(figure: Figure) -> npt.NDArray[np.uint8]:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from textgym.agents.comparison.cross_scores import changes
 from textgym.agents.comparison.held_out_curves import mean_of_known
-from textgym.agents.comparison.study import Cell, Floats, Study, StudyRun, scores_of
+from textgym.agents.comparison.study import Cell, Study, StudyRun
 from textgym.agents.runs.held_out import HeldOutText
 from textgym.agents.runs.markdown import escape_markdown, markdown_table
 
@@ -102,10 +103,10 @@ def most_regressed(study: Study, cell: Cell, *, n: int = MOST_REGRESSED) -> str:
     """
     runs = [run for run in study.runs_of(cell.label) if run.record]
     judges = study.gold() or [name for name in study.judges if name != cell.reward]
-    changes = [_changes(runs, judge) for judge in judges] if runs else []
-    if np.isnan(changes).all():
+    by_judge = [changes(study, cell, judge) for judge in judges] if runs else []
+    if np.isnan(by_judge).all():
         return "No judge but its own reward says anything of these texts."
-    by_seed = mean_of_known(np.array(changes), 0)  # [seed, prompt]
+    by_seed = mean_of_known(np.array(by_judge), 0)  # [seed, prompt]
     by_prompt = mean_of_known(by_seed, 0)
     order = [int(k) for k in np.argsort(by_prompt, kind="stable") if not np.isnan(by_prompt[k])]
     rows = []
@@ -175,14 +176,6 @@ def _samples_near(run: StudyRun, step: int) -> dict[str, str]:
     nearest = min(steps, key=lambda own: abs(own - step))
     rows = [row for row in run.samples if int(row["step"]) == nearest]
     return {str(row["prompt"]): str(row["completion"]) for row in rows}
-
-
-def _changes(runs: Sequence[StudyRun], judge: str) -> Floats:
-    """`[seed, prompt]`, last score − first, in standard deviations of the start's scores."""
-    scores = [scores_of(run, judge) for run in runs]
-    change = np.array([of_run[-1] - of_run[0] for of_run in scores])
-    spread = float(np.nanstd([of_run[0] for of_run in scores]))
-    return change / spread if spread > 0 else change
 
 
 def _ends(run: StudyRun) -> tuple[Sequence[HeldOutText], Sequence[HeldOutText]]:

@@ -1,0 +1,76 @@
+"""The cross-score matrix: what training on one judge did to the scores of every judge."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from textgym.agents.comparison.held_out_curves import mean_of_known, seed_interval
+from textgym.agents.comparison.study import Cell, Floats, Study, scores_of
+
+
+@dataclass(frozen=True)
+class CrossScores:
+    """Change of every judge's score from the start to the last evaluation, by cell.
+
+    In standard deviations of the judge's scores over the start's texts, with 95% intervals over
+    seeds (NaN with a single one).
+
+    :param cells: those whose own reward rose most beyond the gold judges first.
+    :param judges: in the order of the cells that train on them, then the others, gold ones last.
+    :param mean, lower, upper: `[cell, judge]`.
+    :param excess: `[cell]`, change of the own reward − mean change of the gold judges.
+    """
+
+    cells: Sequence[Cell]
+    judges: Sequence[str]
+    mean: Floats
+    lower: Floats
+    upper: Floats
+    excess: Floats
+
+
+def cross_scores(study: Study) -> CrossScores | None:
+    """The matrix of a study; None where no run has held-out evaluations."""
+    cells = [cell for cell in study.cells if any(run.record for run in study.runs_of(cell.label))]
+    names = list(study.judges)
+    if not cells or not names:
+        return None
+    ends = {
+        (cell.label, judge): seed_interval(mean_of_known(changes(study, cell, judge), 1))
+        for cell in cells
+        for judge in names
+    }
+
+    def excess(cell: Cell) -> float:
+        gold = [float(ends[cell.label, judge][0]) for judge in study.gold()]
+        own = float(ends[cell.label, cell.reward][0]) if cell.reward in names else np.nan
+        return own - float(np.mean(gold)) if gold else np.nan
+
+    cells.sort(key=lambda cell: (np.isnan(excess(cell)), -np.nan_to_num(excess(cell))))
+    own = [cell.reward for cell in cells if cell.reward in names]
+    looking_on = [name for name in names if study.judges[name] != "gold"]
+    judges = list(dict.fromkeys([*own, *looking_on, *study.gold()]))
+    mean, lower, upper = (
+        np.array([[ends[cell.label, judge][part] for judge in judges] for cell in cells])
+        for part in range(3)
+    )
+    return CrossScores(cells, judges, mean, lower, upper, np.array([excess(c) for c in cells]))
+
+
+def changes(study: Study, cell: Cell, judge: str) -> Floats:
+    """`[seed, prompt]`, a cell's last score − its first one, in the judge's `start_spread`."""
+    scores = [scores_of(run, judge) for run in study.runs_of(cell.label) if run.record]
+    difference = np.array([of_run[-1] - of_run[0] for of_run in scores])
+    return difference / start_spread(study, judge)
+
+
+def start_spread(study: Study, judge: str) -> float:
+    """Standard deviation of a judge's scores over the start's texts of all runs.
+
+    1 where they are all the same, so that a difference keeps the judge's own unit.
+    """
+    first = np.array([scores_of(run, judge)[0] for run in study.runs if run.record])
+    known = first[~np.isnan(first)]
+    spread = float(known.std()) if len(known) else 0.0
+    return spread if spread > 0 else 1.0
