@@ -1030,8 +1030,8 @@ BAD_INPUT = (
     ),
     Breakage(
         "6: a port that is no port",
-        "command_line/listings.py",
-        (("    _check_address(host, port)\n", ""),),
+        "command_line/tensorboard.py",
+        (("    port = _free_port(host, port)\n", ""),),
         ("tests/test_bad_flags.py",),
         "in_one_line and tensorboard",
     ),

@@ -29,7 +29,7 @@ FUNCTIONS = {
     "generate": ("textgym:generate", ("lm",), {"prompt": "cat"}),
     "make_agent": ("textgym:make_agent", ("ppo", ENV), {"policy": "lm"}),
     "make_vec": ("textgym:make_vec", (ENV,), {}),
-    "tensorboard": ("textgym.command_line.listings:show_tensorboard", ("events",), {}),
+    "tensorboard": ("textgym.command_line.tensorboard:show_tensorboard", ("events",), {}),
 }
 
 

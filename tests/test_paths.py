@@ -9,7 +9,7 @@ import textgym
 from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.runs.json_lines import read_metrics
 from textgym.command_line.config_file import read_config_file
-from textgym.command_line.listings import show_tensorboard
+from textgym.command_line.tensorboard import show_tensorboard
 from textgym.command_line.verbs import chosen_agent
 from textgym.envs.texts.corpus import read_texts
 from textgym.envs.texts.prompts import PromptSource

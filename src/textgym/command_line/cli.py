@@ -40,7 +40,10 @@ from textgym.terminal import visible
 Call = Callable[[], int | None]
 
 LISTINGS = {
-    "tensorboard": ("show runs in TensorBoard", "textgym.command_line.listings:show_tensorboard"),
+    "tensorboard": (
+        "show runs in TensorBoard",
+        "textgym.command_line.tensorboard:show_tensorboard",
+    ),
     "envs": ("list the environments", "textgym.command_line.listings:list_envs"),
     "rewards": ("list the reward models", "textgym.command_line.listings:list_rewards"),
     "agents": ("list the algorithms", "textgym.command_line.listings:list_agents"),

@@ -1,19 +1,12 @@
-"""The verbs that only look: tables of what is registered, and TensorBoard."""
+"""The verbs that list what is registered."""
 
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from textgym import registry
-from textgym.checks import check_numbers
-from textgym.errors import InputError
-from textgym.paths import expand
 
 
 def list_envs() -> int:
@@ -54,46 +47,3 @@ def _show(kind: str, lines: Mapping[str, str]) -> int:
         table.add_row(escape(name), escape(description))
     console.print(table)
     return 0
-
-
-def show_tensorboard(runs: str | Path, port: int = 6006, host: str = "127.0.0.1") -> int:
-    """Show runs in TensorBoard, for this machine only unless told otherwise.
-
-    :param runs: a run directory, or a directory of them.
-    :param port: of the page; 0 takes a free one.
-    :param host: the address to listen on.
-    :raises InputError: if there is no event file.
-    """
-    check_numbers({"port": port})
-    directory = expand(runs)
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; expected a run directory")
-    if not [*directory.rglob("events.out.tfevents.*")]:
-        raise InputError(
-            f"{directory}: holds no TensorBoard event files; train with --out {directory} first"
-        )
-    _check_address(host, port)
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(directory)]
-    return subprocess.call([*command, "--host", host, "--port", str(port)])
-
-
-def _check_address(host: str, port: int) -> None:
-    """Raises unless this machine can listen there.
-
-    :raises InputError: naming what is wrong.
-    """
-    try:
-        if not host.strip():
-            raise ValueError
-        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = places[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-    except (socket.gaierror, UnicodeError, ValueError):
-        raise InputError(f"host must be a name or an address, got {host!r:.60}") from None
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on port {port} of {host!r:.60} ({error.strerror}): take another port "
-            "(0: a free one)"
-        ) from None

@@ -28,11 +28,13 @@ _TITLES = {
 def band_tags(tag: str) -> tuple[str, str]:
     """The tags of a band's lower and upper end."""
     name = tag.removeprefix("held_out/")
-    return f"band/{name}/lower", f"band/{name}/upper"
+    return f"seed_band/{name}/lower", f"seed_band/{name}/upper"
 
 
 def band_layout(study: Study, *, has_bands: bool) -> Layout:
     """What `SummaryWriter.add_custom_scalars` takes: charts by title, by category.
+
+    The charts of a category stand in reverse order, as TensorBoard shows the last one first.
 
     :param has_bands: False where every cell has a single seed: lines then, without bands.
     """
@@ -47,7 +49,7 @@ def band_layout(study: Study, *, has_bands: bool) -> Layout:
         if tags:
             layout[title] = {name: _chart(tag, has_bands) for name, tag in tags.items()}
     layout["texts"] = {title: _chart(tag, has_bands) for tag, title in _TITLES.items()}
-    return layout
+    return {title: dict(reversed(charts.items())) for title, charts in layout.items()}
 
 
 def _chart(tag: str, has_bands: bool) -> list[Any]:

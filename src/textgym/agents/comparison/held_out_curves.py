@@ -10,11 +10,13 @@ import numpy as np
 from scipy import stats
 
 from textgym.agents.comparison.study import Floats, Study, StudyRun, kl_of, scores_of
+from textgym.agents.runs.held_out import Role
 from textgym.text_metrics.metrics import distinct_n
 
 KL, LENGTH = "held_out/kl", "held_out/length"
 DISTINCT_2, PERPLEXITY = "held_out/distinct_2", "held_out/perplexity"
 _JUDGES = "held_out/judges/"
+ROLES: tuple[Role, ...] = ("gold", "reward", "shadow")
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,9 @@ def judge_tag(judge: str) -> str:
 
 
 def curve_tags(study: Study) -> list[str]:
-    """All tags: the gold judges, the rewards, those that only look on, and the texts' figures."""
-    order = ("gold", "reward", "shadow")
-    judges = sorted(study.judges, key=lambda name: order.index(study.judges[name]))
-    return [*map(judge_tag, judges), KL, LENGTH, DISTINCT_2, PERPLEXITY]
+    """All tags: the gold judges, the texts' figures, the rewards, those that only look on."""
+    of = {role: [judge_tag(j) for j, r in study.judges.items() if r == role] for role in ROLES}
+    return [*of["gold"], KL, DISTINCT_2, LENGTH, PERPLEXITY, *of["reward"], *of["shadow"]]
 
 
 def curves_of(run: StudyRun, judges: Sequence[str]) -> Curves:

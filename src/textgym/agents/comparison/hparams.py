@@ -22,7 +22,7 @@ def hparams_of(study: Study, run: StudyRun) -> dict[str, Value]:
     [cell] = [cell for cell in study.cells if cell.label == run.cell]
     known = {name: run.config.get(name) for name in _ALWAYS} | dict(cell.settings)
     values = {name: _plain(value) for name, value in known.items() if value is not None}
-    return {**values, "seed": float(run.seed)}
+    return {**values, "seed": str(run.seed)}
 
 
 def experiment(study: Study, metrics: Sequence[str]) -> Summary:

@@ -132,7 +132,7 @@ def _texts(study: Study, end: int) -> Iterator[tuple[str, int, str]]:
     yield "study/about", end, study_texts.about(study)
     runs = study_texts.shown_runs(study)
     for cell in study.cells if runs else ():
-        yield f"regressed/{cell.label}", end, study_texts.most_regressed(study, cell)
+        yield f"most_regressed/{cell.label}", end, study_texts.most_regressed(study, cell)
     note = study_texts.seed_note(runs, study)
     for step in study_texts.evaluation_steps(runs):
         columns = study_texts.columns_at(study, runs, step)
@@ -145,8 +145,8 @@ def _texts(study: Study, end: int) -> Iterator[tuple[str, int, str]]:
 
 
 def _final_figures(run: StudyRun) -> dict[str, float]:
-    known = {f"final/{tag}": run.figures[tag] for tag in FINAL_FIGURES if tag in run.figures}
-    return known | ({} if run.seconds is None else {"final/seconds": run.seconds})
+    known = {f"last/{tag}": run.figures[tag] for tag in FINAL_FIGURES if tag in run.figures}
+    return known | ({} if run.seconds is None else {"last/seconds": run.seconds})
 
 
 def _final_tags(study: Study) -> list[str]:
