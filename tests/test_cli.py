@@ -244,12 +244,16 @@ def test_version_and_doctor(tmp_path, monkeypatch):
 
 
 def test_tensorboard_is_started_for_this_machine_only(road, monkeypatch):
+    """With all that was written: its own limits show a random choice."""
     here, _ = road
     commands = []
     monkeypatch.setattr(subprocess, "call", lambda command: commands.append(command) or 0)
-    assert run_cli("tensorboard", here, "--port", 0)[0] == 0
-    start = [sys.executable, "-m", "tensorboard.main", "--logdir", str(here)]
-    assert commands == [[*start, "--host", "127.0.0.1", "--port", "0"]]
+    assert run_cli("tensorboard", here, "--port", 0) == (0, "", "")
+    [[*start, port, option, limits]] = commands
+    place = ["--logdir", str(here), "--host", "127.0.0.1", "--port"]
+    assert start == [sys.executable, "-m", "tensorboard.main", *place]
+    assert int(port) > 0 and option == "--samples_per_plugin"
+    assert limits == "scalars=1000000,images=10000,text=10000"
 
 
 def test_a_broken_plugin_is_a_warning(monkeypatch):

@@ -18,7 +18,7 @@ from textgym.paths import expand
 # ("all") reads back nothing in 2.21.
 SAMPLES = "scalars=1000000,images=10000,text=10000"
 STUDY_EVENTS = "events.out.tfevents.*.study"
-_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
 def show_tensorboard(

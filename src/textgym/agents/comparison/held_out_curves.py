@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from textgym.agents.comparison.study import Floats, Study, StudyRun, kl_of, scores_of
 from textgym.agents.runs.held_out import Role
@@ -102,7 +101,9 @@ def seed_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
     if n < 2:
         nothing = np.full_like(mean, np.nan)
         return mean, nothing, nothing
-    half = stats.t.ppf(0.975, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    half = float(stdtrit(n - 1, 0.975)) * values.std(axis=0, ddof=1) / np.sqrt(n)
     return mean, mean - half, mean + half
 
 

@@ -26,7 +26,7 @@ from textgym.agents.comparison.study_pictures import study_pictures
 from textgym.run_files import TENSORBOARD
 
 SUFFIX = ".study"
-FINAL_FIGURES = (
+LAST_FIGURES = (
     "reward/total",
     "reward/environment",
     "kl/per_episode",
@@ -66,8 +66,8 @@ def cell_folders(study: Study) -> dict[str, str]:
     folders: dict[str, str] = {}
     for cell in study.cells:
         name = re.sub(r'[\x00-\x1f\x7f/\\<>:"|?*]+', "_", cell.label).strip(" .")[:80] or "cell"
-        taken, n = set(folders.values()), 1
-        while (numbered := name if n == 1 else f"{name} ({n})") in taken:
+        taken, n = {folder.casefold() for folder in folders.values()}, 1
+        while (numbered := name if n == 1 else f"{name} ({n})").casefold() in taken:
             n += 1
         folders[cell.label] = numbered
     return folders
@@ -76,8 +76,11 @@ def cell_folders(study: Study) -> dict[str, str]:
 def _write_all(study: Study, place: Path) -> None:
     tags = curve_tags(study)
     folders = cell_folders(study)
+    rows = hparams.hparam_rows(study)
     with _writer(place) as writer:
-        _write_study(study, writer, tags)
+        known = [*(tags if any(run.record for run in study.runs) else ()), *_last_tags(study)]
+        _add(writer, hparams.experiment(study.title, list(rows.values()), known))
+        _write_study(study, writer)
     for cell in study.cells:
         runs = study.runs_of(cell.label)
         curves = {run.name: curves_of(run, list(study.judges)) for run in runs if run.record}
@@ -87,17 +90,17 @@ def _write_all(study: Study, place: Path) -> None:
                 _write_band(writer, list(curves.values()), tags)
         for run in runs:
             with _writer(folder / f"seed-{run.seed}") as writer:
-                _write_run(study, run, curves.get(run.name), writer)
+                _add(writer, hparams.session_start(rows[run.name]))
+                _write_run(run, curves.get(run.name), writer)
+                _add(writer, hparams.session_end())
 
 
-def _write_study(study: Study, writer: SummaryWriter, tags: Sequence[str]) -> None:
-    """Layout, HParams columns, pictures and texts."""
+def _write_study(study: Study, writer: SummaryWriter) -> None:
+    """Layout, pictures and texts."""
     runs = [run for run in study.runs if run.record]
     if runs:
         seeds = Counter(run.cell for run in runs)
         writer.add_custom_scalars(band_layout(study, has_bands=max(seeds.values()) > 1))
-    known = [*(tags if runs else ()), *_final_tags(study)]
-    _add(writer, hparams.experiment(study, known))
     end = max((run.timesteps for run in study.runs), default=0)
     for name, pixels in study_pictures(study).items():
         writer.add_image(f"pictures/{name}", pixels, end, dataformats="HWC")
@@ -116,15 +119,13 @@ def _write_band(writer: SummaryWriter, curves: Sequence[Curves], tags: Sequence[
             _add_scalars(writer, name, band.steps, values)
 
 
-def _write_run(study: Study, run: StudyRun, curves: Curves | None, writer: SummaryWriter) -> None:
-    """The HParams row of a run, and its held-out figures."""
-    _add(writer, hparams.session_start(study, run))
+def _write_run(run: StudyRun, curves: Curves | None, writer: SummaryWriter) -> None:
+    """The held-out figures of a run, and the last ones of its training."""
     if curves is not None:
         for tag, values in curves.values.items():
             _add_scalars(writer, tag, curves.steps, values)
-    for tag, value in _final_figures(run).items():
+    for tag, value in _last_figures(run).items():
         _add_scalars(writer, tag, [run.timesteps], np.array([value]))
-    _add(writer, hparams.session_end())
 
 
 def _texts(study: Study, end: int) -> Iterator[tuple[str, int, str]]:
@@ -144,13 +145,13 @@ def _texts(study: Study, end: int) -> Iterator[tuple[str, int, str]]:
         yield "samples/continuations", step, study_texts.sample_table(sampled, step)
 
 
-def _final_figures(run: StudyRun) -> dict[str, float]:
-    known = {f"last/{tag}": run.figures[tag] for tag in FINAL_FIGURES if tag in run.figures}
+def _last_figures(run: StudyRun) -> dict[str, float]:
+    known = {f"last/{tag}": run.figures[tag] for tag in LAST_FIGURES if tag in run.figures}
     return known | ({} if run.seconds is None else {"last/seconds": run.seconds})
 
 
-def _final_tags(study: Study) -> list[str]:
-    return list(dict.fromkeys(tag for run in study.runs for tag in _final_figures(run)))
+def _last_tags(study: Study) -> list[str]:
+    return list(dict.fromkeys(tag for run in study.runs for tag in _last_figures(run)))
 
 
 @contextmanager

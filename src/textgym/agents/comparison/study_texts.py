@@ -68,20 +68,9 @@ def prompt_table(study: Study, columns: Sequence[Column], prompt: int, seed_note
 
     :param seed_note: which seed is shown, in Markdown.
     """
-    texts = [column.texts[prompt] for column in columns]
-    rows = [
-        ["text", *(text.completion for text in texts)],
-        *(
-            [_judge_label(study, judge), *(_score(text.scores.get(judge)) for text in texts)]
-            for judge in study.judges
-        ),
-        ["KL, nats", *(f"{text.kl:.2f}" for text in texts)],
-        ["length, tokens", *(str(text.length) for text in texts)],
-        ["ended by", *(text.finish_reason for text in texts)],
-        ["trained on, tokens", *(f"{column.tokens:,}" for column in columns)],
-    ]
+    rows = zip(*(_column_cells(study, column, prompt) for column in columns), strict=True)
     head = f"prompt {prompt + 1} of {len(study.prompts)}: **{_quoted(study, prompt)}**"
-    table = markdown_table(["", *(column.label for column in columns)], rows)
+    table = markdown_table([column.label for column in columns], list(rows))
     return f"{head}\n\n{seed_note}\n\n{table}"
 
 
@@ -112,18 +101,16 @@ def most_regressed(study: Study, cell: Cell, *, n: int = MOST_REGRESSED) -> str:
     rows = []
     for prompt in order[:n]:
         worst = runs[int(np.nanargmin(by_seed[:, prompt]))]
-        first, last = _ends(worst)
+        first, last = (texts[prompt] for texts in _ends(worst))
         scores = [
-            f"{_score(first[prompt].scores.get(j))} → {_score(last[prompt].scores.get(j))}"
-            for j in study.judges
+            f"{_judge_label(study, judge)} {_score(first.scores.get(judge))} → "
+            f"{_score(last.scores.get(judge))}"
+            for judge in study.judges
         ]
-        change = f"{by_prompt[prompt]:+.2f}"
-        texts = (first[prompt].completion, last[prompt].completion)
-        number = str(prompt + 1)
-        text_cells = (study.prompts[prompt]["prompt"], *texts)
-        rows.append([change, number, *text_cells, str(worst.seed), *scores])
-    names = [_judge_label(study, judge) for judge in study.judges]
-    headers = ("change, SD", "no.", "prompt", "start", "last evaluation", "seed", *names)
+        change = f"change {by_prompt[prompt]:+.2f} SD; seed {worst.seed}: {', '.join(scores)}"
+        asked = f"{prompt + 1}. {study.prompts[prompt]['prompt']}"
+        rows.append([asked, first.completion, last.completion, change])
+    headers = ("prompt", "start", "last evaluation", "scores")
     by = escape_markdown(", ".join(judges))
     fell = sum(by_prompt[k] < 0 for k in order)
     head = (
@@ -178,6 +165,19 @@ def _samples_near(run: StudyRun, step: int) -> dict[str, str]:
     return {str(row["prompt"]): str(row["completion"]) for row in rows}
 
 
+def _column_cells(study: Study, column: Column, prompt: int) -> list[str]:
+    """Each figure with its name: TensorBoard squeezes a column of short words to single letters."""
+    text = column.texts[prompt]
+    scores = [(_judge_label(study, j), _score(text.scores.get(j))) for j in study.judges]
+    return [
+        text.completion,
+        *(f"{label}: {score}" for label, score in scores),
+        f"KL: {text.kl:.2f} nats",
+        f"{text.length} tokens, ended by {text.finish_reason}",
+        f"after {column.tokens:,} tokens of training",
+    ]
+
+
 def _ends(run: StudyRun) -> tuple[Sequence[HeldOutText], Sequence[HeldOutText]]:
     assert run.record is not None
     steps = run.record.steps
@@ -193,7 +193,7 @@ def _judge_label(study: Study, judge: str) -> str:
 
 
 def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _quoted(study: Study, prompt: int) -> str:
