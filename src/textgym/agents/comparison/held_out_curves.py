@@ -101,7 +101,7 @@ def seed_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
     if n < 2:
         nothing = np.full_like(mean, np.nan)
         return mean, nothing, nothing
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     half = float(stdtrit(n - 1, 0.975)) * values.std(axis=0, ddof=1) / np.sqrt(n)
     return mean, mean - half, mean + half
