@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textgym.agents.comparison.held_out_curves import mean_of_known, seed_interval
+from textgym.agents.comparison.aggregates import mean
+from textgym.agents.comparison.intervals import interval_of
 from textgym.agents.comparison.study import Cell, Floats, Study, scores_of
 
 
@@ -14,7 +15,7 @@ class CrossScores:
     """Change of every judge's score from the start to the last evaluation, by cell.
 
     In standard deviations of the judge's scores over the start's texts, with 95% intervals over
-    seeds (NaN with a single one).
+    seeds and prompts (over prompts alone with a single seed).
 
     :param cells: those whose own reward rose most beyond the gold judges first.
     :param judges: in the order of the cells that train on them, then the others, gold ones last.
@@ -36,26 +37,30 @@ def cross_scores(study: Study) -> CrossScores | None:
     names = list(study.judges)
     if not cells or not names:
         return None
-    ends = {
-        (cell.label, judge): seed_interval(mean_of_known(changes(study, cell, judge), 1))
+    found = {
+        (cell.label, judge): interval_of(mean(changes(study, cell, judge)))
         for cell in cells
         for judge in names
     }
 
     def excess(cell: Cell) -> float:
-        gold = [float(ends[cell.label, judge][0]) for judge in study.gold()]
-        own = float(ends[cell.label, cell.reward][0]) if cell.reward in names else np.nan
+        gold = [found[cell.label, judge].value for judge in study.gold()]
+        own = found[cell.label, cell.reward].value if cell.reward in names else np.nan
         return own - float(np.mean(gold)) if gold else np.nan
 
     cells.sort(key=lambda cell: (np.isnan(excess(cell)), -np.nan_to_num(excess(cell))))
     own = [cell.reward for cell in cells if cell.reward in names]
     looking_on = [name for name in names if study.judges[name] != "gold"]
     judges = list(dict.fromkeys([*own, *looking_on, *study.gold()]))
-    mean, lower, upper = (
-        np.array([[ends[cell.label, judge][part] for judge in judges] for cell in cells])
-        for part in range(3)
+    matrix = [[found[cell.label, judge] for judge in judges] for cell in cells]
+    return CrossScores(
+        cells,
+        judges,
+        np.array([[entry.value for entry in row] for row in matrix]),
+        np.array([[entry.low for entry in row] for row in matrix]),
+        np.array([[entry.high for entry in row] for row in matrix]),
+        np.array([excess(cell) for cell in cells]),
     )
-    return CrossScores(cells, judges, mean, lower, upper, np.array([excess(c) for c in cells]))
 
 
 def changes(study: Study, cell: Cell, judge: str) -> Floats:

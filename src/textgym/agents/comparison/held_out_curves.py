@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from textgym.agents.comparison.intervals import t_quantile
 from textgym.agents.comparison.study import Floats, Study, StudyRun, kl_of, scores_of
 from textgym.agents.runs.held_out import Role
 from textgym.text_metrics.metrics import distinct_n
@@ -101,9 +102,7 @@ def seed_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
     if n < 2:
         nothing = np.full_like(mean, np.nan)
         return mean, nothing, nothing
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(n - 1, 0.975)) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    half = t_quantile(0.05, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
     return mean, mean - half, mean + half
 
 

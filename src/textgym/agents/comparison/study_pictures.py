@@ -100,8 +100,8 @@ def _cross_scores(matrix: CrossScores, study: Study, text: Label) -> Figure:
     axes.grid(visible=False)
     figure.suptitle("Who fools whom? Change of each judge's score by training on each reward")
     note = (
-        "in standard deviations of that judge's scores at the start, 95% intervals over seeds; "
-        "framed: the reward trained on"
+        "in standard deviations of that judge's scores at the start, 95% intervals over seeds and "
+        "prompts; framed: the reward trained on"
     )
     figure.supxlabel(note, fontsize=8, color="#444444")
     return figure
