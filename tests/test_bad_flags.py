@@ -25,6 +25,7 @@ FUNCTIONS = {
     "sft": ("textgym:sft", ("pairs.jsonl",), {"policy": "lm", "out": "out"}),
     "fit-reward": ("textgym:fit_reward", ("ratings.jsonl",), {"policy": "lm", "out": "out"}),
     "train": ("textgym:train", (ENV,), {"out": "out", "policy": "lm"}),
+    "compare": ("textgym:compare", (ENV,), {"out": "out", "policy": "lm"}),
     "evaluate": ("textgym:evaluate", (ENV,), {"policy": "lm"}),
     "generate": ("textgym:generate", ("lm",), {"prompt": "cat"}),
     "make_agent": ("textgym:make_agent", ("ppo", ENV), {"policy": "lm"}),

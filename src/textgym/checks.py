@@ -70,6 +70,7 @@ RANGES: dict[str, Range] = {
     "keep": _whole(2, 10_000, "checkpoints that are kept"),
     "patience": _whole(1, _BUDGET, "evaluations without a better one"),
     "evaluations": _whole(0, 10_000, "held-out evaluations on the way; 0: none"),
+    "jobs": _whole(1, 10_000, "runs at a time"),
     "evaluate_every": _whole(1, _BUDGET, "steps between evaluations"),
     "n_episodes": _whole(1, _BUDGET, "texts to write"),
     "samples": _whole(0, _BUDGET, "texts to show"),

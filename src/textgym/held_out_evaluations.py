@@ -88,7 +88,7 @@ def held_out_evaluations(
     fields = task_fields(env_kwargs)
     spec = own_reward(env, fields) if reward is None else reward
     judges, described = _judges(task.reward, spec, reward_list(shadow), reward_list(gold))
-    held_out = HeldOutPrompts(_prompts(task, prompts), seed, task.max_new_tokens)
+    held_out = HeldOutPrompts(held_out_prompts(task, prompts), seed, task.max_new_tokens)
     rows = [prompt_row(prompt) for prompt in held_out.prompts]
     _check_columns(judges, held_out.prompts, task)
     _warn_of_training_prompts(task, held_out.prompts)
@@ -164,7 +164,7 @@ def _judges(
     return judges, described
 
 
-def _prompts(task: Task, given: Any) -> list[Prompt]:
+def held_out_prompts(task: Task, given: Any) -> list[Prompt]:
     """The held-out prompts, with the task's own limits.
 
     :raises InputError: where there are none.

@@ -10,7 +10,7 @@ from textgym.errors import InputError, TextGymError, unknown_name
 from textgym.paths import absolute, is_directory
 from textgym.reward_models.composition import free_name
 from textgym.rewards import Reward, check_reward, reward_name
-from textgym.typed_arguments import typed_arguments
+from textgym.typed_arguments import split_arguments, typed_arguments
 
 
 def resolve_reward(spec: object) -> Reward:
@@ -27,13 +27,7 @@ def resolve_reward(spec: object) -> Reward:
         from textgym.agents.building.checkpoint import load_reward
 
         return check_reward(load_reward(spec))
-    name, *parts = str(spec).split(",")
-    arguments: dict[str, str] = {}
-    for part in parts:
-        key, value = _argument(part, str(spec))
-        if key in arguments:
-            raise InputError(f"reward {str(spec)!r}: {key} is given twice: leave one out")
-        arguments[key] = value
+    name, arguments = split_arguments(str(spec), "reward")
     if name in registry.rewards:
         target = registry.rewards.resolve(name)
     elif ":" in name:
@@ -114,13 +108,6 @@ def same_reward(spec: object) -> object:
     name, *arguments = (part.strip() for part in str(spec).split(","))
     pairs = (part.partition("=") for part in arguments)
     return (name, *sorted((key.strip(), value.strip()) for key, _, value in pairs))
-
-
-def _argument(part: str, spec: str) -> tuple[str, str]:
-    key, separator, value = part.partition("=")
-    if not separator or not key.strip().isidentifier():
-        raise InputError(f"reward {spec!r}: expected name=value after a comma, got {part!r}")
-    return key.strip(), value
 
 
 def _instance(target: object, arguments: dict[str, str], spec: str) -> Reward:

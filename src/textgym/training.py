@@ -1,5 +1,6 @@
 """`textgym.train`: an agent in a run directory, saved whatever happens."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,16 @@ def train(
         )
         report(f"{run.directory}: saved after {trained.num_timesteps:,} tokens")
     return trained
+
+
+def train_config(**arguments: Any) -> dict[str, Any]:
+    """What `train` records of its arguments before the agent is built, defaults included.
+
+    :raises TypeError: for arguments that it does not take.
+    """
+    bound = inspect.signature(train).bind(**arguments)
+    bound.apply_defaults()
+    return _recorded(dict(bound.arguments))
 
 
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ values that make no sense for its kind. A new flag is in the table as soon as a 
 
 import contextlib
 import faulthandler
+import inspect
 import json
 import os
 import shutil
@@ -101,6 +102,7 @@ def smallest_runs(here, agent="ppo"):
         "sft": f"{here}/pairs.jsonl --policy {lm} --out out --steps 1 {QUIET}",
         "fit-reward": f"{here}/ratings.jsonl --policy {lm} --out out --batch-size 2 {QUIET}",
         "train": f"{ENV} --agent {agent} --policy {lm} --out out --timesteps 1 --n-envs 2 {QUIET}",
+        "compare": f"{ENV} --policy {lm} --out out --timesteps 1 --n-envs 2 --dry-run",
         "evaluate": f"{ENV} --policy {lm} --n-episodes 1 --n-envs 1",
         "generate": f"{lm} --prompt cat --max-new-tokens 1",
         "tensorboard": f"{here}/events",
@@ -139,8 +141,12 @@ def bad_cases(here):
 def _flags_by_verb():
     """(verb, agent or None, flags) of every verb and listing; of `train` once an algorithm."""
     for verb in VERBS:
+        own = inspect.signature(VERBS[verb].function).parameters
         for agent in registry.agents.names() if verb == "train" else [None]:
-            yield verb, agent, verb_flags(verb, ["--agent", agent] if agent else [])
+            flags = verb_flags(verb, ["--agent", agent] if agent else [])
+            if verb == "compare":  # those of the agents are train's
+                flags = [flag for flag in flags if flag.name in (*own, "config")]
+            yield verb, agent, flags
     for verb, (_, target) in LISTINGS.items():
         yield verb, None, flags_of(registry.import_reference(target))
 

@@ -1,7 +1,8 @@
 """The command line: `textgym VERB ...`; a verb is a function, and its keywords are the flags.
 
-Errors are one line and an exit code: 2 for wrong input, 3 where something could not be written, 130
-after an interrupt. `TEXTGYM_TRACEBACK=1` shows where an error came from.
+Errors are one line and an exit code: 1 where runs of a comparison failed, 2 for wrong input, 3
+where something could not be written, 130 after an interrupt. `TEXTGYM_TRACEBACK=1` shows where an
+error came from.
 """
 
 import contextlib
@@ -51,6 +52,7 @@ LISTINGS = {
 }
 PLUGIN_GROUP = "textgym.plugins"
 INTERNAL, CANNOT_WRITE = 1, 3
+RUNS_FAILED = 1  # of a comparison, whose others are done
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
@@ -176,6 +178,10 @@ def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
         _say(f"interrupted: {_how_to_go_on(verb, values)}")
         return INTERRUPTED
     show_result(verb, result, values, extra)
+    failures = getattr(result, "failures", None)
+    if failures:
+        _say(f"error: {len(failures)} runs failed, {next(iter(failures))} among them")
+        return RUNS_FAILED
     return 0
 
 
@@ -225,6 +231,8 @@ def _how_to_go_on(verb: str, values: dict[str, Any]) -> str:
     from textgym.run_files import CHECKPOINTS, LAST
 
     out = values.get("out")
+    if verb == "compare":
+        return "what was done is kept; the same command goes on"
     parameters = inspect.signature(VERBS[verb].function).parameters
     if out is None or not (expand(out) / CHECKPOINTS / LAST).is_dir():
         return "nothing had been saved yet"

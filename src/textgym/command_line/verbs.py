@@ -76,6 +76,12 @@ VERBS = {
         documented_by=("textgym.agents_by_name:make_agent",),
         hidden=("callback",),
     ),
+    "compare": Verb(
+        "compare reward models, agents and starting policies, each with several seeds",
+        "textgym.comparing:compare",
+        documented_by=("textgym.training:train", "textgym.agents_by_name:make_agent"),
+        hidden=("report",),
+    ),
     "evaluate": Verb(
         "let a policy write, and judge what it wrote",
         "textgym.evaluating:evaluate",
@@ -97,6 +103,7 @@ VERBS = {
 # What a file of prompts is to a verb.
 _PROMPTS = {
     "evaluate": "a file of prompts, each played once",
+    "compare": "a file of held-out prompts (.txt, .jsonl, .csv); without it, the task's own",
     "train": "a file of held-out prompts (.txt, .jsonl, .csv); without it, the task's own",
 }
 # Of no use in a shell.
@@ -117,12 +124,20 @@ def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
         ]
     if name == "train":
         flags += _algorithm_flags(chosen_agent(arguments), {flag.name for flag in flags})
+    if name == "compare":
+        flags = [_as_text(flag) if flag.name == "seeds" else flag for flag in flags]
+        for agent in compared_agents(arguments):
+            flags += _algorithm_flags(agent, {flag.name for flag in flags})
     return [*flags, *verb.extra, _CONFIG]
 
 
 def _as_path(flag: Flag, text: str) -> Flag:
     """On the command line, prompts are a file."""
     return Flag(flag.name, "text", text, flag.default, is_path=True)
+
+
+def _as_text(flag: Flag) -> Flag:
+    return Flag(flag.name, "text", flag.help, flag.default)
 
 
 def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
@@ -169,13 +184,32 @@ def chosen_agent(arguments: Sequence[str]) -> str:
     return str(inspect.signature(VERBS["train"].function).parameters["agent"].default)
 
 
+def compared_agents(arguments: Sequence[str]) -> list[str]:
+    """The names of the agents that a command line of `compare` gives, or its configuration file."""
+    specs = _peek_all(arguments, "--agent")
+    file = _peek(arguments, "--config")
+    if not specs and file is not None and expand(file).is_file():
+        from textgym.yaml_files import read_yaml
+
+        content = read_yaml(file)
+        given = content.get("agent") if isinstance(content, dict) else None
+        specs = [str(item) for item in (given if isinstance(given, list) else [given]) if item]
+    default = inspect.signature(VERBS["compare"].function).parameters["agent"].default
+    return list(dict.fromkeys(spec.partition(",")[0] for spec in specs or [default]))
+
+
 def _peek(arguments: Sequence[str], option: str) -> str | None:
+    return next(iter(_peek_all(arguments, option)), None)
+
+
+def _peek_all(arguments: Sequence[str], option: str) -> list[str]:
+    found = []
     for i, argument in enumerate(arguments):
         if argument == option and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(option + "="):
-            return argument.partition("=")[2]
-    return None
+            found.append(arguments[i + 1])
+        elif argument.startswith(option + "="):
+            found.append(argument.partition("=")[2])
+    return found
 
 
 def _import(reference: str) -> Any:

@@ -18,15 +18,11 @@ _BAR = 12
 
 
 @contextlib.contextmanager
-def watched(at_a_time: int, say: Callable[[str], None], console: Console) -> Iterator[Watch]:
-    """A function that shows the runs of a study, as `run_jobs` takes it.
+def live_table(at_a_time: int, console: Console) -> Iterator[Watch]:
+    """A function that shows the runs of a study on a terminal, as `run_jobs` takes it.
 
     :param at_a_time: runs side by side, for the time left.
-    :param say: shows a line, where the console is no terminal.
     """
-    if not console.is_terminal:
-        yield plain_lines(at_a_time, say)
-        return
     with Live(console=console, auto_refresh=False) as live:
 
         def show(jobs: Sequence[Job]) -> None:

@@ -21,9 +21,10 @@ from textgym.policies.language_model.checkpoint import read_trainer_state
 from textgym.run_files import CHECKPOINTS, CONFIG, LAST, METRICS
 from textgym.storage import json_text
 
-# Settings that change no figure of a run.
+# Settings that change nothing that a run learns. Judges that are missing can be asked later.
 _NO_MATTER = frozenset(
     {"out", "prompts", "checkpoint_seconds", "checkpoint_tokens", "keep", "not_saved"}
+    | {"gold", "shadow"}
 )
 # Another version of these is another algorithm; of the others the last bits differ.
 _DECIDING = ("textgym", "stable-baselines3", "sb3-contrib")
@@ -103,7 +104,7 @@ def changed_settings(
     reasons = []
     for name in {**saved, **expected}:
         before, now = saved.get(name), expected.get(name)
-        is_same = before == now or (not before and not now and before is not False)
+        is_same = before == now
         if name not in _NO_MATTER and not is_same and not _is_same_input(name, now, provenance):
             reasons.append(f"{name} was {_shown(before)}, is {_shown(now)}")
     return reasons
@@ -134,7 +135,7 @@ def _changed_inputs(provenance: Mapping[str, Any], expected: Mapping[str, Any]) 
     for name, paths in _recorded(provenance).items():
         for path, before in paths.items():
             is_named = name not in expected or path in json_text(expected[name])
-            if name not in _NO_MATTER and is_named and fingerprint(path) != before:
+            if name != "prompts" and is_named and fingerprint(path) != before:
                 reasons.append(f"{name} {path} holds something else")
     return reasons
 

@@ -32,7 +32,7 @@ def check_study_place(
 
     :raises InputError: for a file, something else than a study, or a study that is not comparable.
     """
-    if out.exists() and not out.is_dir():
+    if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"{out}: is a file; --out names a directory")
     if is_empty(out):
         return
