@@ -1,0 +1,194 @@
+"""What the page knows before it opens any text: cells, runs, curves, matrix, configurations."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from textgym.agents.comparison.cross_scores import cross_scores, start_spread
+from textgym.agents.comparison.held_out_curves import KL, band_of, curves_of, judge_tag
+from textgym.agents.comparison.page.run_blocks import (
+    Blocks,
+    shown_prompts,
+    short_numbers,
+    steps_of,
+)
+from textgym.agents.comparison.study import Study, StudyRun, scores_of
+
+# Settings that say where and how a run was made, and nothing about its training.
+PLACES = ("seed", "out", "verb", "checkpoint_seconds", "checkpoint_tokens", "keep", "tensorboard")
+
+
+def overview_of(study: Study, blocks: Blocks, verdict: dict[str, Any] | None) -> dict[str, Any]:
+    """All of the page but texts and scores, as JSON values.
+
+    :param verdict: what the page says of it, as `verdict_block` makes it.
+    """
+    places = {cell.label: index for index, cell in enumerate(study.cells)}
+    starts, start_of = _starts(study, blocks.packed)
+    runs = []
+    for index, run in enumerate(study.runs):
+        kept = blocks.kept.get(index, [])
+        steps = steps_of(run)
+        runs.append(
+            {
+                "cell": places[run.cell],
+                "seed": run.seed,
+                "name": run.name,
+                "steps": [steps[k] for k in kept],
+                "start": start_of[index],
+                "seconds": short_numbers(run.seconds),
+                "held": index in blocks.packed,
+            }
+        )
+    return {
+        "version": version("textgym"),
+        "title": study.title,
+        "env": study.env,
+        "prompts": shown_prompts(study),
+        "judges": [
+            {"name": name, "role": role, **_start_scores(study, name)}
+            for name, role in study.judges.items()
+        ],
+        "cells": [
+            {"label": cell.label, "reward": cell.reward, "settings": _plain(cell.settings)}
+            for cell in study.cells
+        ],
+        "runs": runs,
+        "starts": starts,
+        "scales": blocks.scales,
+        "curves": curves_block(study),
+        "matrix": matrix_block(study),
+        "configurations": configuration_differences(study),
+        "notes": [*study.notes, *blocks.left_out],
+        "failures": [
+            {"cell": f.cell, "seed": f.seed, "name": f.name, "reason": f.reason}
+            for f in study.failures
+        ],
+        "verdict": verdict,
+    }
+
+
+def curves_block(study: Study) -> dict[str, list[dict[str, Any]]]:
+    """By judge, for each cell: mean and 95% interval over seeds, and the seeds, by evaluation.
+
+    `tokens` are completion tokens, `distance` is the square root of the mean KL to the start.
+    """
+    judges = list(study.judges)
+    blocks: dict[str, list[dict[str, Any]]] = {judge: [] for judge in judges}
+    for index, cell in enumerate(study.cells):
+        curves = [curves_of(run, judges) for run in study.runs_of(cell.label) if run.record]
+        if not curves:
+            continue
+        kl = band_of(curves, KL)
+        for judge in judges:
+            band = band_of(curves, judge_tag(judge))
+            block = {
+                "cell": index,
+                "tokens": list(band.steps),
+                "distance": np.sqrt(np.maximum(kl.mean, 0)).tolist(),
+                "mean": band.mean.tolist(),
+                "low": band.lower.tolist(),
+                "high": band.upper.tolist(),
+                "seeds": [curve.values[judge_tag(judge)].tolist() for curve in curves],
+            }
+            blocks[judge].append({key: short_numbers(value) for key, value in block.items()})
+    return blocks
+
+
+def matrix_block(study: Study) -> dict[str, Any] | None:
+    """The cross-score matrix, with indices of cells and names of judges."""
+    matrix = cross_scores(study)
+    if matrix is None:
+        return None
+    labels = [cell.label for cell in study.cells]
+    return {
+        "cells": [labels.index(cell.label) for cell in matrix.cells],
+        "judges": list(matrix.judges),
+        "mean": short_numbers(matrix.mean.tolist()),
+        "low": short_numbers(matrix.lower.tolist()),
+        "high": short_numbers(matrix.upper.tolist()),
+    }
+
+
+def configuration_differences(study: Study) -> list[dict[str, Any]]:
+    """The settings in which the cells' runs differ: `key`, and `values`, one a cell.
+
+    None where a cell has no such setting; seeds and places are passed over.
+    """
+    by_cell = [[_flat(run.config) for run in study.runs_of(cell.label)] for cell in study.cells]
+    keys = dict.fromkeys(key for cell in by_cell for config in cell for key in config)
+    rows = []
+    for key in keys:
+        if key.split(".")[0] in PLACES:
+            continue
+        values = [_several([config.get(key) for config in configs]) for configs in by_cell]
+        if len({json.dumps(v, sort_keys=True, default=str) for v in values}) > 1:
+            rows.append({"key": key, "values": values})
+    return rows
+
+
+def _several(values: list[Any]) -> str | None:
+    texts = dict.fromkeys("none" if v is None else str(v) for v in values)
+    return " | ".join(texts) if values and any(v is not None for v in values) else None
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{before}{key}"
+        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return found
+
+
+def _starts(
+    study: Study, held: Collection[int]
+) -> tuple[list[dict[str, Any]], list[int | None]]:
+    """The different texts that runs start from, with the first run that has each, and the first that
+    the page holds; and each run's.
+    """
+    numbers: dict[str, int] = {}
+    starts: list[dict[str, Any]] = []
+    start_of: list[int | None] = []
+    for index, run in enumerate(study.runs):
+        key = _first_texts(run)
+        if key is None:
+            start_of.append(None)
+            continue
+        if key not in numbers:
+            numbers[key] = len(starts)
+            starts.append({"run": index, "held": None})
+        start = starts[numbers[key]]
+        if start["held"] is None and index in held:
+            start["held"] = index
+        start_of.append(numbers[key])
+    return starts, start_of
+
+
+def _first_texts(run: StudyRun) -> str | None:
+    steps = steps_of(run)
+    if not steps:
+        return None
+    if run.record is not None:
+        texts = [[text.completion, sorted(text.scores)] for text in run.record.texts[steps[0]]]
+    else:
+        texts = [[r["prompt"], r["completion"]] for r in run.samples if r["step"] == steps[0]]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def _start_scores(study: Study, judge: str) -> dict[str, Any]:
+    """Mean and spread of a judge's scores over the start's texts."""
+    runs = [run for run in study.runs if run.record]
+    if not runs:
+        return {"mean": None, "spread": None}
+    first = np.array([scores_of(run, judge)[0] for run in runs])
+    known = first[~np.isnan(first)]
+    mean = float(known.mean()) if len(known) else None
+    return {"mean": short_numbers(mean), "spread": short_numbers(start_spread(study, judge))}
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in settings.items()}
