@@ -111,7 +111,9 @@ def made_prompts(n, *, chinese=True):
     rows = []
     for k in range(n):
         is_chinese = chinese and k % 4 == 3
-        prompt = CHINESE_PROMPTS[k // 4 % 4] if is_chinese else " ".join(_words(k)[:3])
+        i = k // 4
+        written = CHINESE_PROMPTS[i % 4] + CHINESE[: i // 4]
+        prompt = written if is_chinese else " ".join(_words(k)[:3])
         rows.append({"prompt": prompt, "sentiment": "positive" if k % 2 else "negative"})
     return rows
 
@@ -198,7 +200,8 @@ def _finish(text, words, kl, noise, vary, strange, seed):
     source = list(CHINESE) if is_chinese else _words(text.prompt)[3:]
     # The later, the more words are new; the first ones of a prompt always stay.
     kept = max(2, round(len(source) * 0.4)) if text.step else len(source)
-    other = list(CHINESE) if is_chinese else _words(draw.randrange(400))
+    turn = draw.randrange(400)
+    other = source[turn % 40 :] + source[: turn % 40] if is_chinese else _words(turn)
     chosen = (source[:kept] + other)[: max(3, words - draw.randrange(words // 3 + 1))]
     pieces = chosen if is_chinese else [" " + word for word in chosen]
     if strange and text.prompt % 4 == 1:

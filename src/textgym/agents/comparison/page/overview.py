@@ -12,8 +12,8 @@ from textgym.agents.comparison.cross_scores import cross_scores, start_spread
 from textgym.agents.comparison.held_out_curves import KL, band_of, curves_of, judge_tag
 from textgym.agents.comparison.page.run_blocks import (
     Blocks,
-    shown_prompts,
     short_numbers,
+    shown_prompts,
     steps_of,
 )
 from textgym.agents.comparison.study import Study, StudyRun, scores_of
@@ -144,11 +144,10 @@ def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def _starts(
-    study: Study, held: Collection[int]
-) -> tuple[list[dict[str, Any]], list[int | None]]:
-    """The different texts that runs start from, with the first run that has each, and the first that
-    the page holds; and each run's.
+def _starts(study: Study, held: Collection[int]) -> tuple[list[dict[str, Any]], list[int | None]]:
+    """The different texts that runs start from, and which of them each run has.
+
+    A start names the first run that has it, and the first of those that the page holds.
     """
     numbers: dict[str, int] = {}
     starts: list[dict[str, Any]] = []

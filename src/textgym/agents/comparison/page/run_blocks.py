@@ -69,7 +69,7 @@ def fit_blocks(study: Study, limit: int) -> Blocks:
             f"(charts and matrix have them all): {names}"
         )
     if every > 1:
-        lines.append(f"For its size the page holds every {every}th evaluation, first and last")
+        lines.append(f"For its size the page holds one evaluation in {every}, and the last")
     return Blocks(packed, kept, scales, lines)
 
 

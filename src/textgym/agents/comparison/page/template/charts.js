@@ -1,7 +1,7 @@
 // Curves of a judge's score: over tokens, and over the distance from the start.
 
 const DASHES = ["", "7 4", "2 4", "10 3 2 3"];
-const WIDTH = 560;
+let WIDTH = 560; // narrower where the window is, so that its letters stay as large
 const HEIGHT = 300;
 const EDGE = { left: 52, right: 14, top: 12, bottom: 42 };
 
@@ -12,12 +12,14 @@ function drawCharts() {
   options($("chart-judge"), names, state.chart);
   $("chart-judge").addEventListener("change", (event) => change({ chart: event.target.value, page: state.page }));
   listeners.push((what) => "chart" in what || "hidden" in what ? plotAll() : null);
+  matchMedia("(max-width: 640px)").addEventListener("change", plotAll);
   plotAll();
 }
 
 const ROLES = { gold: "independent judge", reward: "trained on", shadow: "looking on" };
 
 function plotAll() {
+  WIDTH = innerWidth < 640 ? 380 : 560;
   $("chart-judge").value = state.chart;
   const curves = study.curves[state.chart] ?? [];
   const seeds = Math.max(...curves.map((curve) => curve.seeds.length));

@@ -28,7 +28,7 @@ async function copy(text, button) {
 // RFC 4180: quoted where needed, CRLF, one line for each prompt and column of the view.
 function csvOf(view, figures) {
   const judges = study.judges.map((judge) => judge.name);
-  const lines = [["prompt_index", "prompt", "column", "seed", "is_baseline", "step", "completion", "length", "kl", "finish_reason", ...judges]];
+  const lines = [["prompt_index", "prompt", "column", "seed", "is_baseline", "step", "completion", "length", "kl", "finish_reason", ...judges.map((name) => `score:${name}`)]];
   for (const row of chosenRows(view, figures)) {
     [figures.base, ...figures.columns].forEach((values, k) => {
       const { column } = values;

@@ -2,7 +2,6 @@
 
 function drawVerdict() {
   const verdict = study.verdict ?? plainFigures();
-  if (!verdict && !study.notes.length && !study.failures.length) return;
   $("verdict").hidden = false;
   if (!study.verdict) $("verdict-title").textContent = "In short";
   if (verdict) {
@@ -52,11 +51,11 @@ function plainFigures() {
 function verdictTable(verdict) {
   const ends = verdict.rows.flatMap((row) => [row.low, row.middle, row.high]).filter((value) => value !== null && value !== undefined);
   const range = [Math.min(0, ...ends), Math.max(0, ...ends)];
-  const head = ["cell", `${verdict.unit} (95%)`, "", ...verdict.columns];
+  const head = ["cell", verdict.unit, "95% interval", ...verdict.columns];
   return element(
     "table",
-    { class: "figures" },
-    element("thead", {}, element("tr", {}, head.map((name, k) => element("th", { scope: "col", class: k > 1 ? "number" : "" }, name)))),
+    { class: "figures verdict" },
+    element("thead", {}, element("tr", {}, head.map((name, k) => element("th", { scope: "col", class: k === 1 || k > 2 ? "number" : "" }, name)))),
     element(
       "tbody",
       {},
@@ -65,9 +64,9 @@ function verdictTable(verdict) {
           "tr",
           {},
           element("th", { scope: "row" }, element("span", { class: "dot", style: { background: colourOf(row.cell) }, "aria-hidden": "true" }), study.cells[row.cell].label),
-          element("td", { class: "interval" }, forest(row, range)),
           element("td", { class: "number" }, element("b", {}, signed(row.middle)), " ", element("span", { class: "soft" }, interval(row.low, row.high))),
-          row.values.map((value) => element("td", { class: "number" }, value)),
+          element("td", { class: "interval" }, forest(row, range)),
+          row.values.map((value, k) => element("td", { class: "number value", "data-name": verdict.columns[k] }, value)),
         ),
       ),
     ),
