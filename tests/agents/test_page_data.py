@@ -59,8 +59,8 @@ def test_title_and_names_are_escaped_in_the_template(tmp_path):
 
 def test_letters_of_tokens():
     assert run_blocks.letters_of_ends([1, 4, 4, 90, 250]) == ")+(x.xx("
-    assert run_blocks.letters_of_levels([-9, -1, 0, 0.125, 1, float("nan")], 1.0) == "AAIJQ."
-    assert run_blocks.letters_of_levels([], 2.0) == ""
+    values = [[-9, -1, 0, 0.125], [], [1, float("nan")]]
+    assert run_blocks.letters_of_levels(values, 1.0) == ["AAIJ", "", "Q."]
 
 
 def test_token_scales_are_the_98th_percentile_of_all_runs():

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from textgym.agents.comparison.cross_scores import cross_scores, start_spread
-from textgym.agents.comparison.held_out_curves import KL, band_of, curves_of, judge_tag
+from textgym.agents.comparison.held_out_curves import mean_of_known, seed_interval
 from textgym.agents.comparison.page.run_blocks import (
     Blocks,
     short_numbers,
     shown_prompts,
     steps_of,
 )
-from textgym.agents.comparison.study import Study, StudyRun, scores_of
+from textgym.agents.comparison.study import Study, StudyRun, kl_of, scores_of
 
 # Settings that say where and how a run was made, and nothing about its training.
 PLACES = ("seed", "out", "verb", "checkpoint_seconds", "checkpoint_tokens", "keep", "tensorboard")
@@ -77,25 +77,26 @@ def curves_block(study: Study) -> dict[str, list[dict[str, Any]]]:
 
     `tokens` are completion tokens, `distance` is the square root of the mean KL to the start.
     """
-    judges = list(study.judges)
-    blocks: dict[str, list[dict[str, Any]]] = {judge: [] for judge in judges}
+    blocks: dict[str, list[dict[str, Any]]] = {judge: [] for judge in study.judges}
     for index, cell in enumerate(study.cells):
-        curves = [curves_of(run, judges) for run in study.runs_of(cell.label) if run.record]
-        if not curves:
+        runs = [run for run in study.runs_of(cell.label) if run.record]
+        if not runs:
             continue
-        kl = band_of(curves, KL)
-        for judge in judges:
-            band = band_of(curves, judge_tag(judge))
+        n = min(len(steps_of(run)) for run in runs)  # evaluations that every seed has
+        kl = np.array([kl_of(run)[:n].mean(axis=1) for run in runs]).mean(axis=0)
+        for judge in study.judges:
+            seeds = np.array([mean_of_known(scores_of(run, judge)[:n], 1) for run in runs])
+            mean, low, high = seed_interval(seeds)
             block = {
-                "cell": index,
-                "tokens": list(band.steps),
-                "distance": np.sqrt(np.maximum(kl.mean, 0)).tolist(),
-                "mean": band.mean.tolist(),
-                "low": band.lower.tolist(),
-                "high": band.upper.tolist(),
-                "seeds": [curve.values[judge_tag(judge)].tolist() for curve in curves],
+                "tokens": np.mean([steps_of(run)[:n] for run in runs], axis=0).round().tolist(),
+                "distance": np.sqrt(np.maximum(kl, 0)).tolist(),
+                "mean": mean.tolist(),
+                "low": low.tolist(),
+                "high": high.tolist(),
+                "seeds": seeds.tolist(),
             }
-            blocks[judge].append({key: short_numbers(value) for key, value in block.items()})
+            numbers = {key: short_numbers(value) for key, value in block.items()}
+            blocks[judge].append({"cell": index, **numbers})
     return blocks
 
 

@@ -6,6 +6,7 @@ A run is a block of its own, compressed by itself, which the page opens when it 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,26 +86,23 @@ def run_block(
         return {"texts": [sample_texts(study, run)[k] for k in kept]}
     rows = [run.record.texts[run.record.steps[k]] for k in kept]
     judges = list(study.judges)
-    block: dict[str, Any] = {
+    return {
         "texts": [[text.completion for text in texts] for texts in rows],
         "scores": {j: short_numbers(scores_of(run, j)[list(kept)].tolist()) for j in judges},
         "kl": short_numbers(kl_of(run)[list(kept)].tolist()),
         "length": [[text.length for text in texts] for texts in rows],
         "finish": [[text.finish_reason for text in texts] for texts in rows],
         "ends": [[letters_of_ends(text.token_ends) for text in texts] for texts in rows],
-        "ratio": [
-            [letters_of_levels(_ratio(text), scales["ratio"]) for text in texts] for texts in rows
-        ],
+        "ratio": [letters_of_levels([*map(_ratio, texts)], scales["ratio"]) for texts in rows],
         "rewards": {
             judge: [
-                [letters_of_levels(text.token_rewards.get(judge, ()), scale) for text in texts]
+                letters_of_levels([text.token_rewards.get(judge, ()) for text in texts], scale)
                 for texts in rows
             ]
             for judge, scale in scales.items()
             if judge != "ratio"
         },
     }
-    return block
 
 
 def steps_of(run: StudyRun) -> list[int]:
@@ -148,26 +146,23 @@ def token_scales(study: Study) -> dict[str, float]:
 
 def letters_of_ends(ends: Sequence[int]) -> str:
     """Lengths of the tokens in characters: `chr(40 + n)`, and "x" for each 80 before it."""
-    letters = []
-    start = 0
-    for end in ends:
-        size = max(0, int(end) - start)
-        letters.append("x" * (size // LONG) + chr(40 + size % LONG))
-        start = max(start, int(end))
-    return "".join(letters)
+    sizes = [max(0, end - start) for start, end in pairwise([0, *ends])]
+    if max(sizes, default=0) < LONG:
+        return bytes([40 + size for size in sizes]).decode("ascii")
+    return "".join("x" * (size // LONG) + chr(40 + size % LONG) for size in sizes)
 
 
-def letters_of_levels(values: Sequence[float], scale: float) -> str:
+def letters_of_levels(values: Sequence[Sequence[float]], scale: float) -> list[str]:
     """Values as one of 17 letters, A for -scale or less, I for 0, Q for scale or more; "." for NaN.
 
+    :param values: of the tokens of each text.
     :param scale: greater than 0.
     """
-    parts = np.asarray(values, dtype=np.float64)
-    levels = np.clip(np.nan_to_num(np.rint(parts / scale * LEVELS)), -LEVELS, LEVELS).astype(int)
-    return "".join(
-        "." if math.isnan(value) else chr(73 + int(level))
-        for value, level in zip(parts, levels, strict=True)
-    )
+    parts = np.array([value for tokens in values for value in tokens], dtype=np.float64)
+    levels = np.clip(np.rint(parts * (LEVELS / scale)), -LEVELS, LEVELS) + ord("I")
+    letters = np.where(np.isnan(parts), ord("."), levels).astype(np.uint8).tobytes().decode("ascii")
+    ends = np.cumsum([0, *map(len, values)]).tolist()
+    return [letters[start:end] for start, end in pairwise(ends)]
 
 
 def short_numbers(value: Any) -> Any:
@@ -176,7 +171,8 @@ def short_numbers(value: Any) -> Any:
         return [short_numbers(part) for part in value]
     if value is None or not math.isfinite(value):
         return None
-    return int(value) if float(value).is_integer() else float(f"{value:.5g}")
+    short = float(f"{value:.5g}")
+    return int(short) if short.is_integer() else short
 
 
 def _ratio(text: HeldOutText) -> list[float]:

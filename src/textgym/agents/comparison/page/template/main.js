@@ -134,4 +134,7 @@ begin()
     $("status").textContent = `This page cannot show its data: ${error.message}`;
     throw error;
   })
-  .finally(() => (document.documentElement.dataset.ready = "true"));
+  .finally(() => {
+    performance.mark("ready");
+    document.documentElement.dataset.ready = "true";
+  });

@@ -6,6 +6,8 @@ function drawTable(figures) {
   state.page = Math.min(state.page, pages - 1);
   const shown = rows.slice(state.page * state.rows, (state.page + 1) * state.rows);
   const table = $("table");
+  table.style.setProperty("--columns", figures.columns.length + 1);
+  table.classList.toggle("many", shown.length * (figures.columns.length + 1) > 60);
   table.tHead.replaceChildren(headOf(figures));
   const body = shown.map((row) => rowOf(row, figures));
   if (!shown.length) {
