@@ -94,6 +94,7 @@ def main():
     parser.add_argument("--opens", type=int, default=7)
     parser.add_argument("--out", default=str(ROOT / "benchmarks/results/report_page.md"))
     options = parser.parse_args()
+    before_start = where(2)
     study = study_of()
     with tempfile.TemporaryDirectory() as folder, launched() as browser:
         before = time.perf_counter()
@@ -122,8 +123,9 @@ def main():
         text = "\n".join(lines)
         version = browser.version
     print(text)
-    head = f"Command: `python benchmarks/report_page.py`. {where()} Chromium {version}.\n\n"
-    Path(options.out).write_text(head + text + "\n", encoding="utf-8")
+    about = "\n".join([*before_start, f"- Chromium {version}"])
+    head = f"# The page of a study\n\n{about}\n\n"
+    Path(options.out).write_text(f"{head}{text}\n", encoding="utf-8")
 
 
 def _opening(page, url):

@@ -6,7 +6,7 @@ function drawMatrix() {
   $("matrix").hidden = false;
   $("matrix-hint").textContent =
     "How far each judge’s mean score moved from the start to the end of training, in standard deviations of its scores over the start’s texts, " +
-    "with 95% intervals over the seeds. Outlined: the cell’s own reward. A cell that rises there and falls elsewhere games its reward; such cells come first. " +
+    "with 95% intervals over seeds and prompts (of a single seed: over the prompts alone). Outlined: the cell’s own reward. A cell that rises there and falls elsewhere games its reward; such cells come first. " +
     "Click a number to read that cell’s texts, the largest losses by that judge first.";
   const largest = Math.max(1e-9, ...matrix.mean.flat().map((value) => Math.abs(value ?? 0)));
   const role = (name) => study.judges.find((judge) => judge.name === name).role;
@@ -38,7 +38,7 @@ function matrixCell(matrix, row, k, largest) {
       "button",
       { type: "button", "aria-label": name, title: own ? "its own reward" : undefined, style: { background: shade }, disabled: run < 0, onclick: () => readCell(run, judge) },
       element("b", {}, signed(mean)),
-      element("small", {}, interval(low, high) || "one seed"),
+      element("small", {}, interval(low, high) || "no interval"),
     ),
   );
 }

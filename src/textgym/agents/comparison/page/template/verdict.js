@@ -44,7 +44,7 @@ function plainFigures() {
     columns: [`${judge.name} at the end`, "KL, nats per text", "tokens"],
     rows,
     unit: `change of ${judge.name}, start’s standard deviations`,
-    caption: "Means over the seeds with 95% intervals over the seeds. This says how each cell changed, not that one is better than another.",
+    caption: "Means with 95% intervals over seeds and prompts. This says how each cell changed, not that one is better than another.",
   };
 }
 
