@@ -105,9 +105,7 @@ def _write_study(study: Study, writer: SummaryWriter) -> None:
     for name, pixels in study_pictures(study).items():
         writer.add_image(f"pictures/{name}", pixels, end, dataformats="HWC")
     for tag, step, text in _texts(study, end):
-        summary = text_summary(tag, text)  # type: ignore[no-untyped-call]
-        summary.value[0].tag = tag  # which the function has lengthened
-        _add(writer, summary, step)
+        _add(writer, _text(tag, text), step)
 
 
 def _write_band(writer: SummaryWriter, curves: Sequence[Curves], tags: Sequence[str]) -> None:
@@ -161,6 +159,16 @@ def _writer(folder: Path) -> Iterator[SummaryWriter]:
         yield writer
     finally:
         writer.close()
+
+
+def _text(tag: str, text: str) -> Summary:
+    """A text under the tag itself, and alone: torch's stands under a longer one, in a list of one,
+    which TensorBoard shows as a table around it.
+    """
+    summary: Summary = text_summary(tag, text)  # type: ignore[no-untyped-call]
+    summary.value[0].tag = tag
+    summary.value[0].tensor.ClearField("tensor_shape")
+    return summary
 
 
 def _add(writer: SummaryWriter, summary: Summary, step: int = 0) -> None:
