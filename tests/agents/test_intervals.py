@@ -18,7 +18,7 @@ from textgym.agents.comparison.intervals import (
     t_quantile,
     variance_of,
 )
-from textgym.agents.comparison.simultaneous import simultaneous_level
+from textgym.agents.comparison.simultaneous import separate_intervals, simultaneous_intervals
 
 
 def test_the_variance_is_that_of_two_crossed_random_effects():
@@ -116,47 +116,105 @@ def test_intervals_of_three_seeds_cover_and_those_of_a_percentile_bootstrap_do_n
     assert not 0.93 <= shares["percentile"] <= 0.97, shares
 
 
+PAIRS = list(itertools.combinations(range(4), 2))
+
+
+def differences(scores, pairs):
+    return [paired_difference(scores[i], scores[k], mean) for i, k in pairs]
+
+
+def influences(scores):
+    return [mean(of_cell).influence for of_cell in scores]
+
+
 @pytest.mark.parametrize(("seeds", "spread"), [(3, 0.07), (5, [0.25, 0.04, 0.04, 0.04])])
 def test_simultaneous_intervals_hold_together_and_uncorrected_ones_do_not(seeds, spread):
     rng, n = np.random.default_rng(4), 250
-    pairs = list(itertools.combinations(range(4), 2))
     together = one_by_one = 0
     for _ in range(n):
         scores = simulated(rng, 4, seeds, 40, spread)
-        level = simultaneous_level([mean(s).influence for s in scores], pairs, draws=400)
-        figures = [paired_difference(scores[i], scores[k], mean) for i, k in pairs]
-        together += not any(interval_of(f, level=level).excludes_zero for f in figures)
-        one_by_one += not any(interval_of(f).excludes_zero for f in figures)
+        figures = differences(scores, PAIRS)
+        found = simultaneous_intervals(influences(scores), figures, PAIRS, draws=300)
+        together += not any(interval.excludes_zero for interval in found)
+        one_by_one += not any(interval_of(figure).excludes_zero for figure in figures)
     assert 0.92 <= together / n <= 0.985
     assert one_by_one / n < 0.88
 
 
-def test_the_level_lies_between_no_correction_and_bonferronis_and_is_the_same_again():
-    scores = simulated(np.random.default_rng(5), 6, 5, 100, 0.07)
-    parts = [mean(s).influence for s in scores]
-    pairs = list(itertools.combinations(range(6), 2))
-    level = simultaneous_level(parts, pairs)
-    assert level == simultaneous_level(parts, pairs)
-    assert 0.8 * 0.05 / len(pairs) < level < 0.05 / 3
-    assert simultaneous_level(parts, pairs[:1]) == pytest.approx(0.05, abs=1e-12)
-    assert t_quantile(0.05, 4) == pytest.approx(stats.t.isf(0.025, 4))
+def test_gains_on_the_start_hold_together_and_uncorrected_ones_do_not():
+    rng, n = np.random.default_rng(4), 400
+    together = one_by_one = 0
+    for _ in range(n):
+        *scores, start = simulated(rng, 5, 3, 40, 0.1)
+        gains = [paired_difference(of_cell, start, mean) for of_cell in scores]
+        together += not any(i.excludes_zero for i in separate_intervals(gains))
+        one_by_one += not any(interval_of(gain).excludes_zero for gain in gains)
+    assert 0.93 <= together / n <= 0.99
+    assert one_by_one / n < 0.9
 
 
-def test_equal_variances_and_many_seeds_give_tukeys_level():
+def test_equal_variances_and_many_seeds_give_tukeys_intervals():
     """The studentized range (Tukey 1953) is the exact answer there."""
-    parts = [np.random.default_rng(k).standard_normal((60, 50)) for k in range(5)]
-    parts = [p - p.mean(axis=1, keepdims=True) + p[:, :1] for p in parts]  # seeds, no prompts
-    level = simultaneous_level(parts, list(itertools.combinations(range(5), 2)), draws=8000)
-    range_point = stats.studentized_range.ppf(0.95, 5, 5 * 59) / 2**0.5
-    assert level == pytest.approx(2 * stats.norm.sf(range_point), rel=0.2)
+    rng = np.random.default_rng(0)
+    scores = np.repeat(rng.standard_normal((5, 80, 1)), 3, axis=2)  # seeds vary, prompts do not
+    pairs = list(itertools.combinations(range(5), 2))
+    figures = differences(scores, pairs)
+    found = simultaneous_intervals(influences(scores), figures, pairs, draws=8000)
+    error = (scores[:, :, 0].var(axis=1, ddof=1).mean() / 80) ** 0.5
+    half = stats.studentized_range.ppf(0.95, 5, 5 * 79) * error
+    widths = np.array([(i.high - i.low) / 2 for i in found])
+    assert widths.mean() == pytest.approx(half, rel=0.04)
 
 
-def test_seeds_that_a_cell_does_not_have_count_in_no_pair():
-    """Cell 2 has seeds 0 and 1: the level is that of the same study where 2 never ran more."""
-    parts = [mean(s).influence for s in simulated(np.random.default_rng(6), 3, 4, 50, 0.1)]
-    whole = simultaneous_level(parts, [(0, 1), (0, 2), (1, 2)])
-    parts[2] = np.where(np.arange(4)[:, None] < 2, parts[2], np.nan)
-    fewer = simultaneous_level(parts, [(0, 1), (0, 2), (1, 2)])
-    assert 0 < fewer <= 0.05 and fewer != whole
-    parts[2][:] = np.nan
-    assert simultaneous_level(parts, [(0, 1), (0, 2), (1, 2)]) == pytest.approx(0.05, abs=0.01)
+def test_simultaneous_intervals_are_the_same_again_and_a_single_one_is_not_widened():
+    scores = simulated(np.random.default_rng(5), 4, 5, 60, 0.07)
+    figures = differences(scores, PAIRS)
+    parts = influences(scores)
+    found = simultaneous_intervals(parts, figures, PAIRS)
+    assert found == simultaneous_intervals(parts, figures, PAIRS)
+    assert [i.value for i in found] == [figure.value for figure in figures]
+    one = simultaneous_intervals(parts[:2], figures[:1], PAIRS[:1])
+    assert one == separate_intervals(figures[:1]) == [interval_of(figures[0])]
+
+
+def test_what_cells_of_a_seed_share_cancels():
+    scores = simulated(np.random.default_rng(6), 4, 4, 50, 0.1)
+    shared = scores + np.array([0.0, 3.0, -5.0, 1.0])[None, :, None]
+    for one, other in zip(
+        simultaneous_intervals(influences(scores), differences(scores, PAIRS), PAIRS),
+        simultaneous_intervals(influences(shared), differences(shared, PAIRS), PAIRS),
+        strict=True,
+    ):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_a_cell_without_some_seeds_is_compared_on_those_that_both_have():
+    scores = simulated(np.random.default_rng(6), 3, 4, 50, 0.1)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    parts = influences(scores)
+    has = np.arange(4) < 2
+    parts[2] = np.full_like(parts[2], np.nan)
+    parts[2][has] = mean(scores[2][has]).influence
+    figures = [
+        paired_difference(scores[0], scores[1], mean),
+        *(paired_difference(scores[k][has], scores[2][has], mean) for k in (0, 1)),
+    ]
+    found = simultaneous_intervals(parts, figures, pairs)
+    assert [interval.seeds for interval in found] == [4, 2, 2]
+    assert [interval.value for interval in found] == [figure.value for figure in figures]
+    assert all(0 < interval.high - interval.low < 50 for interval in found)
+
+
+def test_one_seed_gives_simultaneous_intervals_over_prompts():
+    scores = simulated(np.random.default_rng(7), 3, 1, 200, 0.0)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    figures = differences(scores, pairs)
+    found = simultaneous_intervals(influences(scores), figures, pairs)
+    errors = [variance_of(figure.influence).total ** 0.5 for figure in figures]
+    quantiles = [(i.high - i.low) / 2 / e for i, e in zip(found, errors, strict=True)]
+    tukey = stats.studentized_range.ppf(0.95, 3, 600) / 2**0.5
+    assert quantiles == pytest.approx([tukey] * 3, rel=0.05)
+
+
+def test_students_t():
+    assert t_quantile(0.05, 4) == pytest.approx(stats.t.isf(0.025, 4))
