@@ -12,6 +12,7 @@ from made_studies import STRANGE, made_study
 
 from textgym.agents.comparison.page.write import write_page
 from textgym.agents.comparison.study import scores_of
+from textgym.agents.comparison.verdict import verdict_of
 
 CELL = "ppo · lexicon"
 EFFECTS = {CELL: {"lexicon": 2.0, "critic": -0.2}}
@@ -85,6 +86,40 @@ def test_the_page_says_what_it_is_about(view):
     assert page.locator("#matrix-body tbody button").count() == 3 * 4
     settings = page.locator("#configurations tbody th").all_inner_texts()
     assert settings == ["reward", "agent", "kl_coef"]
+
+
+@pytest.fixture(scope="module")
+def verdict(study):
+    return verdict_of(study)
+
+
+def test_the_verdict_stands_on_top_with_every_figure(view, study, verdict, tmp_path):
+    page = view(path=write_page(study, tmp_path / "report.html", verdict))
+    assert page.inner_text("#headline") == verdict.headline
+    judged = verdict.judgements[0]
+    lines = page.locator(".judged").first.locator("tbody tr")
+    for k, cell in enumerate(judged.cells):
+        line = lines.nth(k).inner_text().replace("−", "-")
+        for figure in (cell.gain.value, cell.gain.low, cell.gain.high, cell.score.value):
+            assert f"{figure:.2f}" in line
+        assert line.startswith(cell.cell) and f"{cell.best_step:,}" in line
+    page.get_by_text("Every pair of cells (3)").click()
+    pair = judged.pairs[0]
+    shown = page.locator(".judged details tbody tr").first.inner_text()
+    assert shown.startswith(f"{pair.one} over {pair.other}")
+    assert f"{pair.difference.value:+.2f}" in shown.replace("−", "-")
+    assert page.locator("#costs tbody tr").count() == 3
+    assert page.locator("#cautions li").all_inner_texts() == list(verdict.cautions)
+    for button, text in (("Markdown file", verdict.markdown()), ("LaTeX file", verdict.latex())):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        assert download.value.path().read_text(encoding="utf-8") == text
+
+
+def test_without_scripts_the_verdict_is_read(open_page, study, verdict, tmp_path):  # noqa: F811
+    path = write_page(study, tmp_path / "report.html", verdict)
+    page = open_page(path.as_uri(), java_script_enabled=False)
+    assert page.inner_text("noscript pre").strip() == verdict.markdown().strip()
 
 
 def test_rows_show_the_record(view, study):
@@ -282,33 +317,33 @@ def test_blind_reading_hides_names_and_counts_preferences(view, study):
     dialog = page.locator("#blind-dialog")
     said = dialog.inner_text()
     assert "ppo" not in said and "start" not in said and "seed" not in said
-    end = {name: last_texts(study.runs_of(name)[0]) for name in ("ppo · crowd", CELL)}
+    runs = [study.runs_of(name)[0] for name in ("ppo · crowd", CELL)]
+    written = [[t.completion for t in runs[0].record.texts[0]], *map(last_texts, runs)]
     prompts = [row["prompt"] for row in study.prompts]
-    first = [text.completion for text in study.runs[0].record.texts[0]]
-    agreed = {judge: 0 for judge in study.judges}
-    for k in range(6):
+    preferred, agreed = [0, 0, 0], dict.fromkeys(study.judges, 0)
+    for _ in range(5):
         prompt = prompts.index(dialog.locator(".prompt").text_content())
+        texts_ = [column[prompt] for column in written]
         shown = dialog.locator(".choice .text").all_text_contents()
-        assert sorted(shown) == sorted([first[prompt], *(end[n][prompt] for n in end)])
-        if k == 5:
-            page.keyboard.press("0")
-            break
-        page.keyboard.press(str(shown.index(end["ppo · crowd"][prompt]) + 1))
+        assert sorted(shown) == sorted(set(texts_))
+        page.keyboard.press(str(shown.index(texts_[1]) + 1))
+        preferred = [n + (text == texts_[1]) for n, text in zip(preferred, texts_, strict=True)]
         for judge in study.judges:
-            start = scores_of(study.runs[0], judge)[0, prompt]
-            ends = [scores_of(study.runs_of(n)[0], judge)[-1, prompt] for n in end]
-            agreed[judge] += int(np.argmax([start, *ends]) == 1)
+            scores = [scores_of(runs[0], judge)[0], *(scores_of(run, judge)[-1] for run in runs)]
+            best = int(np.argmax([of_column[prompt] for of_column in scores]))
+            agreed[judge] += texts_[best] == texts_[1]
+    page.keyboard.press("0")
     dialog.get_by_role("button", name="End and see the tally").click()
-    # Wilson: 5 of 5 is 57% to 100%, 0 of 5 is 0% to 43%.
+    # Wilson: 5 of 5 is 57% to 100%.
     lines = page.locator("#tally-columns tbody tr").all_inner_texts()
     assert lines[0].split("\t") == ["ppo · crowd, seed 0", "5 of 5", "100%", "57% to 100%"]
-    assert lines[1].split("\t")[1:] == ["0 of 5", "0%", "0% to 43%"]
-    judges = [
-        line.split("\t")[:2] for line in page.locator("#tally-judges tbody tr").all_inner_texts()
-    ]
-    assert judges == [[judge, f"{n} of 5"] for judge, n in agreed.items()]
-    assert "more than chance (33%)" in page.inner_text("#tally")
+    found = {line.split("\t")[0]: line.split("\t")[1] for line in lines}
+    names = ["start", "ppo · crowd, seed 0", f"{CELL}, seed 0"]
+    assert found == {name: f"{n} of 5" for name, n in zip(names, preferred, strict=True)}
+    lines = page.locator("#tally-judges tbody tr").all_inner_texts()
+    assert [line.split("\t")[:2] for line in lines] == [[j, f"{n} of 5"] for j, n in agreed.items()]
     assert "6 prompts read. 1 prompt without a preference" in dialog.inner_text()
+    assert "You preferred ppo · crowd, seed 0: 100% of 5" in page.inner_text("#tally")
 
 
 def test_a_link_restores_the_view(view):

@@ -11,7 +11,9 @@ from typing import Any
 from textgym.agents.comparison.page.overview import overview_of
 from textgym.agents.comparison.page.packing import pack
 from textgym.agents.comparison.page.run_blocks import MEGABYTE, fit_blocks
+from textgym.agents.comparison.page.verdict_block import verdict_block
 from textgym.agents.comparison.study import Study
+from textgym.agents.comparison.verdict import Verdict
 from textgym.storage import write_text_atomically
 
 # Joined in this order into one script.
@@ -36,7 +38,7 @@ SCRIPTS = (
 def write_page(
     study: Study,
     path: str | Path,
-    verdict: Any | None = None,
+    verdict: Verdict | None = None,
     *,
     limit: int = 10 * MEGABYTE,
 ) -> Path:
@@ -51,7 +53,8 @@ def write_page(
     """
     path = Path(path)
     blocks = fit_blocks(study, limit)
-    overview = overview_of(study, blocks, verdict)
+    block = None if verdict is None else verdict_block(study, verdict)
+    overview = overview_of(study, blocks, block)
     write_text_atomically(path, page_html(overview, blocks.packed))
     return path
 

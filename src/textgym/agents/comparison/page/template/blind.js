@@ -8,20 +8,27 @@ function startBlind(figures, seed = (Date.now() ^ (performance.now() * 1000)) | 
   const rows = shuffled(chosenRows(state, figures), random);
   const differ = rows.filter((row) => new Set(columns.map((values) => values.texts[row])).size > 1);
   Object.assign(blind, { columns, figures, at: 0, same: rows.length - differ.length });
-  blind.rounds = differ.map((row) => ({ row, order: shuffled(columns.keys(), random), choice: null }));
+  blind.rounds = differ.map((row) => ({ row, texts: shuffled(textsOf(row), random), choice: null }));
   $("blind-dialog").showModal();
   blind.rounds.length ? drawRound() : drawTally();
+}
+
+// The different texts of a prompt, each with the columns that wrote it: a choice counts for all.
+function textsOf(row) {
+  const texts = new Map();
+  blind.columns.forEach((values, k) => texts.set(values.texts[row], [...(texts.get(values.texts[row]) ?? []), k]));
+  return [...texts].map(([text, columns]) => ({ text, columns }));
 }
 
 const letterOf = (place) => String.fromCharCode(65 + place);
 
 function drawRound() {
   const round = blind.rounds[blind.at];
-  const cards = round.order.map((column, place) =>
+  const cards = round.texts.map(({ text }, place) =>
     element(
       "article",
       { class: "choice" },
-      element("div", {}, element("h3", {}, letterOf(place)), element("bdi", { dir: "auto", class: "text" }, blind.columns[column].texts[round.row] || "(nothing)")),
+      element("div", {}, element("h3", {}, letterOf(place)), element("bdi", { dir: "auto", class: "text" }, text || "(nothing)")),
       element("button", { type: "button", "data-place": place, onclick: () => choose(place) }, `Prefer ${letterOf(place)} `, element("kbd", {}, String(place + 1))),
     ),
   );
@@ -43,8 +50,8 @@ function drawRound() {
 
 function choose(place) {
   const round = blind.rounds[blind.at];
-  if (place >= round.order.length) return;
-  round.choice = place < 0 ? -1 : round.order[place];
+  if (place >= round.texts.length) return;
+  round.choice = place;
   blind.at += 1;
   blind.at < blind.rounds.length ? drawRound() : drawTally();
 }
@@ -71,9 +78,10 @@ function tallyOf(rounds, columns) {
   const judges = study.judges.map(({ name }) => {
     const sides = decided.map((round) => {
       const scores = columns.map((values) => values.score(name, round.row));
-      if (scores.some((score) => score === null)) return null;
+      if (scores.includes(null)) return null;
       const best = Math.max(...scores);
-      return scores.filter((score) => score === best).length > 1 ? null : scores[round.choice] === best;
+      const chosen = round.texts.filter((one) => one.columns.some((k) => scores[k] === best));
+      return chosen.length > 1 ? null : chosen[0] === round.texts[round.choice];
     });
     const known = sides.filter((side) => side !== null);
     return { name, ...share(known.filter(Boolean).length, known.length) };
@@ -81,7 +89,11 @@ function tallyOf(rounds, columns) {
   return {
     answered: answered.length,
     none: answered.length - decided.length,
-    columns: columns.map((values, k) => ({ name: nameOf(values.column), ...share(decided.filter((round) => round.choice === k).length, decided.length) })),
+    chance: decided.reduce((sum, round) => sum + 1 / round.texts.length, 0) / decided.length,
+    columns: columns.map((values, k) => ({
+      name: nameOf(values.column),
+      ...share(decided.filter((round) => round.texts[round.choice].columns.includes(k)).length, decided.length),
+    })),
     judges,
   };
 }
@@ -96,7 +108,7 @@ function drawTally() {
       element("tbody", {}, lines.map((line) => element("tr", {}, element("th", { scope: "row" }, line.name), element("td", {}, `${line.wins} of ${line.n}`), element("td", {}, element("b", {}, percent(line.share))), element("td", {}, line.n ? `${percent(line.ends[0])} to ${percent(line.ends[1])}` : "–")))),
     );
   const byShare = [...tally.columns].sort((a, b) => b.wins - a.wins);
-  const chance = 1 / blind.columns.length;
+  const { chance } = tally;
   const top = byShare[0];
   let says = "Nothing was preferred, so there is nothing to count.";
   if (!blind.rounds.length) says = "On every prompt here the columns wrote the same: choose other columns, or a later evaluation.";
@@ -106,7 +118,7 @@ function drawTally() {
   $("blind-dialog").replaceChildren(
     element("h2", { id: "blind-title", tabindex: -1 }, "Your preference"),
     element("p", { class: "headline", id: "tally" }, says),
-    element("p", { class: "hint" }, `${plural(tally.answered, "prompt")} read.${other(tally.none, "without a preference")}${other(blind.same, "passed over, all columns being the same")} 95% intervals (Wilson).`),
+    element("p", { class: "hint" }, `${plural(tally.answered, "prompt")} read.${other(tally.none, "without a preference")}${other(blind.same, "passed over, all columns being the same")} A text that several columns wrote counts for each of them. 95% intervals (Wilson).`),
     element("div", { class: "scroll", id: "tally-columns" }, table(["column", "preferred", "share", "95%"], byShare)),
     tally.judges.length ? element("h3", {}, "How often each judge chooses as you did") : "",
     tally.judges.length ? element("div", { class: "scroll", id: "tally-judges" }, table(["judge", "agrees", "share", "95%"], tally.judges)) : "",

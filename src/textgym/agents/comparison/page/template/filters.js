@@ -55,7 +55,9 @@ function titleOf(name) {
 
 function drawChips() {
   const chips = Object.entries(state.ranges).map(([name, [low, high]]) => {
-    const what = name === "difference" && low === -1e9 ? "losses to the baseline" : `${titleOf(name)}: ${number(low)} to ${number(high)}`;
+    const digits = name === "length" ? 0 : 2;
+    const ends = low === high ? number(low, digits) : interval(low, high, digits);
+    const what = name === "difference" && low === -1e9 ? "losses to the baseline" : `${titleOf(name)}: ${ends}`;
     const { [name]: own, ...others } = state.ranges;
     return chip(what, () => change({ ranges: others }));
   });

@@ -4,18 +4,48 @@ function drawVerdict() {
   const verdict = study.verdict ?? plainFigures();
   $("verdict").hidden = false;
   if (!study.verdict) $("verdict-title").textContent = "In short";
-  if (verdict) {
-    $("verdict-body").append(
-      element("p", { class: "headline", id: "headline" }, verdict.headline),
-      verdict.rows.length ? element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Figures of the cells" }, verdictTable(verdict)) : "",
-      verdict.caption ? element("p", { class: "hint" }, verdict.caption) : "",
-    );
-    for (const line of verdict.details ?? []) $("verdict-body").append(element("p", { class: "hint" }, line));
-  } else {
-    $("verdict-body").append(element("p", { class: "headline", id: "headline" }, "No held-out evaluations, so no verdict: the texts below are the sample prompts of each run."));
-  }
-  if (study.verdict) $("verdict-body").append(verdictExports(study.verdict));
+  const none = "No held-out evaluations, so no verdict: the texts below are the sample prompts of each run.";
+  const body = $("verdict-body");
+  body.append(element("p", { class: "headline", id: "headline" }, verdict?.headline ?? none));
+  const judges = verdict?.judges.length ? verdict.judges : (plainFigures()?.judges ?? []);
+  judges.forEach((judged, k) => body.append(judgedBlock(judged, judges.length > 1, k)));
   drawNotes();
+  body.append($("notes"));
+  if (study.verdict?.costs.rows.length) body.append(costsBlock(study.verdict.costs));
+  if (study.verdict) body.append(verdictExports(study.verdict));
+}
+
+// What one judge says: a row a cell, and every pair of cells on demand.
+function judgedBlock(judged, isNamed, k) {
+  const scroll = (name, table) => element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, table);
+  const pairs = judged.pairs?.length
+    ? element(
+        "details",
+        {},
+        element("summary", {}, `Every pair of cells (${judged.pairs.length})`),
+        scroll("Differences of every pair of cells", verdictTable({ ...judged, rows: judged.pairs, unit: judged.pairUnit, columns: judged.pairColumns })),
+        element("p", { class: "hint" }, judged.pairCaption),
+      )
+    : "";
+  return element(
+    "div",
+    { class: "judged", "data-judge": k },
+    isNamed ? element("h3", {}, judged.title) : "",
+    scroll(`Figures of the cells by ${judged.judge}`, verdictTable(judged)),
+    judged.caption ? element("p", { class: "hint" }, judged.caption) : "",
+    pairs,
+  );
+}
+
+function costsBlock(costs) {
+  const cells = study.cells.map((cell) => cell.label);
+  const head = costs.headers.map((name, k) => element("th", { scope: "col", class: k ? "number" : "" }, name));
+  const rows = costs.rows.map(([name, ...values]) =>
+    element("tr", {}, element("th", { scope: "row" }, dot(cells.indexOf(name)), name), values.map((value) => element("td", { class: "number" }, value.replace("-", "−")))),
+  );
+  const table = element("table", { class: "figures", id: "costs" }, element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows));
+  const scroll = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": costs.title }, table);
+  return element("div", { class: "judged" }, element("h3", {}, costs.title), scroll, element("p", { class: "hint" }, costs.note));
 }
 
 // Without a verdict: the end − the start by the first gold judge, as the curves have it.
@@ -40,11 +70,16 @@ function plainFigures() {
   const whose = judge.role === "gold" ? `the independent judge ${judge.name}` : judge.name;
   return {
     headline: `${study.cells[top.cell].label} ends highest by ${whose}: ${signed(top.middle)}${ends ? ` (${ends})` : ""} standard deviations from the start.`,
-    judge: judge.name,
-    columns: [`${judge.name} at the end`, "KL, nats per text", "tokens"],
-    rows,
-    unit: `change of ${judge.name}, start’s standard deviations`,
-    caption: "Means with 95% intervals over seeds and prompts. This says how each cell changed, not that one is better than another.",
+    judges: [
+      {
+        judge: judge.name,
+        title: whose,
+        columns: [`${judge.name} at the end`, "KL, nats per text", "tokens"],
+        rows,
+        unit: `change of ${judge.name}, start’s standard deviations`,
+        caption: "Means with 95% intervals over seeds and prompts. This says how each cell changed, not that one is better than another.",
+      },
+    ],
   };
 }
 
@@ -63,15 +98,25 @@ function verdictTable(verdict) {
         element(
           "tr",
           {},
-          element("th", { scope: "row" }, element("span", { class: "dot", style: { background: colourOf(row.cell) }, "aria-hidden": "true" }), study.cells[row.cell].label),
+          element("th", { scope: "row" }, dot(row.cell), study.cells[row.cell].label, row.other === undefined ? "" : [" over ", dot(row.other), study.cells[row.other].label]),
           element("td", { class: "number" }, element("b", {}, signed(row.middle)), " ", element("span", { class: "soft" }, interval(row.low, row.high))),
           element("td", { class: "interval" }, forest(row, range)),
-          row.values.map((value, k) => element("td", { class: "number value", "data-name": verdict.columns[k] }, value)),
+          row.values.map((value, k) => element("td", { class: "number value", "data-name": verdict.columns[k] }, valueNodes(value))),
         ),
       ),
     ),
   );
 }
+
+// "0.31 [0.20, 0.42]": the figure, then its interval in a softer ink.
+function valueNodes(value) {
+  const [, figure, low, high] = /^(\S+) \[(\S+), (\S+)\]$/.exec(value) ?? [];
+  if (figure === undefined) return value.replace("-", "−");
+  const minus = (text) => text.replace("-", "−");
+  return [minus(figure), " ", element("span", { class: "soft" }, `${minus(low)} to ${minus(high)}`)];
+}
+
+const dot = (cell) => element("span", { class: "dot", style: { background: colourOf(cell) }, "aria-hidden": "true" });
 
 // A point and its interval on a line that all rows share.
 function forest(row, [low, high]) {
@@ -106,5 +151,7 @@ function drawNotes() {
     const lines = study.failures.map((one) => `${one.cell}, seed ${one.seed} (${one.name}): ${one.reason}`);
     $("notes").append(element("div", { class: "note bad" }, element("b", {}, `${plural(study.failures.length, "run")} without an end`), list(lines)));
   }
+  const cautions = study.verdict?.cautions ?? [];
+  if (cautions.length) $("notes").append(element("div", { class: "note", id: "cautions" }, element("b", {}, "Read it with care"), list(cautions)));
   if (study.notes.length) $("notes").append(element("div", { class: "note" }, element("b", {}, "To know"), list(study.notes)));
 }
