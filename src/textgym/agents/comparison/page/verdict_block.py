@@ -93,4 +93,3 @@ def _pair_row(pair: JudgedPair, places: Mapping[str, int]) -> dict[str, Any]:
 def _difference(found: Estimate) -> dict[str, float | None]:
     figures = {"middle": found.value, "low": found.low, "high": found.high}
     return {name: short_numbers(float(value)) for name, value in figures.items()}
-
