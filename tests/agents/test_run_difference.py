@@ -10,7 +10,7 @@ from made_studies import made_study, write_made_study
 from rich.console import Console
 from scipy import stats
 
-from textgym.agents.comparison.difference import compare_runs, final_figures, paired_difference
+from textgym.agents.comparison.difference import compare_runs, final_figures
 from textgym.agents.comparison.found_runs import read_pair
 from textgym.command_line.run_difference import diff_text, show_difference
 from textgym.errors import InputError
@@ -46,10 +46,16 @@ def test_scores_are_paired_by_prompt(runs):
         )
 
 
-def test_an_interval_needs_two_prompts():
-    assert paired_difference([2.0])[0] == 2.0
-    assert np.isnan(paired_difference([2.0])[1:]).all()
-    assert np.isnan(paired_difference([])).all()
+def test_an_interval_needs_two_prompts_and_both_scores(runs):
+    _, (a, b) = runs
+    rows = [json.loads(line) for line in (b / "held_out.jsonl").read_text().splitlines()]
+    for row in rows[-6:]:
+        row["scores"]["critic"] = None if row["prompt"] else 2.0
+        row["scores"]["crowd"] = None
+    (b / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    critic, crowd = compare_runs(*read_pair(a, b)).scores[:2]
+    assert critic.difference == 2.0 - critic.a
+    assert np.isnan([critic.low, critic.high, crowd.a, crowd.difference, crowd.low]).all()
 
 
 def test_texts_come_by_the_largest_difference_of_the_chosen_judge(runs):

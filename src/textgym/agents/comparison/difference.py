@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from textgym.agents.comparison.aggregates import mean
 from textgym.agents.comparison.derived_cells import reward_of
 from textgym.agents.comparison.found_runs import FoundRun
+from textgym.agents.comparison.intervals import interval_of
 from textgym.agents.runs.figures import Figure, figures
 from textgym.agents.runs.held_out import HeldOutText, Role
 from textgym.errors import InputError, unknown_name
@@ -151,21 +153,6 @@ def final_figures(a: Mapping[str, float], b: Mapping[str, float]) -> list[FinalF
     return list(found.values())
 
 
-def paired_difference(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95% t-interval of differences, one a prompt; the ends are NaN with one."""
-    from scipy.special import stdtrit
-
-    values = np.asarray(differences, dtype=np.float64)
-    if not len(values):
-        return math.nan, math.nan, math.nan
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, math.nan, math.nan
-    quantile = float(stdtrit(len(values) - 1, 0.975))
-    half = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
-
-
 def _is_of(tag: str, figure: Figure) -> bool:
     before, name, after = figure.tag.partition("NAME")
     if not name:
@@ -241,13 +228,15 @@ def _common_judges(a: FoundRun, b: FoundRun) -> dict[str, Role]:
 
 
 def _score_difference(pairs: Sequence[Pair], judge: str, role: Role) -> ScoreDifference:
-    known = [
-        (one, two)
-        for _, x, y in pairs
-        if (one := x.scores.get(judge)) is not None and (two := y.scores.get(judge)) is not None
-    ]
-    one, two = np.mean(known, axis=0).tolist() if known else (math.nan, math.nan)
-    return ScoreDifference(judge, role, one, two, *paired_difference([y - x for x, y in known]))
+    scores = [[x.scores.get(judge), y.scores.get(judge)] for _, x, y in pairs]
+    one, two = np.array(scores, dtype=np.float64).reshape(-1, 2).T
+    one, two = (values[~np.isnan(one + two)] for values in (one, two))
+    if not len(one):
+        nothing = math.nan
+        return ScoreDifference(judge, role, nothing, nothing, nothing, nothing, nothing)
+    a, b = (mean(values[None]).value for values in (one, two))
+    found = interval_of(mean((two - one)[None]))
+    return ScoreDifference(judge, role, a, b, found.value, found.low, found.high)
 
 
 def _most_different(pairs: Sequence[Pair], judge: str) -> list[TextPair]:
