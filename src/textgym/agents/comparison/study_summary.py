@@ -1,0 +1,78 @@
+"""A study in figures: what `report.json` holds for programs, and the tables of `report.md`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from textgym.agents.comparison.held_out_curves import curves_of
+from textgym.agents.comparison.study import Study, StudyRun
+from textgym.agents.runs.held_out import prompts_digest
+from textgym.agents.runs.markdown import escape_markdown, markdown_table
+
+
+def summary_of(study: Study) -> dict[str, Any]:
+    """The figures of every run over its evaluations, and what a reader must know; JSON values."""
+    return {
+        "title": study.title,
+        "env": study.env,
+        "prompts": len(study.prompts),
+        "prompts_sha256": prompts_digest(study.prompts),
+        "judges": dict(study.judges),
+        "cells": [
+            {"label": cell.label, "settings": dict(cell.settings), "reward": cell.reward}
+            for cell in study.cells
+        ],
+        "runs": [_run(study, run) for run in study.runs],
+        "failures": [vars(failure) for failure in study.failures],
+        "notes": list(study.notes),
+    }
+
+
+def summary_markdown(study: Study) -> str:
+    """Cells, runs that failed and notes, as Markdown in which no text acts."""
+    rows = [_cell_row(study, cell.label) for cell in study.cells]
+    parts = [
+        f"Compared: {escape_markdown(study.title)}, on {len(study.prompts)} prompts"
+        + (f" of {escape_markdown(study.env)}." if study.env else "."),
+        markdown_table(["cell", "trained on", "runs", "seeds", "tokens"], rows),
+    ]
+    if study.failures:
+        failed = [[f.name, f.cell, str(f.seed), f.reason] for f in study.failures]
+        table = markdown_table(["run", "cell", "seed", "what happened"], failed)
+        parts.append(f"Not among the figures:\n\n{table}")
+    if study.notes:
+        parts.append("\n".join(f"- {escape_markdown(note)}" for note in study.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _run(study: Study, run: StudyRun) -> dict[str, Any]:
+    curves = {} if run.record is None else curves_of(run, list(study.judges)).values
+    return {
+        "name": run.name,
+        "cell": run.cell,
+        "seed": run.seed,
+        "timesteps": run.timesteps,
+        "seconds": run.seconds,
+        "steps": [] if run.record is None else run.record.steps,
+        "held_out": {tag: np.asarray(values).tolist() for tag, values in curves.items()},
+        "figures": dict(run.figures),
+        "config": _json(run.config),
+    }
+
+
+def _json(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "out"}
+
+
+def _cell_row(study: Study, label: str) -> list[str]:
+    cell = next(cell for cell in study.cells if cell.label == label)
+    runs = study.runs_of(label)
+    tokens = dict.fromkeys(f"{run.timesteps:,}" for run in runs)
+    seeds = ", ".join(str(run.seed) for run in runs)
+    return [label, cell.reward, str(len(runs)), seeds, " or ".join(tokens)]
+
+
+def links_markdown(names: Sequence[str]) -> str:
+    """Where the other files of a report are, beside this one."""
+    return "Beside this file: " + ", ".join(f"[{name}]({name})" for name in names) + ".\n"
