@@ -1,6 +1,7 @@
 """A study in figures: what `report.json` holds for programs, and the tables of `report.md`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import numpy as np
 from textgym.agents.comparison.held_out_curves import curves_of
 from textgym.agents.comparison.study import Study, StudyRun
 from textgym.agents.runs.held_out import prompts_digest
-from textgym.agents.runs.markdown import escape_markdown, markdown_table
+from textgym.terminal import visible
+
+_MEANS_SOMETHING = re.compile(r"[\\`*_\[\]<>|#~&$]")
 
 
 def summary_of(study: Study) -> dict[str, Any]:
@@ -32,18 +35,29 @@ def summary_of(study: Study) -> dict[str, Any]:
 def summary_markdown(study: Study) -> str:
     """Cells, runs that failed and notes, as Markdown in which no text acts."""
     rows = [_cell_row(study, cell.label) for cell in study.cells]
+    of = f" of {plain_markdown(study.env)}" if study.env else ""
     parts = [
-        f"Compared: {escape_markdown(study.title)}, on {len(study.prompts)} prompts"
-        + (f" of {escape_markdown(study.env)}." if study.env else "."),
-        markdown_table(["cell", "trained on", "runs", "seeds", "tokens"], rows),
+        f"Compared: {plain_markdown(study.title)}, on {len(study.prompts)} prompts{of}.",
+        _table(["cell", "trained on", "runs", "seeds", "tokens"], rows),
     ]
     if study.failures:
         failed = [[f.name, f.cell, str(f.seed), f.reason] for f in study.failures]
-        table = markdown_table(["run", "cell", "seed", "what happened"], failed)
+        table = _table(["run", "cell", "seed", "what happened"], failed)
         parts.append(f"Not among the figures:\n\n{table}")
     if study.notes:
-        parts.append("\n".join(f"- {escape_markdown(note)}" for note in study.notes))
+        parts.append("\n".join(f"- {plain_markdown(note)}" for note in study.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def plain_markdown(text: str) -> str:
+    """A text of one line that shows as what it is, and can be read in the file too."""
+    line = visible(" ".join(text.split()))
+    return _MEANS_SOMETHING.sub(lambda match: f"\\{match[0]}", line)
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(map(plain_markdown, row))} |" for row in (headers, *rows)]
+    return "\n".join([lines[0], "|" + " --- |" * len(headers), *lines[1:]])
 
 
 def _run(study: Study, run: StudyRun) -> dict[str, Any]:
@@ -57,12 +71,8 @@ def _run(study: Study, run: StudyRun) -> dict[str, Any]:
         "steps": [] if run.record is None else run.record.steps,
         "held_out": {tag: np.asarray(values).tolist() for tag, values in curves.items()},
         "figures": dict(run.figures),
-        "config": _json(run.config),
+        "config": {name: value for name, value in run.config.items() if name != "out"},
     }
-
-
-def _json(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name != "out"}
 
 
 def _cell_row(study: Study, label: str) -> list[str]:
@@ -71,8 +81,3 @@ def _cell_row(study: Study, label: str) -> list[str]:
     tokens = dict.fromkeys(f"{run.timesteps:,}" for run in runs)
     seeds = ", ".join(str(run.seed) for run in runs)
     return [label, cell.reward, str(len(runs)), seeds, " or ".join(tokens)]
-
-
-def links_markdown(names: Sequence[str]) -> str:
-    """Where the other files of a report are, beside this one."""
-    return "Beside this file: " + ", ".join(f"[{name}]({name})" for name in names) + ".\n"
