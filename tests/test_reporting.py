@@ -1,10 +1,13 @@
 """`textgym report`, `rescore` and `diff`, as they are typed."""
 
+import json
+import os
 import shutil
 
 import pytest
 from front_door import read_lines, run_cli
 from made_studies import made_study, write_made_study
+from torch.utils.tensorboard import SummaryWriter
 
 import textgym
 from textgym.agents.comparison.reading import read_study
@@ -28,6 +31,108 @@ def out(made, tmp_path):
 def files(place):
     """Every file below a directory and what it holds."""
     return {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+# ---- report -----------------------------------------------------------------
+
+
+def test_report_writes_its_files_and_leaves_the_runs_alone(out, monkeypatch):
+    before = files(out)
+    monkeypatch.chdir(out.parent)
+    code, shown, error = run_cli("report", "比较")
+    assert (code, error) == (0, "")
+    after = files(out)
+    assert {path: after[path] for path in before} == before
+    new = {path.relative_to(out).parts[0] for path in after.keys() - before.keys()}
+    assert new == {"report.html", "report.md", "report.tex", "report.json", "tensorboard"}
+    assert not [path for path in out.rglob("*") if path.name.startswith((".tmp", ".tensorboard"))]
+    assert "report.html" in shown
+    run_cli("report", "比较")  # again, over its own files
+    again = files(out)
+    assert {p.name for p in again if p.parent == out} == {p.name for p in after if p.parent == out}
+
+
+def test_report_json_has_the_figures_of_every_run(out):
+    textgym.report(out)
+    content = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    study = read_study(out)
+    assert content["cells"][0] == {
+        "label": "grpo",
+        "settings": {"agent": "grpo"},
+        "reward": "crowd",
+    }
+    assert content["judges"] == dict(study.judges)
+    for row, run in zip(content["runs"], study.runs, strict=True):
+        assert (row["name"], row["cell"], row["seed"]) == (run.name, run.cell, run.seed)
+        assert row["steps"] == [0, 40_000]
+        assert row["held_out"]["held_out/judges/critic"] == pytest.approx(
+            scores_of(run, "critic").mean(axis=1).tolist()
+        )
+
+
+def test_a_study_that_nobody_can_write_to_is_reported_elsewhere(out, tmp_path, monkeypatch):
+    before = files(out)
+    monkeypatch.chdir(tmp_path)
+    code, _, error = run_cli("report", out, "--out", "elsewhere/report")
+    assert (code, error) == (0, "")
+    assert files(out) == before
+    assert (tmp_path / "elsewhere" / "report" / "report.html").is_file()
+    refuse_writing(monkeypatch)
+    code, _, error = run_cli("report", out)
+    assert code == 3 and "cannot be written" in error and error.count("\n") == 1
+    assert files(out) == before
+
+
+def refuse_writing(monkeypatch):
+    """As for a user who is not root."""
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+
+
+def test_runs_made_one_at_a_time_are_reported_together(out, tmp_path):
+    """Moved, without a study's files, and without held-out evaluations."""
+    runs = []
+    for place in sorted(out.glob("cells/*/seed-0")):
+        runs.append(tmp_path / place.parent.name)
+        shutil.move(place, runs[-1])
+        for file in runs[-1].glob("held_out*"):
+            file.unlink()
+    code, shown, error = run_cli("report", *runs, "--out", tmp_path / "together")
+    assert (code, error) == (0, "")
+    text = (tmp_path / "together" / "report.md").read_text(encoding="utf-8")
+    assert "their sample texts are shown, without scores" in text
+    assert "their sample texts are shown" in " ".join(shown.split())
+    assert (tmp_path / "together" / "report.html").is_file()
+
+
+def test_what_failed_and_what_runs_alone_is_said(out, tmp_path):
+    run = out / "cells" / "ppo-crowd" / "seed-1" / "held_out.jsonl"
+    run.write_text("".join(run.read_text().splitlines(keepends=True)[:-1]))
+    with SummaryWriter(str(tmp_path / "sb3" / "A2C_1")) as writer:
+        writer.add_scalar("rollout/ep_rew_mean", 0.5, 1000)
+    code, shown, error = run_cli("report", out, tmp_path / "sb3", "--out", tmp_path / "all")
+    assert (code, error) == (0, "")
+    for text in (shown, (tmp_path / "all" / "report.md").read_text(encoding="utf-8")):
+        words = " ".join(text.split())
+        assert "broke off: 1 of 2 evaluations" in words
+        assert "event files alone" in words
+
+
+def test_report_refuses_in_one_line(out, monkeypatch):
+    monkeypatch.chdir(out.parent)
+    run = "比较/cells/ppo-crowd/seed-0"
+    for words, message in (
+        (["nowhere"], "nowhere: no such directory"),
+        ([run], "say with --out where their report goes"),
+        ([run, "比较/cells/grpo-crowd"], "say with --out where their report goes"),
+        ([run, "--out", run], "is the directory of a run"),
+        ([run, "--out", f"{run}/config.yaml"], "is a file; --out names a directory"),
+        ([], "missing RUNS"),
+    ):
+        before = files(out)
+        code, shown, error = run_cli("report", *words)
+        assert (code, shown) == (2, "")
+        assert error.count("\n") == 1 and message in error
+        assert files(out) == before
 
 
 # ---- rescore ----------------------------------------------------------------

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.envs.replies import Reply
     from textgym.evaluating import evaluate, generate
-    from textgym.reporting import diff, rescore
+    from textgym.reporting import diff, report, rescore
     from textgym.rewards import RewardOutput
     from textgym.rewards_by_name import resolve_reward
     from textgym.saved_agents import load_agent
@@ -50,6 +50,7 @@ __all__ = [
     "register",
     "register_agent",
     "register_reward",
+    "report",
     "rescore",
     "resolve_reward",
     "save_agent",
@@ -76,6 +77,7 @@ _MODULES = {
     "open_run": "agents.runs.run",
     "pretrain": "agents.fitting.language_modelling",
     "register_agent": "agents.building.specs",
+    "report": "reporting",
     "rescore": "reporting",
     "save_agent": "agents.building.checkpoint",
     "sft": "agents.fitting.language_modelling",

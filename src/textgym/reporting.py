@@ -1,17 +1,51 @@
-"""`textgym.rescore` and `textgym.diff`: what runs wrote, judged again and side by side."""
+"""`textgym.report`, `rescore` and `diff`: runs that are there, looked at again."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from textgym.errors import InputError
+from textgym.paths import absolute
 from textgym.rewards import Reward
 from textgym.rewards_by_name import resolve_reward
 
 if TYPE_CHECKING:
     from textgym.agents.comparison.difference import RunDifference
     from textgym.agents.comparison.rescoring import Rescored
+    from textgym.agents.comparison.study import Study
     from textgym.agents.runs.held_out import Judge
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `report` made of some runs.
+
+    :param files: the files and folders that it wrote.
+    """
+
+    study: "Study"
+    files: Sequence[Path]
+
+
+def report(runs: Sequence[str | Path] | str | Path, *, out: str | Path | None = None) -> Report:
+    """Say which of several runs did best, and write the report: page, tables, TensorBoard's files.
+
+    Everything comes from what the runs recorded; they are not changed.
+
+    :param runs: directories of studies or of runs, also of those made one at a time.
+    :param out: where the report goes; without it, into the directory of the study.
+    :raises InputError: for runs that cannot be compared, or none that is whole.
+    :raises StorageError: if the report cannot be written.
+    """
+    from textgym.agents.comparison.reading import read_study
+    from textgym.agents.comparison.report_files import check_writable, write_report
+
+    given = _listed(runs)
+    place = _place_of(given, out)
+    study = read_study(given)
+    check_writable(place)
+    return Report(study, write_report(study, place))
 
 
 def rescore(
@@ -63,6 +97,23 @@ def diff(run_a: str | Path, run_b: str | Path, *, judge: str | None = None) -> "
     from textgym.agents.comparison.found_runs import read_pair
 
     return compare_runs(*read_pair(run_a, run_b), judge=judge)
+
+
+def _place_of(runs: Sequence[str | Path], out: str | Path | None) -> Path:
+    """Where a report goes.
+
+    :raises InputError: for a place inside a run, or none.
+    """
+    from textgym.agents.comparison.found_runs import is_run
+
+    if out is None and (len(runs) != 1 or is_run(runs[0])):
+        raise InputError("these are runs and no study: say with --out where their report goes")
+    place = absolute(runs[0] if out is None else out)
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{out}: is a file; --out names a directory")
+    if is_run(place):
+        raise InputError(f"{out}: is the directory of a run, which stays as it is; take another")
+    return place
 
 
 def _listed(runs: Sequence[str | Path] | str | Path) -> list[str | Path]:

@@ -106,6 +106,7 @@ def smallest_runs(here, agent="ppo"):
         "evaluate": f"{ENV} --policy {lm} --n-episodes 1 --n-envs 1",
         "generate": f"{lm} --prompt cat --max-new-tokens 1",
         "tensorboard": f"{here}/events",
+        "report": f"{here}/cmp --out out",
         "rescore": f"{here}/cmp --reward keyword,words=film",
         "diff": f"{here}/cmp/cells/ppo-crowd/seed-0 {here}/cmp/cells/ppo-crowd/seed-1",
     }

@@ -92,6 +92,7 @@ VERBS = {
         ),
     ),
     "generate": Verb("continue prompts", "textgym.evaluating:generate"),
+    "report": Verb("report on runs from what they recorded", "textgym.reporting:report"),
     "rescore": Verb("score stored texts with another reward model", "textgym.reporting:rescore"),
     "diff": Verb(
         "show how two runs differ",
