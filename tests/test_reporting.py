@@ -44,7 +44,7 @@ def test_report_writes_its_files_and_leaves_the_runs_alone(out, monkeypatch):
     after = files(out)
     assert {path: after[path] for path in before} == before
     new = {path.relative_to(out).parts[0] for path in after.keys() - before.keys()}
-    assert new == {"report.html", "report.md", "report.tex", "report.json", "tensorboard"}
+    assert new == {"report.html", "report.md", "report.json", "tensorboard"}
     assert not [path for path in out.rglob("*") if path.name.startswith((".tmp", ".tensorboard"))]
     assert "report.html" in shown
     run_cli("report", "比较")  # again, over its own files
@@ -164,6 +164,8 @@ def test_rescore_refuses_in_one_line(out, monkeypatch):
         "running = Normalize(Length(12), running=True)\n"
         "running.name = 'running'\n"
         "def ids(completions, completion_ids): return [0.0] * len(completions)\n"
+        "def crowd(prompts, completions): return [0.0] * len(completions)\n"
+        "def critic(prompts, completions): return [0.0] * len(completions)\n"
     )
     run = "比较/cells/ppo-crowd/seed-0"
     for words, message in (
@@ -171,8 +173,8 @@ def test_rescore_refuses_in_one_line(out, monkeypatch):
         ([run, "--reward", "lenght"], "did you mean 'length'"),
         ([run, "--reward", "judge_module:running"], "keeps a running state"),
         ([run, "--reward", "judge_module:ids"], "asks for completion_ids, which no record holds"),
-        ([run, "--gold", "crowd"], "a gold judge must be independent"),
-        ([run, "--reward", "critic"], "scored these texts in training"),
+        ([run, "--gold", "judge_module:crowd"], "a gold judge must be independent"),
+        ([run, "--reward", "judge_module:critic"], "scored these texts in training"),
         (["nowhere", "--reward", "length"], "nowhere: no such directory"),
     ):
         before = files(out)

@@ -212,6 +212,8 @@ def _yaml_case(verb, run, flag, here, turn):
     value = choices[turn % len(choices)]
     if flag.kind == "text" and flag.name == "scale_rewards":
         value = "[]"
+    if flag.kind == "texts" and flag.default == () and value == "[]":  # none is a good list
+        value = "{}"
     file = here / "yaml" / f"{verb}-{flag.name}.yaml"
     file.write_text(f"{flag.name}: {value}\n", encoding="utf-8")
     return Case(verb, (verb, *run, "--config", str(file)), (str(file),))

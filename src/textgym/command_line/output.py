@@ -14,6 +14,7 @@ from textgym.agents.comparison.rescoring import Rescored
 from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.settings import read_config
 from textgym.command_line.run_difference import show_difference
+from textgym.reporting import Report
 from textgym.storage import json_text
 from textgym.terminal import for_output, visible
 
@@ -30,6 +31,8 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
         prompts = values["prompt"]
         for prompt, text in zip(prompts, result, strict=True):
             print(for_output(f"{prompt}{text}"))
+    elif verb == "report":
+        show_report(result)
     elif verb == "rescore":
         show_rescored(result)
     elif verb == "diff":
@@ -99,6 +102,18 @@ def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) ->
         for episode in report.episodes[:samples]:
             texts.add_row(_cell(episode.prompt), _cell(episode.completion), f"{episode.reward:.3f}")
         console.print(texts)
+
+
+def show_report(report: Report) -> None:
+    """What a reader must know of a study, and where its report stands."""
+    study = report.study
+    for failure in study.failures:
+        print(visible(f"not among the figures: {failure.name} {failure.reason}"))
+    for note in study.notes:
+        print(visible(f"note: {note}"))
+    print("written:")
+    for path in report.files:
+        print(f"  {visible(os.path.relpath(path))}")
 
 
 def show_rescored(rows: Sequence[Rescored]) -> None:

@@ -134,12 +134,13 @@ def read_pair(one: str | Path, other: str | Path) -> tuple[FoundRun, FoundRun]:
     :raises InputError: for what is no directory of a training run, and for one run twice.
     """
     places = [absolute(path) for path in (one, other)]
+    for given, place in zip((one, other), places, strict=True):
+        if not (place / CONFIG).is_file():
+            raise InputError(f"{given}: holds no {CONFIG}; expected the directory of one run")
     if places[0].resolve() == places[1].resolve():
         raise InputError(f"{one} and {other} are the same run")
     runs = []
     for given, place in zip((one, other), places, strict=True):
-        if not (place / CONFIG).is_file():
-            raise InputError(f"{given}: holds no {CONFIG}; expected the directory of one run")
         config = read_config(place)
         if config.get("verb") != "train":
             raise InputError(f"{given}: {_no_training(config)}")
