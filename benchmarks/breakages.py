@@ -292,7 +292,7 @@ BREAKAGES = (
     Breakage(
         "a refilled row keeps the end of the text before",
         "envs/episode_rows.py",
-        (("            self.tokens[row, length:] = pad\n", ""),),
+        (("            tokens[length:] = pad\n", ""),),
         ("tests/envs/test_vector_env.py", "tests/agents/test_vec_env.py"),
         "same_game or info_of_an_ending",
     ),

@@ -19,13 +19,20 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from textgym.async_rewards import AsyncReward, is_async
 from textgym.errors import InputError, RewardError, RewardFailure
-from textgym.reward_arguments import TEXTS, TOKEN_IDS, match_arguments, meanings, signature_of
+from textgym.reward_arguments import (
+    TEXTS,
+    TOKEN_IDS,
+    Signature,
+    match_arguments,
+    meanings,
+    signature_of,
+)
 
 Span = tuple[int, int, float]
 Reward = Callable[..., Any]
@@ -70,6 +77,7 @@ def call_reward(
     step: int | Sequence[int] | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    signature: Signature | None = None,
 ) -> RewardOutput:
     """Ask a reward model about b texts and check its answer.
 
@@ -83,12 +91,13 @@ def call_reward(
     :param timeout: seconds. The model then runs in a daemon thread. Python cannot stop a thread:
         one that hangs goes on until the process ends, so the error is meant to be fatal.
     :param retries: how often it is asked again after it raised or hung; a warning says so.
+    :param signature: the model's `signature_of`, from who asks often.
     :return: `scores` float64 [b], `components` float64 [b] each (NaN: does not apply), and `spans`.
     :raises RewardFailure: if the model raises (whatever it is, but for an interrupt) or hangs.
     :raises RewardError: if it returns what the contract forbids, or asks for what nobody supplies.
     """
     where = _Where(reward_name(reward), prompts, step)
-    signature = signature_of(reward)
+    signature = signature_of(reward) if signature is None else signature
 
     def ask() -> object:
         supplied: dict[str, list[Any]] = {
@@ -136,8 +145,7 @@ def fresh(value: Any) -> Any:
     return value if type(value) in _ATOMS else copy.deepcopy(value)
 
 
-@dataclass(frozen=True)
-class _Where:
+class _Where(NamedTuple):
     """The reward model, the texts and the step that an error has to name."""
 
     name: str
@@ -241,6 +249,8 @@ def _numbers(
             [_number(row, i, where, label, is_none_allowed) for i, row in enumerate(rows)],
             dtype=np.float64,
         )
+    if len(rows) and np.abs(checked).max() <= LARGEST_SCORE:  # so is none of them NaN
+        return checked
     is_bad = ~np.isfinite(checked)
     if is_none_allowed:
         is_bad = np.isinf(checked)

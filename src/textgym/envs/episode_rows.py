@@ -17,7 +17,7 @@ from textgym.checks import check_memory
 from textgym.envs.grouped_prompts import GroupedPrompts
 from textgym.envs.legal_tokens import compile_constraint
 from textgym.envs.replies import DIALOGUE_COLUMNS, Answer, Question, Replies
-from textgym.envs.scoring import FinishedText, Scores, finished_text
+from textgym.envs.scoring import FinishedText, Scores
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
 from textgym.envs.texts.prompts import Prompt, fresh_columns
@@ -104,27 +104,29 @@ class EpisodeRows:
         :return: the info of each: prompt, prompt_length and the prompt's columns.
         """
         dealt = [self.groups.next_prompt(generator) for generator in generators]
-        drawn = [prompt for prompt, _ in dealt]
         if self.automaton is not None and self.automaton.constraint.after is not None:
-            for prompt in drawn:
+            for prompt, _ in dealt:
                 self.automaton.check_prompt(prompt.ids)
-        self._group_of[list(rows)] = [group for _, group in dealt]
-        for row, generator in zip(rows, generators, strict=True):
-            self.generators[row] = generator
-        pad = self.task.tokenizer.pad_token_id
-        for row, prompt in zip(rows, drawn, strict=True):
+        pad, start = self.task.tokenizer.pad_token_id, 0
+        if self.automaton is not None:
+            start = self.automaton.start
+        # Number by number: for the few rows that start in a step that is quicker than arrays.
+        for row, generator, (prompt, group) in zip(rows, generators, dealt, strict=True):
             length = len(prompt.ids)
-            self.tokens[row, :length] = prompt.ids
-            self.tokens[row, length:] = pad
+            self.generators[row] = generator
+            self._group_of[row] = group
+            tokens = self.tokens[row]
+            tokens[:length] = prompt.ids
+            tokens[length:] = pad
             self.lengths[row] = self._turn_starts[row] = self._states_at[row] = length
-            self._states[row] = 0 if self.automaton is None else self.automaton.start
+            self._states[row] = start
             self._used[row] = 0
             self._is_over[row] = False
             self._prompts[row] = prompt
             self._turns[row] = []
             self._game_states[row] = {}
             self._turn_rewards[row] = 0.0
-        return [_start_info(prompt) for prompt in drawn]
+        return [_start_info(prompt) for prompt, _ in dealt]
 
     # ---- playing -----------------------------------------------------------
 
@@ -250,26 +252,26 @@ class EpisodeRows:
         ]
         for row, reason, parts in zip(rows, reasons, turns, strict=True):
             prompt = self._prompt(row)
-            result.endings[row] = {
+            ending = result.endings[row] = {
                 "finish_reason": reason,
                 "prompt": prompt.text,
                 "prompt_length": len(prompt.ids),
-                "completion": "".join(part.text for part in parts),
+                "completion": "".join([part.text for part in parts]),
                 "completion_length": int(self._used[row]) + 1,
                 "reward_components": {},
             }
             if prompt.cut:
-                result.endings[row]["prompt_cut"] = prompt.cut
+                ending["prompt_cut"] = prompt.cut
             if self.groups.size > 1:
-                result.endings[row]["group"] = int(self._group_of[row])
+                ending["group"] = int(self._group_of[row])
             if prompt.columns:
-                result.endings[row]["columns"] = fresh_columns(prompt)
+                ending["columns"] = fresh_columns(prompt)
             if self._replies is not None:
                 state = replies[row].answer.state if row in replies else self._game_states[row]
                 paid = float(self._turn_rewards[row] + result.rewards[row])
-                result.endings[row]["turns"] = [part.as_column() for part in parts]
-                result.endings[row]["state"] = copy.deepcopy(state)
-                result.endings[row]["reward_components"]["turn_rewards"] = paid
+                ending["turns"] = [part.as_column() for part in parts]
+                ending["state"] = copy.deepcopy(state)
+                ending["reward_components"]["turn_rewards"] = paid
         asked = []
         for i, (row, reason) in enumerate(zip(rows, reasons, strict=True)):
             if reason == "length" and self.task.unfinished_score is not None:
@@ -282,21 +284,24 @@ class EpisodeRows:
     def _score(self, rows: list[int], turns: list[list[Turn]], result: StepResult) -> None:
         texts = []
         for row, parts in zip(rows, turns, strict=True):
-            columns = dict(self._prompt(row).columns)
+            ending, columns = result.endings[row], self._prompt(row).columns
             if self._replies is not None:
-                columns = {name: result.endings[row][name] for name in DIALOGUE_COLUMNS} | columns
-            text = finished_text(
-                result.endings[row],
+                columns = {name: ending[name] for name in DIALOGUE_COLUMNS} | columns
+            text = FinishedText(
+                ending,
+                ending["prompt"],
+                ending["completion"],
                 columns,
-                [(part.text, part.ids) for part in parts],
-                [part.before for part in parts],
-                step=self._steps,
-                paid=float(result.rewards[row]),
+                parts,
+                self._steps,
+                float(result.rewards[row]),
             )
             texts.append(text)
         if self.scores.is_open:
             result.rewards[rows] = 0.0
-            result.waiting.update(zip(rows, texts, strict=True))
+            for row, text in zip(rows, texts, strict=True):
+                text.keep_ids()
+                result.waiting[row] = text
             return
         self.scores.ask(texts)
         result.rewards[rows] = [text.reward for text in texts]

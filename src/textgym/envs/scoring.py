@@ -14,10 +14,10 @@ import numpy as np
 from textgym.envs.calls_beside import CallsBeside
 from textgym.envs.dense_rewards import token_rewards
 from textgym.envs.task import Task
+from textgym.envs.turns import Turn
 from textgym.errors import RewardError, RewardFailure
 from textgym.reward_arguments import TOKEN_IDS, signature_of
 from textgym.rewards import RewardOutput, call_reward
-from textgym.tokenizer_decoding import Ids
 
 # Characters that may wait: some 200 MB where each is a token, whose ids are kept beside them.
 MOST_WAITING = 2**22
@@ -30,9 +30,7 @@ class FinishedText:
     :param ending: the info of its last step; `reward_components` and `token_rewards` are filled in.
     :param prompt, completion: the texts.
     :param columns: the prompt's columns.
-    :param turns: the completion's parts: text, and the player's token ids or None where the
-        environment spoke.
-    :param before: the ids in front of each part.
+    :param turns: the completion's parts.
     :param step: of the environment, when it ended.
     :param paid: what its last step pays beside the score.
     :param reward: float64, what its last step pays in all; NaN until it is scored.
@@ -43,8 +41,7 @@ class FinishedText:
     prompt: str
     completion: str
     columns: Mapping[str, Any]
-    turns: Sequence[tuple[str, Sequence[int] | None]]
-    before: Sequence[Ids]
+    turns: Sequence[Turn]
     step: int
     paid: float = 0.0
     reward: float = float("nan")
@@ -58,7 +55,13 @@ class FinishedText:
     @property
     def ids(self) -> list[int]:
         """The token ids that the player wrote."""
-        return [int(i) for _, ids in self.turns if ids is not None for i in ids]
+        return [i for turn in self.turns if turn.ids is not None for i in turn.ids]
+
+    def keep_ids(self) -> None:
+        """Copy the turns' `before`, which look into rows that change while the text waits."""
+        self.turns = [
+            turn._replace(before=np.array(turn.before, dtype=np.int32)) for turn in self.turns
+        ]
 
 
 class Scores:
@@ -76,7 +79,7 @@ class Scores:
         self.waiting: list[FinishedText] = []
         self._characters = 0  # of the texts that wait
         self.latest: dict[int, FinishedText] = {}
-        self._wants_ids = TOKEN_IDS in signature_of(task.reward).names
+        self._signature = signature_of(task.reward)
         self._has_failed = False
         self._beside = self._new_calls()
 
@@ -168,7 +171,11 @@ class Scores:
                     text.ending["reward_components"][name] = float(values[i])
             if output.spans is not None:
                 text.ending["token_rewards"] = token_rewards(
-                    text.reward, output.spans[i], text.turns, self.task.tokenizer, text.before
+                    text.reward,
+                    output.spans[i],
+                    [(turn.text, turn.ids) for turn in text.turns],
+                    self.task.tokenizer,
+                    [turn.before for turn in text.turns],
                 )
 
     def _outcome(self, texts: Sequence[FinishedText]) -> RewardOutput | RewardError:
@@ -189,15 +196,17 @@ class Scores:
 
     def _call(self, texts: Sequence[FinishedText], retries: int = 0) -> RewardOutput:
         names = {name: None for text in texts for name in text.columns}
+        wants_ids = TOKEN_IDS in self._signature.names
         return call_reward(
             self.task.reward,
             [text.prompt for text in texts],
             [text.completion for text in texts],
             {name: [text.columns.get(name) for text in texts] for name in names},
-            completion_ids=[text.ids for text in texts] if self._wants_ids else None,
+            completion_ids=[text.ids for text in texts] if wants_ids else None,
             step=[text.step for text in texts],
             timeout=self.task.reward_timeout,
             retries=retries,
+            signature=self._signature,
         )
 
     def _raise_for_its_own(self, texts: Sequence[FinishedText]) -> None:
@@ -211,25 +220,3 @@ class Scores:
             else:
                 texts = texts[half:]
         self._call(texts)
-
-
-def finished_text(
-    ending: dict[str, Any],
-    columns: Mapping[str, Any],
-    turns: Sequence[tuple[str, Sequence[int] | None]],
-    before: Sequence[Ids],
-    *,
-    step: int,
-    paid: float = 0.0,
-) -> FinishedText:
-    """A text from the info of its last step; the rows that `before` looks into may change."""
-    return FinishedText(
-        ending,
-        ending["prompt"],
-        ending["completion"],
-        columns,
-        turns,
-        [np.array(ids, dtype=np.int32) for ids in before],
-        step,
-        paid,
-    )

@@ -231,8 +231,8 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         result = self._episodes.step(actions)
         finals: dict[int, np.ndarray] = {}
         reset_infos: dict[int, dict[str, Any]] = {}
-        split_rows = sum("token_rewards" in ending for ending in result.endings.values())
-        vars(self.single_observation_space)["split_rows"] = split_rows
+        is_split = ["token_rewards" in ending for ending in result.endings.values()]
+        vars(self.single_observation_space)["split_rows"] = sum(is_split)
         if result.endings:
             rows = list(result.endings)
             if self.render_mode == "human":
