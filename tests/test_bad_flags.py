@@ -18,7 +18,7 @@ from textgym.command_line.verbs import VERBS
 from textgym.errors import InputError
 from textgym.registry import import_reference
 
-COMMANDS, FRESH = 30, 3
+COMMANDS, FRESH = 16, 1
 FUNCTIONS = {
     "demo": ("textgym.demonstration.run:run_demo", (), {}),
     "pretrain": ("textgym:pretrain", ("corpus.txt",), {"out": "out"}),
@@ -91,7 +91,7 @@ def as_commands(table, count):
 
 
 def test_so_are_they_as_processes(table, tmp_path):
-    """Exit code, standard error and what is left, of thirty commands that end as commands do."""
+    """Exit code, standard error and what is left, of commands that end as commands do."""
     server = subprocess.Popen(
         [sys.executable, command_server.__file__],
         stdin=subprocess.PIPE,
@@ -120,7 +120,7 @@ def test_so_are_they_as_processes(table, tmp_path):
     assert not any(wrong), "\n".join(filter(None, wrong))
 
 
-def test_and_some_from_a_fresh_start(table, tmp_path):
+def test_and_one_from_a_fresh_start(table, tmp_path):
     for number, case in enumerate(as_commands(table, FRESH)):
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -56,16 +56,40 @@ def demo(tmp_path_factory):
     return out, *quiet_demo(out)
 
 
-def test_the_quick_demo_is_the_same_beside_a_busy_process(demo, tmp_path):
+def test_a_demo_stopped_and_resumed_beside_a_busy_process_ends_the_same(
+    demo, tmp_path, monkeypatch
+):
     _, (report, weights), _ = demo
+    out, train = tmp_path / "run", demonstration._Demo.train
+
+    def stop_before_the_lesson(*arguments, is_lesson=False, **keywords):
+        if is_lesson:
+            raise KeyboardInterrupt
+        return train(*arguments, **keywords)
+
+    def refuse(*arguments, **keywords):
+        raise AssertionError("a finished part is made again")
+
     busy = subprocess.Popen([sys.executable, "-c", SPIN])
     try:
-        other, other_weights = quiet_demo(tmp_path / "run")[0]
+        with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
+            changed.setattr(demonstration._Demo, "train", stop_before_the_lesson)
+            quiet_demo(out)
+        lesson = out / "ppo_small_kl"  # begun, as a run that was killed leaves it
+        shutil.copytree(out / "ppo", lesson, ignore=shutil.ignore_patterns("checkpoints"))
+        (lesson / "notes.txt").write_text("mine")
+        monkeypatch.setattr(demonstration, "train_language_model", refuse)
+        monkeypatch.setattr(demonstration, "fit_crowd", refuse)
+        console = Console(file=io.StringIO(), width=200)
+        with pytest.raises(InputError, match="the run has seed=3, but seed=4 was given"):
+            run_demo(out=out, resume=True, seed=4)
+        run_demo(out=out, resume=True, progress_bar=False, console=console)
     finally:
         busy.kill()
         busy.wait()
-    assert other == report
-    assert other_weights == weights
+    assert outcome(out) == (report, weights)
+    assert (lesson / "notes.txt").read_text() == "mine"
+    assert console.file.getvalue().count("is there already") == 3  # start, reward model, PPO
     assert weights["ppo/model.safetensors"] != weights["start/model.safetensors"]
     assert report["after"]["kl"][0] != 0.0 != report["after"]["judges"]["critic"][0]
     assert report["before"]["bits_per_character"] != report["after"]["bits_per_character"]
@@ -113,29 +137,6 @@ def test_the_agent_of_the_demo_asks_for_its_reward(demo):
     agent = textgym.load_agent(out / "ppo", reward=reward)
     assert agent.num_timesteps == Settings.quick().timesteps
     assert agent.env.get_attr("task")[0].reward is reward
-
-
-def test_a_demo_that_was_stopped_goes_on_to_the_same_end(demo, tmp_path, monkeypatch):
-    whole, (report, weights), _ = demo
-    out = tmp_path / "stopped"
-    shutil.copytree(whole, out)
-    for name in ("report.json", "texts.jsonl", "pictures", "ppo/checkpoints"):
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    (out / "ppo" / "notes.txt").write_text("mine")
-
-    def refuse(*arguments, **keywords):
-        raise AssertionError("a finished part is made again")
-
-    monkeypatch.setattr(demonstration, "train_language_model", refuse)
-    monkeypatch.setattr(demonstration, "fit_crowd", refuse)
-    console = Console(file=io.StringIO(), width=200)
-    with pytest.raises(InputError, match="the run has seed=3, but seed=4 was given"):
-        run_demo(out=out, resume=True, seed=4)
-    run_demo(out=out, resume=True, progress_bar=False, console=console)
-    assert outcome(out) == (report, weights)
-    assert (out / "ppo" / "notes.txt").read_text() == "mine"
-    assert console.file.getvalue().count("is there already") == 3  # start, reward model, lesson
 
 
 def test_a_demo_that_fails_says_what_is_there(tmp_path, monkeypatch):

@@ -3,10 +3,7 @@
 Works in the checkout and in a copy of `examples`, `README.md` and this folder beside a wheel.
 """
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -102,17 +99,11 @@ def test_every_example_has_a_case():
 
 
 @pytest.mark.parametrize(("name", "arguments", "expected"), CASES)
-def test_the_example_runs_and_prints(name, arguments, expected, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr, done.stderr
+def test_the_example_runs_and_prints(run_words, name, arguments, expected, tmp_path):
+    words = [str(ROOT / "examples" / name), *arguments]
+    code, output, error = run_words(words, tmp_path)
+    assert code == 0, error
+    assert "Warning" not in error, error
     for pattern in expected:
-        assert re.search(pattern, done.stdout), done.stdout
+        assert re.search(pattern, output), output
     assert list(tmp_path.iterdir()) == []  # an example leaves nothing behind

@@ -51,7 +51,7 @@ def write_inputs(folder):
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def test_the_marked_command_lines_run_in_their_order(tmp_path):
+def test_the_marked_command_lines_run_in_their_order(run_words, tmp_path):
     blocks = re.findall(r"<!-- run -->\n```bash\n(.*?)^```$", README, re.M | re.S)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     commands = [line for line in lines if line.startswith("textgym ")]
@@ -64,7 +64,8 @@ def test_the_marked_command_lines_run_in_their_order(tmp_path):
         command = re.sub(r"--steps [\d_]+", "--steps 4", command)
         words = shlex.split(command, comments=True)[1:]
         fewer = {"train": ["--n-envs", "2"], "evaluate": ["--n-episodes", "8"]}.get(words[0], [])
-        run([sys.executable, "-m", "textgym", *words, *fewer], tmp_path)
+        code, output, error = run_words([*words, *fewer], tmp_path)
+        assert code == 0, f"{command}\n{output}\n{error}"
     for name in ("lm", "sft", "ppo"):
         assert list((tmp_path / "runs" / name / "checkpoints").glob("*/config.json"))
     assert (tmp_path / "runs" / "ppo" / "metrics.jsonl").is_file()

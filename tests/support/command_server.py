@@ -1,12 +1,14 @@
-"""Command lines as processes of their own that share one start: the imports are paid once.
+"""Commands and scripts as processes of their own that share one start: the imports are paid once.
 
-Reads `{"folder": ..., "words": [...]}` a line, and answers with `{"code": ..., "error": ...}`. Each
-command is a fork that ends as an interpreter ends; what a fresh start adds is tested elsewhere.
+Reads `{"folder": ..., "words": [...]}` a line, and answers with `{"code": ..., "output": ...,
+"error": ...}`. The words are a script and its arguments, or those of the command `textgym`. Each is
+a fork that ends as an interpreter ends; what a fresh start adds is tested elsewhere.
 """
 
 import gc
 import json
 import os
+import runpy
 import signal
 import sys
 import tempfile
@@ -18,27 +20,33 @@ from textgym.command_line.cli import main
 SECONDS = 120
 
 
-def run(folder, words, error):
-    """Be the command `textgym`, from here to the end of the process."""
+def run(folder, words, output, error):
+    """Be the command or the script, from here to the end of the process."""
     signal.alarm(SECONDS)
     os.chdir(folder)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream, target in ((0, nothing), (1, nothing), (2, error.fileno())):
+    for stream, target in ((0, nothing), (1, output.fileno()), (2, error.fileno())):
         os.dup2(target, stream)
+    if words[0].endswith(".py"):
+        sys.argv, sys.path[0] = words, os.path.dirname(words[0])
+        runpy.run_path(words[0], run_name="__main__")
+        sys.exit()
     sys.argv = ["textgym", *words]
     sys.exit(main())
 
 
 def answer(folder, words):
-    """Exit code (negative for a signal) and standard error of a command line."""
-    with tempfile.TemporaryFile() as error:
+    """Exit code (negative for a signal), standard output and error."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as error:
         child = os.fork()
         if child == 0:
-            run(folder, words, error)
+            run(folder, words, output, error)
         _, status = os.waitpid(child, 0)
-        error.seek(0)
-        text = error.read().decode("utf-8", "replace")
-    return {"code": os.waitstatus_to_exitcode(status), "error": text}
+        texts = []
+        for file in (output, error):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+    return {"code": os.waitstatus_to_exitcode(status), "output": texts[0], "error": texts[1]}
 
 
 if __name__ == "__main__":
