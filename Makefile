@@ -1,5 +1,5 @@
 # make demo: install into .venv, then run the main job.
-# make test: install into .venv, then run the whole test suite.
+# make test: install into .venv, then run the whole test suite, two files at a time.
 # make learning: hold every algorithm against the exact optimum, three seeds; writes the table.
 PYTHON ?= python3
 VENV := .venv
@@ -12,8 +12,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: $(READY)
 	$(BIN)/textgym demo
 
+# A worker has a whole file, so that what a file shares is made once; files go out in their order.
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 learning: $(READY)
 	$(BIN)/python benchmarks/learning_table.py
