@@ -1,4 +1,4 @@
-"""Modules that have moved: what was imported from the old place still comes, with a deprecation.
+"""Old names of modules, and in them: what was asked for still comes, with a deprecation.
 
 The old names go in version 0.2.0.
 """
@@ -6,7 +6,7 @@ The old names go in version 0.2.0.
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -136,6 +136,26 @@ class MovedModules:
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
         module.__getattr__ = find  # type: ignore[method-assign]
+
+
+def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__`, which knows the old names of what it holds.
+
+    :param module: its `__name__`.
+    :param names: old name → new one.
+    """
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(
+            f"{name} is {module}.{names[name]} now; the old name goes in 0.2.0",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(sys.modules[module], names[name])
+
+    return find
 
 
 def know_moved_modules() -> None:

@@ -58,10 +58,16 @@ def load_generator_state(generator: np.random.Generator, state: Any, where: obje
 
 def comes_back_from_json(value: Any) -> bool:
     """Whether JSON brings a value back as it is."""
+    return exact_json(value) is not None
+
+
+def exact_json(value: Any) -> str | None:
+    """The JSON of a value, or None where JSON does not bring it back as it is."""
     try:
-        return bool(json.loads(json_text(value)) == value)
+        text = json_text(value)
+        return text if json.loads(text) == value else None
     except (TypeError, ValueError, RecursionError):
-        return False
+        return None
 
 
 def state_of(thing: object, where: str = "it") -> Any:

@@ -20,7 +20,7 @@ _WORD_SPLITTERS = ("WhitespaceSplit", "Whitespace", "BertPreTokenizer")
 
 
 def describe(component: Any) -> Any:
-    """The JSON description of a normaliser, pre-tokenizer, post-processor or decoder, or None."""
+    """The JSON description of a normalizer, pre-tokenizer, post-processor or decoder, or None."""
     return None if component is None else json.loads(component.__getstate__())
 
 
@@ -94,7 +94,7 @@ def continuation_backend(backend: Backend) -> Backend:
 
 
 def _plain_normalizer(normalizer: Any) -> Any:
-    """A normaliser's description without what it does at a text's start."""
+    """A normalizer's description without what it does at a text's start."""
     kind = normalizer["type"] if normalizer else None
     if kind == "Prepend":
         return None

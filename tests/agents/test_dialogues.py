@@ -225,7 +225,7 @@ def test_each_turn_starts_anew_and_row_and_environment_agree():
         actions = np.array([rng.choice(ids) for ids in legal])
         if step % 7 == 0:
             actions[rng.integers(3)] = rng.choice([A, B, C])  # the environment takes any token
-        rows = env.advance(actions).observations
+        rows = env.step_rows(actions).observations
         for i, action in enumerate(actions.tolist()):
             is_over = action == EOS or int((rows[i] != PAD).sum()) < int((seen[i] != PAD).sum())
             starts += action == EOS

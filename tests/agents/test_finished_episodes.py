@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from textgym_testing import PAD
 
 from textgym.agents.rollouts.episode_collector import (
-    Episode,
+    CollectedEpisode,
     EpisodeCollector,
     collate_episodes,
     minibatches,
@@ -147,7 +147,7 @@ def test_an_environment_without_groups_or_with_small_ones_is_refused():
 
 def episode(tokens, acted, actions, log_probs, reward=0.0):
     arrays = (np.array(tokens), np.array(acted), np.array(actions))
-    return Episode(*arrays, np.array(log_probs, dtype=np.float32), reward, 0)
+    return CollectedEpisode(*arrays, np.array(log_probs, dtype=np.float32), reward, 0)
 
 
 SHORT = episode([3, 4], [1], [2], [-1.0])

@@ -34,7 +34,7 @@ def test_states_follow_the_completions_through_resets():
         if states is not None:
             assert states.dtype == np.int64
             assert states.tolist() == [automaton.states(ids)[-1] for ids in written]
-        ended = env.advance(actions).final_observations
+        ended = env.step_rows(actions).final_observations
         for row, ids in enumerate(written):
             written[row] = [] if row in ended else [*ids, int(actions[row])]
 

@@ -269,6 +269,10 @@ def test_what_a_reward_model_does_to_its_columns_stays_there():
 # ---- what a reply may be ---------------------------------------------------
 
 
+async def waits():
+    return "x"
+
+
 def bad_state(prompt, turns, state):
     state["when"] = (1, 2)
     return "x"
@@ -286,6 +290,8 @@ def bad_state(prompt, turns, state):
         (lambda p, t: Reply("x", 0.0, 3), r"returned terminated=3, expected true or false"),
         (lambda p, t: 1 / 0, r"failed with ZeroDivisionError: division by zero"),
         (lambda p, t: "\ud800", r"returned '\\ud800': "),
+        (lambda p, t: waits(), r"returned a coroutine, .* write asyncio\.run\(\.\.\.\) around it"),
+        (lambda prompts, turns: waits(), r"returned a coroutine, which nobody waits for"),
         (lambda prompts, turns: "xy", r"returned 'xy', expected a list of 1 replies"),
         (lambda prompts, turns: ["x", "y"], r"returned 2, expected a list of 1 replies"),
         (lambda prompts, turns: [], r"returned 0, expected a list of 1 replies"),

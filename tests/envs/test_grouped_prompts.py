@@ -40,7 +40,7 @@ def play(env, *steps):
     for stopping in steps:
         actions = np.full(env.num_envs, A)
         actions[list(stopping)] = EOS
-        result = env.advance(actions).result
+        result = env.step_rows(actions).result
         ended += [(row, end.get("group"), end["prompt"]) for row, end in result.endings.items()]
     return ended
 

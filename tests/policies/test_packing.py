@@ -23,11 +23,10 @@ def test_parts_are_cut_where_the_counts_come_closest_to_equal_shares():
 
     assert parts([2, 2, 2, 2], 4) == [[0, 1], [2, 3]]
     assert parts([3, 1, 1, 3], 4) == [[0, 1], [2, 3]]
-    assert parts([1, 1, 10], 4) == [
-        [0, 1],
-        [2],
-        [],
-    ]  # three shares of 4, the middle of the long one in the second
+    # Three shares of 4: the middle of the long one lies in the second, and no part stays empty.
+    assert parts([1, 1, 10], 4) == [[0], [1], [2]]
+    assert parts([10, 1, 1], 4) == [[0], [1], [2]]
+    assert parts([1, 10, 1, 1, 1], 4) == [[0], [1], [2], [3, 4]]  # four shares of 3.5
     assert parts([5], 2) == [[0]]
     assert parts([2, 3], 100) == [[0, 1]]
 

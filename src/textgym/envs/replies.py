@@ -11,6 +11,7 @@ whole step has succeeded, so that a step which failed can be repeated.
 """
 
 import copy
+import inspect
 import json
 import numbers
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -24,8 +25,7 @@ from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
 from textgym.reward_arguments import Signature, match_arguments, signature_of
 from textgym.rewards import LARGEST_SCORE, shorten
-from textgym.states import comes_back_from_json
-from textgym.storage import json_text
+from textgym.states import exact_json
 from textgym.tokenizer import Tokenizer
 
 ReplyFunction = Callable[..., Any]
@@ -143,12 +143,19 @@ class Replies:
             raise self._error(what, question)
         try:
             arguments, keywords = match_arguments(self._signature, supplied, _IN_FRONT)
-            return self._function(*arguments, **keywords)
+            value = self._function(*arguments, **keywords)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: it would end the run without a word
             message = " ".join(str(error).split())[:300]
             raise self._error(f"failed with {type(error).__name__}: {message}", question) from error
+        if inspect.iscoroutine(value):  # of an ordinary function that calls an async one
+            value.close()  # else Python warns that nobody waited for it
+            raise self._error(
+                "returned a coroutine, which nobody waits for: write asyncio.run(...) around it",
+                question,
+            )
+        return value
 
     def _answer(self, value: Any, arguments: dict[str, Any], question: Question) -> Answer:
         reply = self._checked(value, question)
@@ -194,13 +201,14 @@ class Replies:
 
     def _as_json(self, state: Any, question: Question) -> dict[str, Any]:
         """The state as a run's saved state would bring it back."""
-        if not isinstance(state, dict) or not comes_back_from_json(state):
+        text = exact_json(state) if isinstance(state, dict) else None
+        if text is None:
             raise self._error(
                 f"left the state {state!r:.60}, expected what JSON holds: texts, finite numbers, "
                 "true, false, None, lists, and dictionaries with texts as keys",
                 question,
             )
-        return dict(json.loads(json_text(state)))  # with NumPy's numbers as plain ones
+        return dict(json.loads(text))  # with NumPy's numbers as plain ones
 
     def _error(self, what: str, question: Question) -> InputError:
         return InputError(f"{self._label} {what} (prompt {shorten(question.prompt.text)!r})")

@@ -14,8 +14,7 @@ from textgym.envs.texts.prompts import Prompt, PromptSource
 from textgym.envs.turns import Turn
 from textgym.errors import InputError
 from textgym.saved_fields import SavedFields
-from textgym.states import NoStateError, comes_back_from_json
-from textgym.storage import json_text
+from textgym.states import NoStateError, exact_json
 
 # How `EpisodeRows.save` calls its arrays → how a checkpoint does.
 _ARRAYS = {
@@ -126,7 +125,7 @@ def prompt_state(source: PromptSource, prompt: Prompt) -> int | dict[str, Any]:
     place = source.place(prompt)
     if place is not None:
         return place
-    if not comes_back_from_json(prompt.columns):
+    if exact_json(prompt.columns) is None:
         raise NoStateError(
             f"a prompt has columns that JSON does not hold as they are ({prompt.columns!r:.60}), "
             "so no checkpoint keeps the open episodes"
@@ -163,7 +162,7 @@ def task_summary(rows: EpisodeRows) -> dict[str, Any]:
     """What episodes depend on beside the reward: another one of these is another game."""
     task, source = rows.task, rows.source
     n, width = rows.tokens.shape
-    constraint = None if task.constraint is None else dict(vars(task.constraint))
+    constraint = exact_json(None if task.constraint is None else dict(vars(task.constraint)))
     return {
         "id": task.id,
         "n_envs": n,
@@ -172,7 +171,7 @@ def task_summary(rows: EpisodeRows) -> dict[str, Any]:
         "max_episode_steps": rows.max_episode_steps,
         "num_generations": rows.groups.size,
         "stop": list(task.stop_strings),
-        "constraints": _digest(json_text(constraint)) if comes_back_from_json(constraint) else None,
+        "constraints": None if constraint is None else _digest(constraint),
         "unfinished_score": task.unfinished_score,
         "has_reply": task.reply is not None,
         "tokens": _digest(task.tokenizer.backend.to_str()),
@@ -186,8 +185,7 @@ def _prompts_digest(source: PromptSource) -> str:
         return "a function"
     digest = hashlib.sha256()
     for prompt in source.all():
-        columns = json_text(prompt.columns) if comes_back_from_json(prompt.columns) else ""
-        for part in (prompt.text, columns):
+        for part in (prompt.text, exact_json(prompt.columns) or ""):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         digest.update(prompt.ids.tobytes())
     return digest.hexdigest()

@@ -173,7 +173,7 @@ def text_spaces(task: Task, width: int, longest_prompt: int = 0) -> tuple[TextSp
     """Observation and action space of text actions, in characters.
 
     A token that is written stands for at most as many characters as its own name in the vocabulary
-    has; a prompt may have more where the tokenizer normalises. An utterance may be longer than the
+    has; a prompt may have more where the tokenizer normalizes. An utterance may be longer than the
     budget: it is cut there.
     """
     longest = max(map(len, task.tokenizer.backend.get_vocab()))

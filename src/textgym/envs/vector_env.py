@@ -28,8 +28,8 @@ from textgym.terminal import for_output
 from textgym.tokenizer import Tokenizer
 
 
-class Advance(NamedTuple):
-    """A step with its resets.
+class SteppedRows(NamedTuple):
+    """A step of all rows with the resets that it led to.
 
     :param observations: int64 [n, width], a copy; ended rows show their next prompt.
     :param final_observations: int64 [width] of each row that ended.
@@ -139,7 +139,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             are.
         """
         infos: dict[str, Any] = {}
-        for row, info in self.restart(seed, options).items():
+        for row, info in self.reset_rows(seed, options).items():
             infos = self._add_start(infos, info, row)
         return self._episodes.tokens.copy(), infos
 
@@ -147,7 +147,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """Int64 [n, width]: the rows as they stand, a copy."""
         return self._episodes.tokens.copy()
 
-    def restart(
+    def reset_rows(
         self, seed: int | Sequence[int | None] | None, options: dict[str, Any] | None
     ) -> dict[int, dict[str, Any]]:
         """As `reset`, with the info of each row by itself."""
@@ -189,7 +189,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         :raises InputError: for an id outside the vocabulary.
         :raises RewardError: from the reward model. In both cases nothing has changed.
         """
-        observations, result, finals, reset_infos = self.advance(actions)
+        observations, result, finals, reset_infos = self.step_rows(actions)
         infos: dict[str, Any] = {}
         for row, ending in result.endings.items():
             tables = {name: ending[name] for name in ("columns", "state") if name in ending}
@@ -226,7 +226,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                     array[i] = entries[i]
             array[row], mask[row], infos[name] = value, True, array
 
-    def advance(self, actions: np.ndarray) -> Advance:
+    def step_rows(self, actions: np.ndarray) -> SteppedRows:
         """As `step`, with the infos of each row by itself."""
         result = self._episodes.step(actions)
         finals: dict[int, np.ndarray] = {}
@@ -243,7 +243,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             generators = self._own_generators()
             infos = self._episodes.reset(rows, [generators[row] for row in rows])
             reset_infos = dict(zip(rows, infos, strict=True))
-        return Advance(self._episodes.tokens.copy(), result, finals, reset_infos)
+        return SteppedRows(self._episodes.tokens.copy(), result, finals, reset_infos)
 
     @property
     def summary(self) -> dict[str, Any]:

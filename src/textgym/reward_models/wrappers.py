@@ -5,7 +5,6 @@ component `raw` (`raw_2`, … where the inner model has that already). None ("do
 None. The inner model's spans are dropped: they split a total that is no longer the one paid.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textgym.errors import InputError
+from textgym.moved import renamed
 from textgym.reward_models.composition import free_name, score_part
 from textgym.rewards import Reward, RewardOutput, check_reward, reward_name
 from textgym.saved_fields import SavedFields
@@ -212,13 +212,4 @@ class Normalize(_Wrapper):
         self.count = total
 
 
-def __getattr__(name: str) -> Any:
-    """The name that `Normalize` had before 0.1; it goes with 0.2."""
-    if name != "Normalise":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(
-        "Normalise is textgym.reward_models.Normalize now, and goes with 0.2",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return Normalize
+__getattr__ = renamed(__name__, {"Normalise": "Normalize"})

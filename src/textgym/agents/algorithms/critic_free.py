@@ -3,7 +3,6 @@
 A subclass says how rewards become advantages and what the loss of a batch is.
 """
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +25,7 @@ from textgym.agents.rollouts.kl import KLPenalty, kl_estimate
 from textgym.agents.runs.recording import KLFigures, RolloutFigures
 from textgym.checks import check_numbers
 from textgym.divergence import check_arrays
+from textgym.moved import renamed
 from textgym.policies.language_model.packing import PackedSegments, budget_groups
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
@@ -236,13 +236,4 @@ def ratio_figures(log_ratio: Tensor, clip_low: float, clip_high: float) -> dict[
         }
 
 
-def __getattr__(name: str) -> Any:
-    """The name that the base had before 0.1; it goes with 0.2."""
-    if name != "GroupAlgorithm":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(
-        "GroupAlgorithm is textgym.agents.CriticFreeAlgorithm now, and goes with 0.2",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return CriticFreeAlgorithm
+__getattr__ = renamed(__name__, {"GroupAlgorithm": "CriticFreeAlgorithm"})

@@ -21,7 +21,7 @@ from torch import Tensor
 from textgym.agents.algorithms.critic_free import CriticFreeAlgorithm
 from textgym.agents.algorithms.losses import best_and_worst, preference_loss
 from textgym.agents.rollouts.episode_collector import (
-    Episode,
+    CollectedEpisode,
     EpisodeBatch,
     collate_episodes,
     minibatches,
@@ -74,7 +74,7 @@ class DPO(CriticFreeAlgorithm):
         check_numbers({"label_smoothing": label_smoothing})
         self.loss_type, self.label_smoothing = loss_type, label_smoothing
         self.preferences = preferences
-        self._pairs: list[tuple[Episode, Episode]] = []
+        self._pairs: list[tuple[CollectedEpisode, CollectedEpisode]] = []
         self._queue: list[int] = []
         super().__init__(policy, env, learning_rate, num_generations=num_generations, **keywords)
 
@@ -120,7 +120,7 @@ class DPO(CriticFreeAlgorithm):
             reason = str(error).removeprefix("prompts[0]: ")
             raise InputError(f"{where}: {reason}") from None
 
-    def _check_written(self, episode: Episode, where: str) -> None:
+    def _check_written(self, episode: CollectedEpisode, where: str) -> None:
         """Raises unless the policy may write such a text.
 
         :raises InputError: naming the pair.
@@ -279,7 +279,7 @@ def _where(source: object) -> str:
 
 def _episode(
     prompt: Prompt, completion: str, tokenizer: Tokenizer, context: int, where: str
-) -> Episode:
+) -> CollectedEpisode:
     """A given text as if the policy had written it, the stop token included."""
     start = prompt.ids.tolist()
     written = tokenizer.encode_continuation(prompt.text, completion)
@@ -293,4 +293,4 @@ def _episode(
     acted = np.arange(len(actions)) + len(start) - 1
     tokens = np.array([*start, *actions[:-1]], dtype=np.int64)
     unknown = np.zeros(len(actions), dtype=np.float32)
-    return Episode(tokens, acted, actions, unknown, 0.0, 0, prompt.text, completion)
+    return CollectedEpisode(tokens, acted, actions, unknown, 0.0, 0, prompt.text, completion)

@@ -15,7 +15,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from textgym.agents.rollouts.episode_collector import Episode, EpisodeCollector
+from textgym.agents.rollouts.episode_collector import CollectedEpisode, EpisodeCollector
 from textgym.agents.rollouts.recording_vec_env import follow_env
 from textgym.agents.rollouts.rollout_scores import scores_of
 from textgym.agents.runs.recording import Recorder
@@ -108,7 +108,7 @@ class WholeEpisodeAlgorithm(OnPolicyAlgorithm):
         self.policy = policy.to(self.device)
         self.rng = np.random.default_rng(int(torch.randint(2**62, ())))
         self.rollout_buffer = None  # type: ignore[assignment]
-        self.episodes: list[Episode] = []
+        self.episodes: list[CollectedEpisode] = []
         self._obs_followed: object = None  # the last rows that the collector knows of
         self._collector = EpisodeCollector(
             self.n_envs, self.num_generations, self.policy.lm.tokenizer.pad_token_id

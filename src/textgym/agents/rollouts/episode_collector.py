@@ -25,7 +25,7 @@ from textgym.saved_fields import SavedFields
 
 
 @dataclass(eq=False)
-class Episode:
+class CollectedEpisode:
     """One finished episode.
 
     :param tokens: int64, all that the policy saw when it chose the last token.
@@ -75,8 +75,8 @@ class EpisodeCollector:
     def __init__(self, n_envs: int, num_generations: int, pad_token_id: int) -> None:
         self.num_generations, self.pad_token_id = num_generations, pad_token_id
         self._rows = [_OpenRow() for _ in range(n_envs)]
-        self._waiting: dict[int, list[Episode]] = {}
-        self._whole: list[list[Episode]] = []
+        self._waiting: dict[int, list[CollectedEpisode]] = {}
+        self._whole: list[list[CollectedEpisode]] = []
         self._count = 0
 
     @property
@@ -119,7 +119,7 @@ class EpisodeCollector:
             if i in waiting:
                 _await_score(waiting[i], episode)
 
-    def _finish(self, i: int, obs: np.ndarray, info: dict[str, Any]) -> Episode:
+    def _finish(self, i: int, obs: np.ndarray, info: dict[str, Any]) -> CollectedEpisode:
         row, self._rows[i] = self._rows[i], _OpenRow()
         group = info.get("group")
         if group is None:
@@ -130,7 +130,7 @@ class EpisodeCollector:
                 )
             group = self._count
         self._count += 1
-        episode = Episode(
+        episode = CollectedEpisode(
             tokens=obs[: row.lengths[-1]].astype(np.int64),
             acted=np.array(row.lengths) - 1,
             actions=np.array(row.actions),
@@ -196,13 +196,13 @@ class EpisodeCollector:
         for episode in waiting:
             self._waiting.setdefault(episode.group, []).append(episode)
 
-    def take(self, n_groups: int) -> list[Episode]:
+    def take(self, n_groups: int) -> list[CollectedEpisode]:
         """The episodes of the first `n_groups` whole groups, group by group."""
         taken, self._whole = self._whole[:n_groups], self._whole[n_groups:]
         return [episode for group in taken for episode in group]
 
 
-def _episodes_state(episodes: Sequence[Episode]) -> dict[str, Any]:
+def _episodes_state(episodes: Sequence[CollectedEpisode]) -> dict[str, Any]:
     return {
         "tokens": joined([e.tokens for e in episodes], "int64"),
         "acted": joined([e.acted for e in episodes], "int64"),
@@ -216,7 +216,7 @@ def _episodes_state(episodes: Sequence[Episode]) -> dict[str, Any]:
     }
 
 
-def _episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
+def _episodes_of(fields: SavedFields, vocab_size: int) -> list[CollectedEpisode]:
     rewards = fields.array("rewards", "float64", (None,))
     count, high = len(rewards), vocab_size - 1
     groups = fields.array("groups", "int64", (count,), low=0)
@@ -234,10 +234,11 @@ def _episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
             raise fields.error("acted", "places in the tokens that never fall, one for each action")
     columns = zip(tokens, acted, actions, log_probs, strict=True)
     more = zip(rewards.tolist(), groups.tolist(), *texts.values(), is_truncated, strict=True)
-    return [Episode(*arrays, *values) for arrays, values in zip(columns, more, strict=True)]
+    rows = zip(columns, more, strict=True)
+    return [CollectedEpisode(*arrays, *values) for arrays, values in rows]
 
 
-def _await_score(text: FinishedText, episode: Episode) -> None:
+def _await_score(text: FinishedText, episode: CollectedEpisode) -> None:
     """Have a score added to an episode's reward once it is there."""
     text.listeners.append(_Pay(episode, episode.reward))
     episode.reward = float("nan")
@@ -247,7 +248,7 @@ def _await_score(text: FinishedText, episode: Episode) -> None:
 class _Pay:
     """An object, so that copies of the text pay the copy of the episode."""
 
-    episode: Episode
+    episode: CollectedEpisode
     before: float
 
     def __call__(self, text: FinishedText) -> None:
@@ -284,7 +285,7 @@ class EpisodeBatch:
 
 
 def collate_episodes(
-    episodes: Sequence[Episode],
+    episodes: Sequence[CollectedEpisode],
     advantages: np.ndarray,
     reference_log_probs: Sequence[np.ndarray] | None = None,
     *,
@@ -317,13 +318,13 @@ def collate_episodes(
     )
 
 
-def pack_episodes(episodes: Sequence[Episode]) -> PackedSegments:
+def pack_episodes(episodes: Sequence[CollectedEpisode]) -> PackedSegments:
     """Episodes end to end, in the order given."""
     return pack_segments([e.tokens for e in episodes], [e.acted for e in episodes])
 
 
 def minibatches(
-    episodes: Sequence[Episode], batch_size: int, rng: np.random.Generator
+    episodes: Sequence[CollectedEpisode], batch_size: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Indices of episodes in a random order, cut into parts of nearly equal counts of tokens.
 
@@ -331,4 +332,4 @@ def minibatches(
     """
     order = rng.permutation(len(episodes))
     sizes = np.array([len(episodes[i].actions) for i in order])
-    yield from (order[part] for part in equal_parts(sizes, batch_size) if len(part))
+    yield from (order[part] for part in equal_parts(sizes, batch_size))

@@ -8,7 +8,7 @@ Divergence", with log r = log π_ref(a) - log π(a):
     k3 = (r - 1) - log r   unbiased, never negative
 
 The term is subtracted from the reward of its token. There only k1 is exact: k2 and k3 are large for
-a token that became rarer too, so that a reward less one of them pulls the wrong way there
+a token that became rarer too, so that a reward minus one of them pulls the wrong way there
 (docs/algorithms/index.md has the figures). The coefficient is fixed, or follows a target
 with the proportional controller of Ziegler et al. (2019), "Fine-Tuning Language Models from Human
 Preferences", section 2.2.

@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from textgym.agents.rollouts.recording_vec_env import follow_env
-from textgym.agents.rollouts.replayed_episodes import Episode, episodes_of, episodes_state
+from textgym.agents.rollouts.replayed_episodes import ReplayedEpisode, episodes_of, episodes_state
 from textgym.agents.rollouts.rollout_buffer import pad_token_of
 from textgym.agents.rollouts.rollout_scores import score_by_rollout
 from textgym.agents.rollouts.split_rewards import await_score, spread, with_split
@@ -112,7 +112,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
     def reset(self) -> None:
         """Empty the buffer."""
-        self.episodes: list[Episode] = []
+        self.episodes: list[ReplayedEpisode] = []
         self.stored = 0
         self.tokens_forwarded = 0
         self.new_steps = 0
@@ -195,7 +195,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         check_arrays({"rewards": rewards})
         tokens = row[: int(self._lengths(row[None])[0])].astype(np.int32)
         seen, actions = self._seen[env, :count].copy(), self._actions[env, :count].copy()
-        self.episodes.append(Episode(tokens, seen, actions, rewards, is_truncated))
+        self.episodes.append(ReplayedEpisode(tokens, seen, actions, rewards, is_truncated))
         self.stored += count
         self._forget_oldest()
         return rewards
@@ -214,7 +214,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         All of an episode's transitions come together, but for the first and the last one drawn,
         which are cut; each transition is as likely as any other.
 
-        :param env: normalises rewards, if the agent's environment does.
+        :param env: normalizes rewards, if the agent's environment does.
         :return: `observations` are `PackedSegments`, `next_observations` `BootstrapSegments`; the
             others are `[batch_size, 1]`, int64 or float32.
         :raises InputError: if no episode has ended yet.
@@ -233,7 +233,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
             self.recorder.learned(batch_size)
         return self._samples(self._draw(batch_size), env)
 
-    def _draw(self, count: int) -> list[tuple[Episode, np.ndarray]]:
+    def _draw(self, count: int) -> list[tuple[ReplayedEpisode, np.ndarray]]:
         """Episodes, each once, and which of their steps (int64, rising), `count` steps in all.
 
         Shuffled, laid end to end in a ring, and cut out from a random step on: so each step is
@@ -254,7 +254,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         return [(self.episodes[i], np.sort(np.concatenate(s))) for i, s in drawn.items()]
 
     def _samples(
-        self, drawn: list[tuple[Episode, np.ndarray]], env: VecNormalize | None
+        self, drawn: list[tuple[ReplayedEpisode, np.ndarray]], env: VecNormalize | None
     ) -> ReplayBufferSamples:
         # Longest first: the attention then pads little.
         drawn.sort(key=lambda part: -int(part[0].seen[part[1][-1]]))
@@ -333,7 +333,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         return {**self.__dict__, "recorder": None, "scores": None}
 
 
-def _followed_by(episode: Episode, ends: np.ndarray) -> np.ndarray:
+def _followed_by(episode: ReplayedEpisode, ends: np.ndarray) -> np.ndarray:
     """How many tokens the observation holds whose value follows a return, 0 for none.
 
     :param ends: int64 `[k]`, the steps up to which returns go; T is the episode's end.

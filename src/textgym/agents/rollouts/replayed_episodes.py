@@ -11,7 +11,7 @@ from textgym.saved_fields import SavedFields
 
 
 @dataclass(frozen=True)
-class Episode:
+class ReplayedEpisode:
     """A finished episode of T tokens that the policy chose: 16 bytes for each, and its prompt.
 
     :param tokens: int32, everything there is at its end, the prompt included.
@@ -28,7 +28,7 @@ class Episode:
     is_truncated: bool
 
 
-def episodes_state(episodes: Sequence[Episode]) -> dict[str, Any]:
+def episodes_state(episodes: Sequence[ReplayedEpisode]) -> dict[str, Any]:
     """Episodes as arrays, end to end."""
     return {
         "tokens": joined([e.tokens for e in episodes], "int32"),
@@ -39,7 +39,7 @@ def episodes_state(episodes: Sequence[Episode]) -> dict[str, Any]:
     }
 
 
-def episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
+def episodes_of(fields: SavedFields, vocab_size: int) -> list[ReplayedEpisode]:
     """The inverse of `episodes_state`.
 
     :param vocab_size: tokens that there are.
@@ -59,4 +59,4 @@ def episodes_of(fields: SavedFields, vocab_size: int) -> list[Episode]:
     if not finite(rewards):
         raise fields.error("rewards", "finite numbers")
     columns = zip(tokens, seen, actions, rewards, is_truncated.tolist(), strict=True)
-    return [Episode(*parts) for parts in columns]
+    return [ReplayedEpisode(*parts) for parts in columns]

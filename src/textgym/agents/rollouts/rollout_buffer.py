@@ -279,11 +279,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
     def _parts(self, order: np.ndarray, batch_size: int) -> list[np.ndarray]:
         """Cut an order of segments into minibatches of nearly equal counts of acted tokens."""
         sizes = np.array([self.segments[i].end - self.segments[i].start for i in order])
-        cuts = np.cumsum([len(part) for part in equal_parts(sizes, batch_size)])[:-1]
-        # Each part keeps one segment at least, also where one is longer than a share.
-        rank = np.arange(len(cuts))
-        cuts = np.maximum(np.maximum.accumulate(cuts - rank) + rank, rank + 1)
-        return np.split(order, np.minimum(cuts, len(order) - len(cuts) + rank))
+        return [order[part] for part in equal_parts(sizes, batch_size)]
 
     def _flat_index(self, part: np.ndarray) -> np.ndarray:
         """Where the transitions of segments stand in the arrays `[steps, n_envs]`, flattened."""

@@ -126,7 +126,7 @@ class TextVecEnv(VecEnv):
         """
         self.scores.close()
         options = next((row_options for row_options in self._options if row_options), None)
-        infos = self.vector_env.restart(self._seeds, options)
+        infos = self.vector_env.reset_rows(self._seeds, options)
         self.reset_infos = [infos.get(row, {}) for row in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -178,7 +178,7 @@ class TextVecEnv(VecEnv):
             raise InputError("step_wait() without actions: call step_async(actions) first")
         if self.scores.is_full:
             self.scores.settle()
-        observations, result, finals, reset_infos = self.vector_env.advance(self._actions)
+        observations, result, finals, reset_infos = self.vector_env.step_rows(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         splits: dict[int, np.ndarray] = {}
         for row, ending in result.endings.items():

@@ -62,7 +62,7 @@ class RolloutFigures:
     :param mean_log_prob: of the tokens, under the policy that drew them; None if they were given.
     :param kl: None without a KL term.
     :param total_reward: mean of what was optimised, where the algorithm knows it; None: the mean
-        reward of the episodes that ended, less `kl.weighted`.
+        reward of the episodes that ended, minus `kl.weighted`.
     """
 
     tokens: int

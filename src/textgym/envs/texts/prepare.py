@@ -44,7 +44,7 @@ def rule(name: str, function: TextFunction) -> Rule:
 
 
 def unicode_rule(form: NormalForm = "NFC") -> Rule:
-    """Unicode normalisation: one code point sequence for what reads the same."""
+    """Unicode normalization: one code point sequence for what reads the same."""
     return rule(f"unicode {form}", lambda text: unicodedata.normalize(form, text))
 
 

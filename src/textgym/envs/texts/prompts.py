@@ -319,7 +319,7 @@ def _check_unicode(text: str, where: str) -> None:
 
 
 def _is_lossy(tokenizer: Tokenizer, text: str, ids: list[int], decoded: str) -> bool:
-    """Whether characters were lost, not only normalised (case, accents, spaces)."""
+    """Whether characters were lost, not only normalized (case, accents, spaces)."""
     unknown = getattr(tokenizer.backend.model, "unk_token", None)
     if unknown is not None and tokenizer.token_to_id(unknown) in ids:
         return True
@@ -327,7 +327,7 @@ def _is_lossy(tokenizer: Tokenizer, text: str, ids: list[int], decoded: str) -> 
 
 
 def _skeleton(text: str) -> str:
-    """The characters that no usual normaliser removes."""
+    """The characters that no usual normalizer removes."""
     folded = unicodedata.normalize("NFKD", text)
     return "".join(c for c in folded if not unicodedata.category(c).startswith(("M", "Z", "C")))
 

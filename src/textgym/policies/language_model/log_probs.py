@@ -33,7 +33,7 @@ def token_log_probs(
     :param masks: legal tokens, if they were chosen under a constraint.
     :param states: `A` states of the masks' automaton; None: as the masks find them in `packed`.
     :param keep_actions: a chosen token counts as inside top-k and top-p, whatever rounding says.
-    :param dtype: in which the logits are normalised.
+    :param dtype: in which the logits are normalized.
     """
     logits = lm.lm_head(lm.packed(packed.tokens, packed.lengths, packed.acted_index)).to(dtype)
     if masks is not None:

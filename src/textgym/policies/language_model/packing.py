@@ -66,8 +66,7 @@ def pack_sequences(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 def equal_parts(sizes: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Places 0 to B - 1, in their order, cut where the counts come closest to equal shares.
 
-    There are `round(total / batch_size)` parts, at least one; where a segment is longer than a
-    share, a part may be empty.
+    There are `round(total / batch_size)` parts, at least one and at most B, and none is empty.
 
     :param sizes: int64 `[B]`, what each segment counts.
     """
@@ -75,6 +74,11 @@ def equal_parts(sizes: np.ndarray, batch_size: int) -> list[np.ndarray]:
     count = min(max(1, round(total / batch_size)), len(sizes))
     # The number of segments whose middle lies before each equal share.
     cuts = np.searchsorted(sizes.cumsum() - sizes / 2, np.arange(1, count) * total / count)
+    # Where a segment is longer than a share, two cuts meet: push them apart, to the right and then,
+    # where the end is too near, to the left.
+    rank = np.arange(count - 1)
+    cuts = np.maximum(np.maximum.accumulate(cuts - rank) + rank, rank + 1)
+    cuts = np.minimum(cuts, len(sizes) - len(cuts) + rank)
     return np.split(np.arange(len(sizes)), cuts)
 
 

@@ -80,7 +80,7 @@ class Sampling:
 def draw(log_probs: Tensor, numbers: torch.Generator | Tensor) -> Tensor:
     """One token a row by the inverse of the cumulative distribution: one random number a row.
 
-    :param log_probs: `[n, v]` float32, normalised; -inf is never drawn.
+    :param log_probs: `[n, v]` float32, normalized; -inf is never drawn.
     :param numbers: a generator, the caller's own, on the same device; or the random numbers
         themselves, `[n]` float32 in [0, 1).
     :return: `[n]` int64.
