@@ -65,6 +65,8 @@ class TokenAutomaton:
         for token_id, piece in enumerate(pieces):
             self._bytes[token_id, : len(piece)] = list(piece)
         self._steps: dict[tuple[int, int], int] = {}
+        # The language may hold characters that no token spells. Then a state that bytes could leave
+        # may be one that tokens cannot, and a token into it would never let the text end.
         self._is_alive = np.ones(len(self._table), dtype=bool)
         if self.start != DEAD and not self._has_every_byte():
             self._is_alive = self._reaching_the_end()
@@ -84,7 +86,7 @@ class TokenAutomaton:
             self._check_nested(self.ends)
 
     def _check_nested(self, ends: PromptEnds) -> None:
-        """Whether each row has one prompt only: no completion goes on as a longer prompt does."""
+        """Raises unless each row has one prompt: no completion goes on as a longer prompt does."""
         for shorter, rest in ends.nested():
             if self.states(rest)[-1] != LEFT:
                 raise InputError(
@@ -110,6 +112,7 @@ class TokenAutomaton:
                         before[after] = []
                         todo.append(after)
                     before[after].append(state)
+        # Backwards from the full matches, over the arrows that tokens take.
         is_alive = np.zeros(len(self._table), dtype=bool)
         todo = [state for state in before if self._is_final[state]]
         while todo:
@@ -213,9 +216,9 @@ class TokenAutomaton:
         return length
 
     def check_prompt(self, ids: Sequence[int] | np.ndarray) -> None:
-        """Whether the constraint's `after` ends this prompt and occurs nowhere else in it.
+        """Raises unless the constraint's `after` ends this prompt and occurs nowhere else in it.
 
-        :raises InputError: if it does not.
+        :raises InputError: saying so.
         """
         assert self.ends is not None
         if self.ends.find(ids) != len(ids):

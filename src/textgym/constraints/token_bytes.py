@@ -80,7 +80,7 @@ def _byte_level_alphabet() -> dict[str, int]:
 
 
 def _check(tokenizer: Tokenizer, pieces: list[bytes]) -> None:
-    """Whether the tokenizer itself says the same of each token that is text by itself.
+    """Raises unless the tokenizer itself says the same of each token that is text by itself.
 
     :raises InputError: naming the first on which the two differ.
     """

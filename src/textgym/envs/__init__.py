@@ -1,4 +1,4 @@
-"""The game: tasks, prompts and the Gymnasium environments. Imports no torch.
+"""The Gymnasium environments, their tasks and prompts: the game. Imports no torch.
 
 The names below are loaded when they are first used.
 """

@@ -1,4 +1,4 @@
-"""A reward split by characters, split by tokens: the dense rewards of `info["token_rewards"]`."""
+"""Dense rewards (`info["token_rewards"]`): a reward split by characters, split by tokens."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The rules of the game, for a batch of rows at once. Every environment of textgym plays on this.
+"""The environment's dynamics for a batch of rows: the rules of the game, on which all play.
 
 A row is one episode: prompt, then completion, right-padded, with an explicit length, because any id
 of the vocabulary (pad included) may be written. One `step` appends a token to every row, in NumPy;

@@ -1,4 +1,4 @@
-"""Groups: the same prompt for several episodes, which critic-free algorithms compare."""
+"""Groups of episodes with the same prompt, which critic-free algorithms compare."""
 
 import numpy as np
 

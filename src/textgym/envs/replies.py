@@ -1,4 +1,4 @@
-"""What the environment says in a dialogue: the task's reply function, asked and checked.
+"""The reply function of a task, asked and checked: what the environment says in a dialogue.
 
 Its arguments are matched by name, as a reward model's are: `prompt`, `turns` (the texts so far, the
 player's first), `state` (a dictionary of the episode's own, empty at its start), `np_random` (the

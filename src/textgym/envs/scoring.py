@@ -1,4 +1,4 @@
-"""Finished texts and their scores: the reward model is asked at once, or for many texts together.
+"""Scores of finished texts: the reward model is asked at once, or about many texts together.
 
 A reward model that is asked about sixty texts in one call takes a fraction of the time of thirty
 calls with two. Whoever learns from whole rollouts therefore lets the texts wait (`Scores.open`) and

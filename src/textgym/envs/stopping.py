@@ -1,4 +1,4 @@
-"""When a text stops of its own: the stop token, and the task's stop strings."""
+"""Stopping criteria: the stop tokens, and the task's stop strings."""
 
 import re
 

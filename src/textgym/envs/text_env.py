@@ -1,4 +1,4 @@
-"""Writing text as a `gymnasium.Env`: one token a step, or one utterance a step."""
+"""The Gymnasium environment (`gymnasium.Env`): one token a step, or one utterance a step."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

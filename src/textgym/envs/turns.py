@@ -1,4 +1,4 @@
-"""The finished parts of a dialogue, the player's and the environment's."""
+"""The finished turns of a dialogue, the player's and the environment's."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Many episodes at once as a native `gymnasium.vector.VectorEnv`, token actions."""
+"""The native vector environment (`gymnasium.vector.VectorEnv`) with token actions."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

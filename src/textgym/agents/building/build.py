@@ -109,33 +109,34 @@ def build_agent(
     settings = spec.constructor_keywords(settings, kl, lm.tokenizer.pad_token_id)
     recording, heard_env = RecordingVecEnv.around(env)
     with open_to_write(directory) as run:
-        if settings.get("tensorboard_log") is not None:
-            settings["tensorboard_log"] = str(absolute(settings["tensorboard_log"]))
-        elif run is not None:
-            settings["tensorboard_log"] = str(run.tensorboard_path)
+        settings |= _tensorboard(settings, run)
         agent = _construct(name, spec, heard_env, seed, policy_kwargs, settings)
     # SB3 pickles these two into its zip: shapes instead of weights keep that small.
     agent.policy_kwargs["model"] = shape_of(lm)
     recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=run)
     recorder.attach(agent, recording)
-    agent.text_settings = {  # type: ignore[attr-defined]
-        "agent": name,
-        "n_envs": n_envs,
-        "seed": seed,
-        **kl_settings,
-        "final_learning_rate": final_learning_rate,
-        **_saved_keywords(saved),
-    }
-    agent.text_environment = environment or environment_of(task)  # type: ignore[attr-defined]
-    agent.text_files = named_files(  # type: ignore[attr-defined]
-        agent.text_environment,  # type: ignore[attr-defined]
-        agent.text_settings["keywords"],  # type: ignore[attr-defined]
-    )
+    named = {"agent": name, "n_envs": n_envs, "seed": seed, **kl_settings}
+    named["final_learning_rate"] = final_learning_rate
+    _keep(agent, {**named, **_saved_keywords(saved)}, environment or environment_of(task))
     if run is not None:
         LearnInRun(agent, run, plan or CheckpointPlan()).attach()
         if isinstance(directory, str | Path):
             record_agent(run, agent, {})
     return agent
+
+
+def _keep(agent: BaseAlgorithm, settings: dict[str, Any], environment: dict[str, Any]) -> None:
+    """Keep with an agent what it was built of, for its checkpoints."""
+    files = named_files(environment, settings["keywords"])
+    kept = {"text_settings": settings, "text_environment": environment, "text_files": files}
+    vars(agent).update(kept)
+
+
+def _tensorboard(settings: Mapping[str, Any], run: Run | None) -> dict[str, str]:
+    """Where an agent writes its event files: as said, or else in its run's directory."""
+    if settings.get("tensorboard_log") is not None:
+        return {"tensorboard_log": str(absolute(settings["tensorboard_log"]))}
+    return {} if run is None else {"tensorboard_log": str(run.tensorboard_path)}
 
 
 def _warmup(name: str, spec: AgentSpec, given: int | None) -> int | None:

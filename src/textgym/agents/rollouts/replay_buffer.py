@@ -245,7 +245,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         place = int(np.searchsorted(sizes.cumsum(), start, side="right"))
         first = start - int(sizes[:place].sum())
         drawn: dict[int, list[np.ndarray]] = {}
-        while count:
+        while count:  # more than all steps that there are: once more around the ring
             place %= len(order)
             steps = np.arange(first, sizes[place])[:count]
             drawn.setdefault(int(order[place]), []).append(steps)

@@ -141,6 +141,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
                 "TextActorCriticPolicy reads: use that policy, or SB3's own RolloutBuffer"
             )
         step = self.pos
+        # A row that starts anew shows its next prompt already: its old tokens are in `_rows`, the
+        # observations of the step before.
         for row in np.flatnonzero(episode_start) if step else ():
             self._close(int(row), step)
         self.lengths[step] = array_row_lengths(obs, self.pad_token_id)
@@ -170,7 +172,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
     def _close(self, env: int, end: int) -> None:
         """End the open segment of a row before step `end`."""
         start = int(self._open_from[env])
-        length = int(self.lengths[end - 1, env])
+        length = int(self.lengths[end - 1, env])  # the last token chosen was never seen: no input
         self.segments.append(Segment(env, start, end, self._rows[env, :length].copy()))
         self._open_from[env] = end
 

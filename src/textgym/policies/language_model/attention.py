@@ -1,4 +1,4 @@
-"""How flat tokens attend: to their own segment (training), or to a cache as well (decoding).
+"""Attention of flat tokens: to their own segment (training), or to a cache as well (decoding).
 
 A layer hands over flat `query [N, H, D]`, `key [N, K, D]`, `value [N, K, D]` (`H` query heads, `K`
 key-value heads, `D` width of a head) and gets `[N, H, D]` back. Padding exists only inside.
@@ -63,6 +63,7 @@ class _SegmentGroup:
     def _pad(self, flat: Tensor) -> Tensor:
         """`[N, heads, D]` → `[B, heads, T, D]`"""
         if self.is_ragged:
+            # What stands in the padding is read by no real token, and `attend` leaves it out.
             size = (self.count * self.longest, *flat.shape[1:])
             flat = flat.new_zeros(size).index_copy(0, self.index, flat)
         return flat.view(self.count, self.longest, *flat.shape[1:]).transpose(1, 2)
@@ -160,6 +161,7 @@ class CachedAttention:
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
+        # Before anything is read: a token attends to itself too.
         self._write(keys, key)
         self._write(values, value)
         parts = []
@@ -168,6 +170,7 @@ class CachedAttention:
             out = scaled_dot_product_attention(*_share_heads(*past), attn_mask=self.bias)
             parts.append(out[:, :, 0])
         if self.segments is not None:
+            # A prefix stands in its slot from position 0: its own keys are all that it looks at.
             new = self.new
             parts.append(self.segments(layer, query[new:], key[new:], value[new:]))
         return parts[0] if len(parts) == 1 else torch.cat(parts)

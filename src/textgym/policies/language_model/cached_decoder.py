@@ -1,4 +1,4 @@
-"""The hidden state at the last token of each row, at the price of one new token a row.
+"""Decoding with a key-value cache: a row's last hidden state for the price of one new token.
 
 A pure function of the rows it is given: the key-value cache behind it is checked against their own
 prefixes, and may be dropped at any time without changing a result. Legend: `n` rows, `L` their
@@ -61,11 +61,14 @@ class CachedDecoder:
             return self._advance(ahead)  # the usual case, told at little cost
         lengths = self._lengths(rows)
         last = lengths - 1
+        # The cache may answer for a row only where it holds all of its tokens but the last, and
+        # holds these very ids: a refilled row, or one that somebody changed, brings its prefix.
         before_last = torch.arange(rows.shape[1], device=rows.device) < last[:, None]
         is_same = rows == self.rows
         is_known = (is_same | ~before_last).all(1) & (self.known >= last)
         is_answered = is_same.all(1) & (self.known == lengths)
         if bool(is_answered.any()) and bool((is_answered | ~is_known).all()):
+            # Some rows ask again, the others are new: no row needs a step of its own.
             hidden = self._refill(rows, lengths, ~is_answered)
         else:
             fresh = (~is_known & (last > 0)).nonzero()[:, 0]

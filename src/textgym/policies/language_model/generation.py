@@ -1,4 +1,4 @@
-"""Continuing prompts with a language model, on the decoder that training uses."""
+"""Generation: prompts continued by a language model, on the decoder that training uses."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

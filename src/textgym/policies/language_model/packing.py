@@ -1,4 +1,4 @@
-"""Ragged sequences as flat tensors, so that no linear layer ever sees padding.
+"""Packed sequences: ragged ones as flat tensors, so that no linear layer ever sees padding.
 
 Legend: `B` segments (or rows), `N` tokens in all, `A` acted positions (where the policy chose a
 token), `L` width of a padded row, `T` longest segment.
@@ -114,6 +114,7 @@ def array_row_lengths(rows: np.ndarray, pad_token_id: int) -> np.ndarray:
 
 def pack_rows(rows: Tensor, lengths: Tensor) -> PackedSegments:
     """Right-padded rows `[B, L]` as segments that act at their last token."""
+    # Boolean indexing reads row by row, so the flat tokens lie end to end in the rows' order.
     is_token = torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]
     return PackedSegments(rows[is_token], lengths, lengths.cumsum(0) - 1)
 
@@ -121,5 +122,5 @@ def pack_rows(rows: Tensor, lengths: Tensor) -> PackedSegments:
 def positions_of(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Row and position of each flat token: two `[N]` int64 tensors, from `lengths [B]`."""
     rows = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-    starts = lengths.cumsum(0) - lengths
+    starts = lengths.cumsum(0) - lengths  # where each segment begins among the flat tokens
     return rows, torch.arange(len(rows), device=lengths.device) - starts[rows]

@@ -1,4 +1,4 @@
-"""Choosing the next token: temperature, top-k, top-p, and one fast draw.
+"""Sampling the next token: temperature, top-k, top-p, and one fast draw.
 
 The distribution that is drawn from is the one whose log-probabilities are reported. Legend: `n`
 rows, `v` vocabulary.

@@ -1,4 +1,4 @@
-"""Legal tokens as a function of the observation: where a constraint meets the logits.
+"""Action masks over tokens, a function of the observation: where a constraint meets the logits.
 
 A policy under masks needs no word from the environment: it finds the end of the prompt in the row,
 walks the completion's tokens once, and looks up what the state reached allows. Masks of states are

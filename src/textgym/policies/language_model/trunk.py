@@ -1,4 +1,4 @@
-"""What policies, generation and evaluation ask of a trunk: hidden states, packed and cached.
+"""The trunk's interface for policies, generation and evaluation: hidden states, packed and cached.
 
 Legend: `N` flat tokens, `B` segments, `n` slots of a cache, `k` of them, `d` hidden size.
 """

@@ -1,4 +1,4 @@
-"""The text policy as sb3-contrib's MaskablePPO wants it.
+"""The policy of sb3-contrib's MaskablePPO: the text policy with its action masks.
 
 MaskablePPO hands what `env.action_masks()` gave to every call of its policy. Ours finds the legal
 tokens in the observation itself, so it needs none of that: the environment's numbers (states of the

@@ -83,9 +83,9 @@ def shape_of(lm: LanguageModel) -> tuple[type[LanguageModel], Any, Tokenizer]:
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-    """Whether they are rows of token ids, and tokens.
+    """Raises unless they are rows of token ids, and tokens.
 
-    :raises InputError: if not.
+    :raises InputError: for others.
     """
     if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
         raise InputError(
@@ -105,7 +105,7 @@ def check_optimizer(
     trunk_start_step: int,
     trunk_start_update: int = 0,
 ) -> None:
-    """Whether an optimizer honours the rates that are asked for.
+    """Raises unless an optimizer honours the rates that are asked for.
 
     :raises InputError: if it is one of torch's own, which know no `lr_scale` and no `start_step`.
     """
@@ -119,7 +119,7 @@ def check_optimizer(
 
 
 def check_rows(obs: Tensor) -> None:
-    """Whether observations still are token ids.
+    """Raises unless observations still are token ids.
 
     :raises InputError: for floating-point ones.
     """

@@ -1,4 +1,4 @@
-"""Quantiles of the return: sb3-contrib's unmodified QR-DQN writes text.
+"""The quantile network: sb3-contrib's unmodified QR-DQN writes text.
 
 QR-DQN (Dabney et al. 2018, "Distributional Reinforcement Learning with Quantile Regression") learns
 z quantiles of the return for every token: its own head would be z times as large as that of the

@@ -1,4 +1,4 @@
-"""A distribution over tokens whose gradients are found for all weights in one backward pass.
+"""A categorical distribution over tokens with one backward pass for the gradients of all weights.
 
 sb3-contrib's TRPO asks autograd for the gradients of its objective and of the KL divergence one
 weight tensor at a time, and keeps the graph of each divergence's gradient: some fifty backward

@@ -1,4 +1,4 @@
-"""What the text policies have in common: model, settings, caches, draws, modes, optimizer."""
+"""The base of the Stable-Baselines3 policies: model, settings, caches, modes, optimizer."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any

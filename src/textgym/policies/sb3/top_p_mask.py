@@ -1,4 +1,4 @@
-"""A policy that may choose only what an older copy of itself thinks likely (NLPO's action mask).
+"""NLPO's action mask: a policy may choose only what an older copy of itself thinks likely.
 
 Ramamurthy et al. (2023), "Is Reinforcement Learning (Not) for Natural Language Processing?",
 section 4. The mask counts wherever the distribution is used: in sampling as in the loss.
