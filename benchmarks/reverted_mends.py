@@ -690,7 +690,7 @@ RECORDS = (
     ),
     Breakage(
         "6: a finite but huge reward is learned from",
-        "rewards.py",
+        "reward_answers.py",
         (("    if is_huge.any() and not is_none_allowed:\n", "    if False:\n"),),
         (DIVERGENCE,),
         "huge_reward and ppo",

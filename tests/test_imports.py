@@ -19,6 +19,7 @@ LEAVES = {
     "divergence",
     "errors",
     "registry",
+    "reward_answers",
     "reward_arguments",
     "rewards",
     "tokenizer",

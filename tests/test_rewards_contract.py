@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgym.errors import InputError, RewardError, RewardFailure
+from textgym.reward_answers import shorten
 from textgym.rewards import (
     RewardOutput,
     call_reward,
     check_arguments,
     check_reward,
     reward_name,
-    shorten,
 )
 
 PROMPTS, COMPLETIONS = ["One: ", "Two: "], ["a", "bb"]

@@ -1,30 +1,26 @@
-"""The reward contract, and the seam at which every answer of a reward model is checked.
+"""The reward contract, and the one way in which a reward model is called.
 
 A reward model is any callable
 
     reward(prompts, completions, **columns) -> Sequence[float | None] | RewardOutput
 
 that takes a batch of texts and gives one number per text: a function, or an object with `__call__`
-and a `name`. `call_reward` is the only way in which textgym calls one: what it returns is float64,
-finite and of the right length, or a `RewardError` says whose answer was wrong, for which prompt,
-and when.
+and a `name`. `call_reward` is that way: what it returns is float64, finite and of the right length,
+or a `RewardError` says whose answer was wrong, for which prompt, and when.
 """
 
 import copy
-import math
-import numbers
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from textgym.async_rewards import AsyncReward, is_async
 from textgym.errors import InputError, RewardError, RewardFailure
+from textgym.reward_answers import Asked, Span, check_components, check_scores, check_spans
 from textgym.reward_arguments import (
     TEXTS,
     TOKEN_IDS,
@@ -34,10 +30,8 @@ from textgym.reward_arguments import (
     signature_of,
 )
 
-Span = tuple[int, int, float]
 Reward = Callable[..., Any]
 
-LARGEST_SCORE = 1e15  # the squares of larger ones, summed over a batch, overflow float32
 _ATOMS = (str, int, float, bool, bytes, type(None))
 
 
@@ -96,7 +90,7 @@ def call_reward(
     :raises RewardFailure: if the model raises (whatever it is, but for an interrupt) or hangs.
     :raises RewardError: if it returns what the contract forbids, or asks for what nobody supplies.
     """
-    where = _Where(reward_name(reward), prompts, step)
+    where = Asked(reward_name(reward), prompts, step)
     signature = signature_of(reward) if signature is None else signature
 
     def ask() -> object:
@@ -123,9 +117,9 @@ def call_reward(
                 raise
             warnings.warn(f"{error}: asked again ({attempt + 1} of {retries})", stacklevel=2)
     output = answer if isinstance(answer, RewardOutput) else RewardOutput(answer)  # type: ignore[arg-type]
-    scores = _numbers(output.scores, len(completions), where, "", is_none_allowed=False)
-    components = _components(output.components, len(completions), where)
-    return RewardOutput(scores, components, _spans(output.spans, completions, where))  # type: ignore[arg-type]
+    scores = check_scores(output.scores, len(completions), where, "", is_none_allowed=False)
+    components = check_components(output.components, len(completions), where)
+    return RewardOutput(scores, components, check_spans(output.spans, completions, where))  # type: ignore[arg-type]
 
 
 def check_arguments(reward: Reward, columns: Iterable[str]) -> None:
@@ -145,33 +139,7 @@ def fresh(value: Any) -> Any:
     return value if type(value) in _ATOMS else copy.deepcopy(value)
 
 
-class _Where(NamedTuple):
-    """The reward model, the texts and the step that an error has to name."""
-
-    name: str
-    prompts: Sequence[str]
-    step: int | Sequence[int] | None
-
-    def error(self, what: str, row: int = 0) -> RewardError:
-        return RewardError(self.sentence(what, row))
-
-    def failure(self, what: str) -> RewardFailure:
-        return RewardFailure(self.sentence(what, 0))
-
-    def sentence(self, what: str, row: int) -> str:
-        prompt = f" (prompt {shorten(self.prompts[row])!r})" if self.prompts else ""
-        step = self.step[row] if isinstance(self.step, Sequence) else self.step
-        when = "" if step is None else f" at step {step}"
-        return f"reward model {self.name!r} {what}{prompt}{when}"
-
-
-def shorten(text: str, limit: int = 60) -> str:
-    """A text as one short line for an error."""
-    line = " ".join(text[: 4 * limit].split())
-    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
-
-
-def _ask_once(ask: Callable[[], object], timeout: float | None, where: _Where) -> object:
+def _ask_once(ask: Callable[[], object], timeout: float | None, where: Asked) -> object:
     """The answer; what is raised becomes a `RewardFailure`, but for an interrupt of the user's."""
     directory, has_gradients = _working_directory(), _has_gradients()
     try:
@@ -213,7 +181,7 @@ def _working_directory() -> str | None:
         return None
 
 
-def _ask_in_time(ask: Callable[[], object], timeout: float, where: _Where) -> object:
+def _ask_in_time(ask: Callable[[], object], timeout: float, where: Asked) -> object:
     answer: list[object] = []
     errors: list[BaseException] = []
 
@@ -233,119 +201,6 @@ def _ask_in_time(ask: Callable[[], object], timeout: float, where: _Where) -> ob
     if not answer:
         raise where.failure(f"gave no answer within {timeout:g} s (reward_timeout)")
     return answer[0]
-
-
-def _numbers(
-    values: object, length: int, where: _Where, label: str, *, is_none_allowed: bool
-) -> np.ndarray:
-    """A float64 array [length] out of a list, tuple, array or tensor of real numbers."""
-    rows = _as_list(values, where, label)
-    if len(rows) != length:
-        raise where.error(f"returned {len(rows)} {label}scores for {length} texts")
-    if all(type(row) is float for row in rows):  # the usual case, at once
-        checked = np.array(rows, dtype=np.float64)
-    else:
-        checked = np.array(
-            [_number(row, i, where, label, is_none_allowed) for i, row in enumerate(rows)],
-            dtype=np.float64,
-        )
-    if len(rows) and np.abs(checked).max() <= LARGEST_SCORE:  # so is none of them NaN
-        return checked
-    is_bad = ~np.isfinite(checked)
-    if is_none_allowed:
-        is_bad = np.isinf(checked)
-    if is_bad.any():
-        row = int(is_bad.argmax())
-        raise where.error(f"returned a {label}score that is not finite ({checked[row]})", row)
-    is_huge = np.abs(checked) > LARGEST_SCORE
-    if is_huge.any() and not is_none_allowed:
-        row = int(is_huge.argmax())
-        raise where.error(
-            f"returned the score {checked[row]:g}, beyond ±{LARGEST_SCORE:g}: its square overflows "
-            "in the single precision that is learned in; scale scores to about 1",
-            row,
-        )
-    return checked
-
-
-def _as_list(values: object, where: _Where, label: str) -> list[Any]:
-    if hasattr(values, "tolist") and hasattr(values, "ndim"):  # an array, tensor or series
-        if values.ndim != 1:
-            shape = tuple(getattr(values, "shape", ()))
-            raise where.error(f"returned {label}scores of shape {shape}, expected one dimension")
-        return list(values.tolist())
-    if isinstance(values, list | tuple):
-        return list(values)
-    if isinstance(values, Sequence) and not isinstance(
-        values, str | bytes | bytearray | memoryview
-    ):
-        return list(values)
-    raise where.error(
-        f"returned {label or 'a '}{type(values).__name__}, expected a list with one float per text"
-    )
-
-
-def _number(value: Any, row: int, where: _Where, label: str, is_none_allowed: bool) -> float:
-    if value is None:
-        if is_none_allowed:
-            return math.nan
-        raise where.error(
-            "returned None as the total of a text: None ('does not apply') counts only inside a "
-            "weighted sum",
-            row,
-        )
-    if isinstance(value, bool | np.bool_):
-        raise where.error(f"returned {label}score {value!r}: write float(...) around it", row)
-    if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0:
-        value = value.item()  # a 0-dimensional array or tensor
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise where.error(
-            f"returned a {label}score of type {type(value).__name__}, expected a float", row
-        )
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _components(components: object, length: int, where: _Where) -> dict[str, np.ndarray]:
-    if not isinstance(components, Mapping):
-        raise where.error(f"returned components of type {type(components).__name__}, not a mapping")
-    for name in components:
-        if not isinstance(name, str):
-            raise where.error(f"returned a component named {name!r}, expected a string")
-    return {
-        name: _numbers(values, length, where, f"{name} ", is_none_allowed=True)
-        for name, values in components.items()
-    }
-
-
-def _spans(spans: object, completions: Sequence[str], where: _Where) -> list[list[Span]] | None:
-    if spans is None:
-        return None
-    if not isinstance(spans, list | tuple) or len(spans) != len(completions):
-        raise where.error(f"must return spans as a list of {len(completions)} lists, one per text")
-    return [
-        [_span(span, len(text), row, where) for span in row_spans]
-        for row, (row_spans, text) in enumerate(zip(spans, completions, strict=True))
-    ]
-
-
-def _span(span: Any, length: int, row: int, where: _Where) -> Span:
-    try:
-        start, end, amount = span
-        start, end, amount = int(start), int(end), float(amount)
-    except (TypeError, ValueError, OverflowError):
-        raise where.error(
-            f"returned the span {span!r}, expected (start, end, amount)", row
-        ) from None
-    if not 0 <= start <= end <= length or not abs(amount) <= LARGEST_SCORE:
-        raise where.error(
-            f"returned the span {span!r} for a completion of {length} characters: expected "
-            f"0 <= start <= end <= length and a finite amount up to ±{LARGEST_SCORE:g}",
-            row,
-        )
-    return start, end, amount
 
 
 def check_reward(reward: object) -> Reward:

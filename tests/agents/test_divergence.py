@@ -13,7 +13,7 @@ from front_door import ENV, byte_lm, run_cli, small_agent
 from torch import nn
 
 import textgym
-from textgym import rewards as contract
+from textgym import reward_answers as contract
 from textgym.agents.building.checkpoint import save_agent
 from textgym.agents.rollouts.maskable_rollout_buffer import MaskableEpisodeRolloutBuffer
 from textgym.agents.runs.flat_rewards import FlatRewards

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from textgym.rewards import Span
+from textgym.reward_answers import Span
 from textgym.tokenizer import Tokenizer
 from textgym.tokenizer_decoding import Ids
 

@@ -23,8 +23,8 @@ import numpy as np
 from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
+from textgym.reward_answers import LARGEST_SCORE, shorten
 from textgym.reward_arguments import Signature, match_arguments, signature_of
-from textgym.rewards import LARGEST_SCORE, shorten
 from textgym.states import exact_json
 from textgym.tokenizer import Tokenizer
 

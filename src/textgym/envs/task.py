@@ -15,7 +15,8 @@ from textgym.envs.replies import (
 )
 from textgym.envs.texts.prompts import Prompts, PromptSource, check_rows, check_source
 from textgym.errors import InputError, unknown_name
-from textgym.rewards import LARGEST_SCORE, Reward, check_arguments, check_reward
+from textgym.reward_answers import LARGEST_SCORE
+from textgym.rewards import Reward, check_arguments, check_reward
 from textgym.tokenizer import Tokenizer
 
 

@@ -34,7 +34,7 @@ from textgym.envs.texts.labelled_rows import Preference, Rows, read_ratings
 from textgym.envs.texts.prompts import Prompt, PromptSource
 from textgym.errors import InputError
 from textgym.policies.language_model.generation import never_sampled
-from textgym.rewards import shorten
+from textgym.reward_answers import shorten
 from textgym.tokenizer import Tokenizer
 
 
