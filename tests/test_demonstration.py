@@ -53,8 +53,8 @@ def demo(tmp_path_factory):
     return out, *quiet_demo(out)
 
 
-def test_a_demo_stopped_and_resumed_on_a_slow_machine_ends_the_same(demo, tmp_path, monkeypatch):
-    """To the demo a machine is slow where the clock runs fast: nothing may depend on that."""
+def test_a_demo_stopped_and_resumed_at_another_speed_ends_the_same(demo, tmp_path, monkeypatch):
+    """Where the clock runs fast a machine seems slow: nothing may depend on that."""
     _, (report, weights), _ = demo
     out, train = tmp_path / "run", demonstration._Demo.train
 
