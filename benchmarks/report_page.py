@@ -60,7 +60,7 @@ ACTIONS = {
     },
     "token colours, differences": {
         "id": "mode",
-        "values": ["ratio", "lexicon", "plain", "difference"] * 6,
+        "values": ["ratio", "reward:lexicon", "plain", "difference"] * 6,
         "event": "change",
     },
 }

@@ -73,7 +73,7 @@ def test_token_scales_are_the_98th_percentile_of_all_runs():
         for a, b in zip(text.log_probs, text.reference_log_probs, strict=True)
     ]
     scales = run_blocks.token_scales(study)
-    assert set(scales) == {"ratio", "lexicon"}
+    assert set(scales) == {"ratio", "reward:lexicon"}
     assert scales["ratio"] == pytest.approx(np.percentile(np.abs(ratios), 98), rel=5e-3)
 
 

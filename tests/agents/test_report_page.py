@@ -290,7 +290,7 @@ def test_columns_are_chosen_and_compared_with_any_other(view, study):
 
 def test_tokens_are_coloured_by_log_ratio_and_by_reward(view, study):
     page = view()
-    page.select_option("#mode", "lexicon")
+    page.select_option("#mode", "reward:lexicon")
     end = study.runs[0].record.texts[40_000][0]
     tokens = page.locator("#table tbody tr").first.locator("td").nth(1).locator(".token")
     rewards = end.token_rewards["lexicon"]

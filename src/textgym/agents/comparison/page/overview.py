@@ -79,7 +79,7 @@ def curves_block(study: Study) -> dict[str, list[dict[str, Any]]]:
     """
     blocks: dict[str, list[dict[str, Any]]] = {judge: [] for judge in study.judges}
     for index, cell in enumerate(study.cells):
-        runs = [run for run in study.runs_of(cell.label) if run.record]
+        runs = [run for run in study.runs_of(cell.label) if run.record and run.record.steps]
         if not runs:
             continue
         n = min(len(steps_of(run)) for run in runs)  # evaluations that every seed has

@@ -18,6 +18,7 @@ from textgym.agents.runs.held_out import HeldOutText
 MEGABYTE = 1_000_000
 TEMPLATE_BYTES = 250_000  # page without runs: template, overview
 LEVELS = 8  # of a token's colour, each way
+REWARD = "reward:"  # and the judge: the kind of its tokens' values
 LONG = 80  # characters of a token that one letter can say
 
 
@@ -27,7 +28,7 @@ class Blocks:
 
     :param packed: by index of the run in `study.runs`; the others are left out.
     :param kept: by index of the run, which of its evaluations.
-    :param scales: by kind ("ratio", or a judge), the value of the strongest colour.
+    :param scales: by kind ("ratio", or "reward:" and a judge), the value of the strongest colour.
     :param left_out: a line for the reader about each thing that is not there.
     """
 
@@ -79,7 +80,7 @@ def run_block(
 ) -> dict[str, Any]:
     """A run's texts and scores, each `[evaluation][prompt]`; numbers have five digits.
 
-    `ends`, `ratio` and `rewards` are a string a text, one letter a token (`letters_of_ends`,
+    `ends` and each kind of `tokens` are a string a text, one letter a token (`letters_of_ends`,
     `letters_of_levels`).
     """
     if run.record is None:
@@ -93,14 +94,11 @@ def run_block(
         "length": [[text.length for text in texts] for texts in rows],
         "finish": [[text.finish_reason for text in texts] for texts in rows],
         "ends": [[letters_of_ends(text.token_ends) for text in texts] for texts in rows],
-        "ratio": [letters_of_levels([*map(_ratio, texts)], scales["ratio"]) for texts in rows],
-        "rewards": {
-            judge: [
-                letters_of_levels([text.token_rewards.get(judge, ()) for text in texts], scale)
-                for texts in rows
+        "tokens": {
+            kind: [
+                letters_of_levels([_values(text, kind) for text in texts], scale) for texts in rows
             ]
-            for judge, scale in scales.items()
-            if judge != "ratio"
+            for kind, scale in scales.items()
         },
     }
 
@@ -137,10 +135,9 @@ def token_scales(study: Study) -> dict[str, float]:
     for run in study.runs:
         for texts in run.record.texts.values() if run.record else ():
             for text in texts:
-                values["ratio"] += _ratio(text)
-                for judge, rewards in text.token_rewards.items():
-                    if judge in study.judges:
-                        values.setdefault(judge, []).extend(rewards)
+                for kind in ("ratio", *(REWARD + j for j in text.token_rewards)):
+                    if kind == "ratio" or kind.removeprefix(REWARD) in study.judges:
+                        values.setdefault(kind, []).extend(_values(text, kind))
     return {name: _scale(sizes) for name, sizes in values.items()}
 
 
@@ -175,7 +172,9 @@ def short_numbers(value: Any) -> Any:
     return int(short) if short.is_integer() else short
 
 
-def _ratio(text: HeldOutText) -> list[float]:
+def _values(text: HeldOutText, kind: str) -> Sequence[float]:
+    if kind != "ratio":
+        return text.token_rewards.get(kind.removeprefix(REWARD), ())
     pairs = zip(text.log_probs, text.reference_log_probs, strict=True)
     return [float(own - other) for own, other in pairs]
 

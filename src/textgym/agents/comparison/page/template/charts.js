@@ -51,12 +51,12 @@ const strokeOf = (cell, width = 2.5) => ({ stroke: colourOf(cell), "stroke-width
 
 function chart(title, label, curves, xs, format) {
   const figure = element("figure", { class: "chart" }, element("figcaption", {}, title));
-  if (!curves.length) {
-    figure.append(element("p", { class: "empty" }, "Every cell is hidden: choose one below."));
-    return figure;
-  }
   const known = (values) => values.filter((value) => value !== null);
   const yEnds = known(curves.flatMap((curve) => [...curve.mean, ...curve.low, ...curve.high, ...curve.seeds.flat()]));
+  if (!yEnds.length) {
+    figure.append(element("p", { class: "empty" }, curves.length ? "This judge scored no text." : "Every cell is hidden: choose one below."));
+    return figure;
+  }
   const xTicks = ticks(Math.min(0, ...curves.flatMap(xs)), Math.max(...curves.flatMap(xs)), 5);
   const yTicks = ticks(Math.min(...yEnds), Math.max(...yEnds), 5);
   const x = scale(xTicks, EDGE.left, WIDTH - EDGE.right);

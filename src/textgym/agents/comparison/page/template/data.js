@@ -76,6 +76,6 @@ function valuesAt(column, at) {
     finish: block.finish?.[k],
     ends: block.ends?.[k],
     score: (judge, row) => block.scores?.[judge]?.[k][row] ?? null,
-    levels: (kind, row) => (kind === "ratio" ? block.ratio?.[k][row] : block.rewards?.[kind]?.[k][row]) ?? "",
+    levels: (kind, row) => block.tokens?.[kind]?.[k][row] ?? "",
   };
 }

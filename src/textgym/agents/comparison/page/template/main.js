@@ -38,8 +38,9 @@ function drawConfigurations() {
 
 function modes() {
   const found = [["difference", "differences to baseline"], ["plain", "plain texts"]];
-  if (study.judges.length) found.push(["ratio", "log-ratio of each token"]);
-  for (const name of Object.keys(study.scales)) if (name !== "ratio") found.push([name, `reward of each token: ${name}`]);
+  for (const kind of study.judges.length ? Object.keys(study.scales) : []) {
+    found.push([kind, kind === "ratio" ? "log-ratio of each token" : `reward of each token: ${kind.slice(7)}`]);
+  }
   return found;
 }
 
@@ -84,7 +85,7 @@ function syncControls() {
   const says = `Evaluation ${state.at + 1} of ${positions()} · ${grouped(step)} tokens`;
   $("slider-text").textContent = says;
   $("slider").setAttribute("aria-valuetext", says);
-  $("mode-hint").textContent = MODE_HINTS[state.mode] ?? `Blue: tokens that ${state.mode} pays for; orange: tokens that cost.`;
+  $("mode-hint").textContent = MODE_HINTS[state.mode] ?? `Blue: tokens that ${state.mode.slice(7)} pays for; orange: tokens that cost.`;
 }
 
 let drawing = 0;

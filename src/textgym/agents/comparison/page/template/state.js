@@ -52,7 +52,7 @@ function viewOf(hash) {
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
     if (key.startsWith("range.")) {
       const ends = text.split(",").map(Number);
-      if (ends.length === 2 && ends.every(Number.isFinite)) view.ranges[key.slice(6)] = ends;
+      if (HISTOGRAMS.includes(key.slice(6)) && ends.length === 2 && ends.every(Number.isFinite)) view.ranges[key.slice(6)] = ends;
     } else if (["at", "page", "rows"].includes(key)) view[key] = Math.max(0, Math.round(Number(text)) || 0);
     else if (["down", "all"].includes(key)) view[key] = text === "true";
     else if (["columns", "hidden"].includes(key)) view[key] = text ? text.split(",") : [];

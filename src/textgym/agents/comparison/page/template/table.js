@@ -87,7 +87,7 @@ function textCell(row, values, base) {
 function textNodes(row, values, base) {
   const text = values.texts[row];
   if (state.mode === "difference" && base) return differenceNodes(base.texts[row], text);
-  if (state.mode in study.scales) return tokenNodes(text, values.ends?.[row], values.levels(state.mode, row), study.scales[state.mode]) ?? text;
+  if (Object.hasOwn(study.scales, state.mode)) return tokenNodes(text, values.ends?.[row], values.levels(state.mode, row), study.scales[state.mode]) ?? text;
   return text;
 }
 
@@ -120,8 +120,13 @@ function allJudges(row, values, base) {
 }
 
 function drawPager(n, pages) {
-  const to = (page) => change({ page }).then(() => $("table-scroll").scrollIntoView({ block: "start" }));
-  const button = (name, page) => element("button", { type: "button", disabled: page < 0 || page >= pages, onclick: () => to(page) }, name);
+  const to = async (name, page) => {
+    await change({ page });
+    const again = [...$("pager").querySelectorAll("button")].find((one) => one.textContent === name && !one.disabled);
+    (again ?? $("table-scroll")).focus({ preventScroll: true });
+    $("table-scroll").scrollIntoView({ block: "start" });
+  };
+  const button = (name, page) => element("button", { type: "button", disabled: page < 0 || page >= pages, onclick: () => to(name, page) }, name);
   const first = state.page * state.rows;
   const size = element("select", { id: "rows", onchange: (event) => change({ rows: Number(event.target.value) }) });
   options(size, ROWS.map((k) => [k, k]), state.rows);
