@@ -39,6 +39,13 @@ def test_importing_textgym_imports_no_torch_and_registers_its_ids(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_page_of_a_study_has_its_template():
+    from textgym.agents.comparison.page.write import SCRIPTS, read, script_text
+
+    assert all(read(name).strip() for name in (*SCRIPTS, "page.html", "page.css"))
+    assert "DecompressionStream" in script_text()
+
+
 def test_the_data_files_and_their_licences_are_there():
     expected = {
         "envs/data": [

@@ -49,14 +49,14 @@ def open_page(chromium):
     """A function `(url, **options of a context)` that opens a page of its own.
 
     The page has `requests` (every address that it asked for), `errors` (exceptions, and errors of
-    the console) and waits at most five seconds for anything.
+    the console) and waits at most half a minute for anything.
     """
     contexts = []
 
     def opened(url=None, *, script=None, **options):
         context = chromium.new_context(**options)
         contexts.append(context)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(30_000)
         page = context.new_page()
         page.requests, page.errors = [], []
         page.on("request", lambda request: page.requests.append(request.url))
