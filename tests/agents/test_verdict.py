@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from textgym.agents.comparison.costs import costs_of
-from textgym.agents.comparison.judgements import judge_study, own_gains
+from textgym.agents.comparison.judgements import judge_study
 from textgym.agents.comparison.study import Study
 from textgym.agents.comparison.table_formats import latex_text, markdown_text
 from textgym.agents.comparison.verdict import verdict_of
@@ -58,7 +58,7 @@ def test_scores_gains_and_differences_without_noise():
     assert found.pair(LEXICON, CROWD).difference.value == pytest.approx(-0.5 / spread)
     assert found.pair(LEXICON, CROWD).improvement.value == 0
     assert found.winner == CROWD
-    own = own_gains(study)
+    own = verdict_of(study).own
     assert own[LEXICON].value == pytest.approx(1 / spread)
 
 

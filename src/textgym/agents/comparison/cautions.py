@@ -1,6 +1,6 @@
 """What makes a verdict worth less, in words: few seeds, dependent judges, length, collapse."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from textgym.agents.comparison.intervals import CONFIDENCE, Estimate, interval_o
 from textgym.agents.comparison.judgements import (
     JudgedCell,
     Judgement,
-    scores_by_cell,
+    Scores,
     start_spread,
 )
 from textgym.agents.comparison.study import Floats, Study
@@ -19,9 +19,14 @@ ALIKE = 0.9  # rank correlation of two judges' scores
 LENGTH_CORRELATION = 0.3
 
 
-def cautions_of(study: Study, judgements: Sequence[Judgement]) -> list[str]:
-    """Everything that a reader of the verdict must be told; a sentence each."""
-    found = [*_few_seeds(judgements), *_missing_seeds(judgements), *_alike(study)]
+def cautions_of(
+    study: Study, judgements: Sequence[Judgement], by_judge: Mapping[str, Scores]
+) -> list[str]:
+    """Everything that a reader of the verdict must be told; a sentence each.
+
+    :param by_judge: the scores of all judges.
+    """
+    found = [*_few_seeds(judgements), *_missing_seeds(judgements), *_alike(study, by_judge)]
     for judgement in judgements:
         if judgement.aggregate == "mean":
             found.append(
@@ -29,8 +34,8 @@ def cautions_of(study: Study, judgements: Sequence[Judgement]) -> list[str]:
                 "interquartile mean says nothing: means are shown"
             )
         for cell in judgement.cells:
-            found += _length(study, judgement, cell)
-            found += _overoptimised(study, judgement, cell)
+            found += _length(study, judgement, cell, by_judge[judgement.judge][cell.cell])
+            found += _overoptimised(study, judgement, cell, by_judge)
     return found
 
 
@@ -66,17 +71,17 @@ def _missing_seeds(judgements: Sequence[Judgement]) -> list[str]:
     return [f"{'; '.join(missing)}: cells are compared on the seeds that both have"]
 
 
-def _alike(study: Study) -> list[str]:
+def _alike(study: Study, by_judge: Mapping[str, Scores]) -> list[str]:
     """Gold judges that order the texts as a contestant does."""
     from scipy.stats import rankdata
 
     found = []
     for gold in study.gold():
-        theirs = _all_scores(study, gold)
+        theirs = _all_scores(by_judge[gold])
         for reward in dict.fromkeys(cell.reward for cell in study.cells):
-            if reward not in study.judges:
+            if reward not in by_judge:
                 continue
-            ours = _all_scores(study, reward)
+            ours = _all_scores(by_judge[reward])
             both = ~np.isnan(ours) & ~np.isnan(theirs)
             rho = _correlation(rankdata(ours[both]), rankdata(theirs[both]))
             if rho > ALIKE:
@@ -87,7 +92,9 @@ def _alike(study: Study) -> list[str]:
     return found
 
 
-def _length(study: Study, judgement: Judgement, cell: JudgedCell) -> list[str]:
+def _length(
+    study: Study, judgement: Judgement, cell: JudgedCell, scores: Mapping[int, Floats]
+) -> list[str]:
     """A gain of which at least half goes with the texts' length.
 
     The slope of score on length is taken within the start's texts and within the last ones, so that
@@ -95,9 +102,8 @@ def _length(study: Study, judgement: Judgement, cell: JudgedCell) -> list[str]:
     """
     if not cell.gain.low > 0:
         return []
-    scores = scores_by_cell(study, judgement.judge)[cell.cell]
     lengths = {
-        run.seed: np.array([[t.length for t in run.record.texts[s]] for s in run.record.steps])
+        run.seed: [[text.length for text in run.record.texts[run.record.steps[k]]] for k in (0, -1)]
         for run in study.runs_of(cell.cell)
         if run.record is not None and run.record.steps
     }
@@ -125,13 +131,15 @@ def _length(study: Study, judgement: Judgement, cell: JudgedCell) -> list[str]:
     ]
 
 
-def _overoptimised(study: Study, judgement: Judgement, cell: JudgedCell) -> list[str]:
+def _overoptimised(
+    study: Study, judgement: Judgement, cell: JudgedCell, by_judge: Mapping[str, Scores]
+) -> list[str]:
     """The own reward rose and the gold judge fell from its best evaluation to the last one."""
     reward = next(c.reward for c in study.cells if c.label == cell.cell)
-    if reward not in study.judges:
+    if reward not in by_judge:
         return []
     gold, own = (
-        _evaluations(study, judge, cell.cell) / start_spread(scores_by_cell(study, judge))
+        _evaluations(by_judge[judge][cell.cell]) / start_spread(by_judge[judge])
         for judge in (judgement.judge, reward)
     )
     n = gold.shape[1]
@@ -161,17 +169,15 @@ def in_words(found: Estimate) -> str:
     return f"{found.value:+.2f} SD [{found.low:+.2f}, {found.high:+.2f}]"
 
 
-def _evaluations(study: Study, judge: str, cell: str) -> Floats:
+def _evaluations(runs: Mapping[int, Floats]) -> Floats:
     """`[seed, evaluation, prompt]`, the evaluations that all seeds have."""
-    runs = scores_by_cell(study, judge)[cell]
     n = min(map(len, runs.values()))
     return np.array([runs[seed][:n] for seed in sorted(runs)])
 
 
-def _all_scores(study: Study, judge: str) -> Floats:
+def _all_scores(scores: Scores) -> Floats:
     """Of the texts of all first and last evaluations, one after the other."""
-    runs = [run for of_cell in scores_by_cell(study, judge).values() for run in of_cell.values()]
-    rows = [run[[0, -1]].ravel() for run in runs]
+    rows = [run[[0, -1]].ravel() for of_cell in scores.values() for run in of_cell.values()]
     return np.concatenate(rows) if rows else np.zeros(0)
 
 

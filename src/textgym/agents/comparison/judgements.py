@@ -105,9 +105,12 @@ class Judgement:
         ]
 
 
-def judge_study(study: Study, judge: str) -> Judgement:
-    """What a judge says of the cells that have held-out evaluations."""
-    scores = scores_by_cell(study, judge)
+def judge_study(study: Study, judge: str, scores: Scores | None = None) -> Judgement:
+    """What a judge says of the cells that have held-out evaluations.
+
+    :param scores: the judge's; those of the study by default.
+    """
+    scores = scores_by_cell(study, judge) if scores is None else scores
     name, aggregate = _aggregate(scores)
     spread = start_spread(scores)
     ends = {cell: _at(runs, -1) for cell, runs in scores.items()}
@@ -135,17 +138,17 @@ def judge_study(study: Study, judge: str) -> Judgement:
     return Judgement(judge, name, spread, start, cells, pairs)
 
 
-def own_gains(study: Study) -> dict[str, Estimate]:
+def own_gains(study: Study, by_judge: Mapping[str, Scores]) -> dict[str, Estimate]:
     """The gain of every cell by the reward model that it trains on, as `JudgedCell.gain`.
 
     Of the mean, as that is what training raises. Cells whose reward scored no held-out text are
     left out.
+
+    :param by_judge: the scores of all judges.
     """
     figures = {}
     for cell in study.cells:
-        if cell.reward not in study.judges:
-            continue
-        scores = scores_by_cell(study, cell.reward)
+        scores = by_judge.get(cell.reward, {})
         if cell.label in scores:
             spread, runs = start_spread(scores), scores[cell.label]
             figures[cell.label] = paired_difference(

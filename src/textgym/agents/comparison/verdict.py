@@ -11,7 +11,12 @@ from textgym.agents.comparison.cautions import cautions_of
 from textgym.agents.comparison.costs import Costs, costs_of
 from textgym.agents.comparison.headline import headline_of
 from textgym.agents.comparison.intervals import Estimate
-from textgym.agents.comparison.judgements import Judgement, judge_study, own_gains
+from textgym.agents.comparison.judgements import (
+    Judgement,
+    judge_study,
+    own_gains,
+    scores_by_cell,
+)
 from textgym.agents.comparison.study import Study
 from textgym.agents.comparison.table_formats import (
     Table,
@@ -110,15 +115,16 @@ def verdict_of(study: Study) -> Verdict:
                 f"{cell.reward} is a gold judge, and {cell.label} trains on it: a judge must be "
                 "independent of what it judges; leave one of the two out"
             )
-    judgements = [judge_study(study, judge) for judge in study.gold()]
+    scores = {judge: scores_by_cell(study, judge) for judge in study.judges}
+    judgements = [judge_study(study, judge, scores[judge]) for judge in study.gold()]
     judgements = [judgement for judgement in judgements if judgement.cells]
     return Verdict(
         title=study.title,
         headline=headline_of(judgements),
         judgements=judgements,
-        own=own_gains(study),
+        own=own_gains(study, scores),
         costs=costs_of(study),
-        cautions=cautions_of(study, judgements),
+        cautions=cautions_of(study, judgements, scores),
     )
 
 
