@@ -1,6 +1,6 @@
 """Does `textgym compare` keep the machine busy? A study against its runs, each timed alone.
 
-    python benchmarks/compare_throughput.py [--cells 10] [--timesteps 12800] [--alone 3] [--jobs N]
+    python benchmarks/compare_throughput.py [--cells 10] [--timesteps 7680] [--alone 3] [--jobs N]
 
 The cells are equal: PPO from the bundled model on the movie reviews, with ten values of β, so that
 every run has the same work. The study is the command itself, start, checks and report included. Of
@@ -52,7 +52,7 @@ def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=10)
-    parser.add_argument("--timesteps", type=int, default=12_800)
+    parser.add_argument("--timesteps", type=int, default=7_680)
     parser.add_argument("--alone", type=int, default=3, help="runs that are timed by themselves")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, help="the page")

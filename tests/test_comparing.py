@@ -19,13 +19,15 @@ from front_door import ENV, byte_lm, read_lines, run_cli
 from safetensors.torch import load_file
 
 import textgym
-from textgym.agents.comparison.standing import changed_settings
+from textgym.agents.comparison.standing import changed_judges, changed_settings
 from textgym.agents.comparison.study_files import REPLACED, check_study_place
-from textgym.agents.runs.held_out import read_held_out
+from textgym.agents.runs.held_out import HeldOutSettings, Judge, read_held_out
 from textgym.command_line.options import from_command_line
 from textgym.command_line.verbs import compared_agents, verb_flags
 from textgym.errors import InputError, StorageError
 from textgym.planning.names import agent_choice, keyword_flags_of
+from textgym.planning.plan import planned
+from textgym.planning.study_runs import StudyRuns
 from textgym.storage import run_lock
 
 BROKEN = "ppo,learning_rate=1e18"
@@ -171,6 +173,67 @@ def test_finished_runs_are_kept_and_changed_ones_named(study, monkeypatch):
     assert dry()[2].startswith("# seed 0 is run anew: textgym was 0.0.1, is ")
     provenance.write_text(text)
     assert (study["first"] / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_changed_run_is_put_aside_whole_and_the_study_says_so(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(study["here"] / "lm", "lm")
+    shutil.copytree(study["here"] / "study", "study")
+    axes = {"agent": ["ppo"], "policy": ["lm"], "reward": ["length,target=10"], "shadow": []}
+    shared = {k: SHARED[k] for k in ("timesteps", "evaluations", "n_envs", "env_kwargs")}
+    plan = planned(
+        ENV,
+        {**axes, "gold": ["keyword,words=a"]},
+        {"n_steps": 32, "n_epochs": 1, "learning_rate": 0.001},
+        seeds=[0],
+        shared=shared,
+        prompts=None,
+        out="study",
+        measure=False,
+    )
+    runs = StudyRuns(plan, tmp_path / "study", print)
+    runs.begin({"verb": "compare"})
+    (job,) = runs.jobs
+    first = Path("study/cells/lm--ppo--length-target=10/seed-0")
+    record = (first / "held_out.jsonl").read_bytes()
+    words = job.command()
+    assert job.state == "waiting" and words[2:4] == ["textgym", "train"] and "--resume" not in words
+    moved = Path("study") / REPLACED / first.parent.name / "seed-0-1"
+    assert not first.exists() and (moved / "held_out.jsonl").read_bytes() == record
+    assert moved.with_name("seed-0-1.log").is_file() and textgym.open_run("study").children()
+    (note,) = json.loads(Path("study/study.json").read_text())["notes"]
+    assert note == (
+        "ppo, seed 0: run anew, since learning_rate was 0.0003, is 0.001 (the run before is in "
+        f"{REPLACED}/{first.parent.name}/seed-0-1)"
+    )
+
+
+def test_a_judge_that_joins_later_scores_what_is_stored(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(study["here"] / "lm", "lm")
+    shutil.copytree(study["here"] / "study", "study")
+    shutil.rmtree("study/cells/lm--ppo-learning_rate=1e18--length-target=10")
+    said = []
+    arguments = {**study["arguments"], "agent": "ppo", "gold": ["keyword,words=a", "repetition"]}
+    result = textgym.compare(ENV, **arguments, report=said.append)
+    assert said[0] == "[1/1] ppo, seed 0: finished before" and not result.failures
+    assert "repetition scores the stored texts of 1 finished runs" in said
+    assert result.report.study.judges["repetition"] == "gold"
+    record = read_held_out(Path("study/cells/lm--ppo--length-target=10/seed-0"))
+    assert all(text.scores["repetition"] is not None for text in record.texts[0])
+
+
+def test_judges_that_changed_their_name_or_their_part_are_named():
+    settings = HeldOutSettings(
+        ENV, "", 1, 0, 2, 8, judges={"length": Judge("reward", "length,target=10"),
+        "critic": Judge("gold", "critic"), "old": Judge("shadow", "old")}
+    )  # fmt: skip
+    now = {"length,target=10": ("length,target=10", "reward"), "critic": ("critic", "reward")}
+    assert changed_judges(settings, {"length,target=10": ("length", "shadow")}) == []
+    assert changed_judges(settings, now) == [
+        "length,target=10 was called length, is length,target=10",
+        "critic was a gold judge, is a reward judge",
+    ]
 
 
 def test_what_is_no_study_of_these_is_refused_before_anything_is_written(study, monkeypatch):

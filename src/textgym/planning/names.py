@@ -8,11 +8,12 @@ from typing import Any
 
 from textgym import registry
 from textgym.agents.comparison.cells import AgentChoice
+from textgym.agents.runs.held_out import Role
 from textgym.command_line.options import Flag, flag_of, from_file
 from textgym.environments_by_id import BUILTIN_TASKS, own_reward
 from textgym.errors import InputError, unknown_name
 from textgym.rewards import Reward
-from textgym.rewards_by_name import check_apart, resolve_reward
+from textgym.rewards_by_name import check_apart, different_names, resolve_reward, same_reward
 from textgym.typed_arguments import split_arguments
 
 PLUGIN_GROUP = "textgym.plugins"
@@ -116,10 +117,12 @@ def check_roles(
     rewards: Sequence[str],
     gold: Sequence[str],
     shadow: Sequence[str],
-) -> None:
-    """Raises unless every reward model can be made, and has one part to play.
+) -> dict[str, tuple[str, Role]]:
+    """Who judges the held-out texts; every reward model can be made, and has one part to play.
 
     :param fields: of the task, that are replaced.
+    :return: name (as the record has it) and role, by what was written: those that any cell trains
+        on are a "reward".
     :raises InputError: naming the first that does not.
     """
     made = {spec: resolve_reward(spec) for spec in (*rewards, *gold, *shadow)}
@@ -138,6 +141,15 @@ def check_roles(
     )
     lookers = [(spec, made[spec]) for spec in shadow]
     check_apart("shadow", lookers, judges, "is a gold judge too: leave it out of one of the two")
+    known = {same_reward(spec) for spec, _ in trained_on}
+    only = [(spec, reward) for spec, reward in lookers if same_reward(spec) not in known]
+    roles: list[Role] = [*["reward"] * len(trained_on), *["shadow"] * len(only)]
+    roles += ["gold"] * len(gold)
+    contestants = [*trained_on, *only]
+    names = different_names([s for s, _ in contestants], [reward for _, reward in contestants])
+    names += different_names(gold, [reward for _, reward in judges], taken=names)
+    specs = [spec for spec, _ in (*contestants, *judges)]
+    return {str(s): (n, r) for s, n, r in zip(specs, names, roles, strict=True)}
 
 
 def _is_builtin(known: registry.Registry, name: str) -> bool:

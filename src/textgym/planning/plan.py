@@ -12,7 +12,7 @@ from typing import Any
 
 from textgym.agents.comparison.cells import PlannedCell, cells_of, differing
 from textgym.agents.evaluation.held_out_prompts import prompt_row
-from textgym.agents.runs.held_out import prompts_digest
+from textgym.agents.runs.held_out import Role, prompts_digest
 from textgym.agents.runs.settings import is_json, to_json
 from textgym.agents_by_name import make_agent
 from textgym.environments_by_id import import_environment
@@ -55,6 +55,7 @@ class Plan:
     :param rewards: what cells train on, once each; all look on where they are not trained on.
     :param prompts: the held-out ones: rows with the key `prompt`.
     :param configs: the whole configuration of each cell's runs but for the seed, by slug.
+    :param judges: name and role of everyone who scores held-out texts, by what was written.
     :param sizes: what a run of each cell takes, by slug.
     :param max_new_tokens: of a text.
     """
@@ -68,6 +69,7 @@ class Plan:
     shadow: Sequence[str]
     out: str
     prompts: Sequence[Mapping[str, Any]] = ()
+    judges: Mapping[str, tuple[str, Role]] = field(default_factory=dict)
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sizes: Mapping[str, RunSize] = field(default_factory=dict)
     max_new_tokens: int = 0
@@ -168,17 +170,18 @@ def planned(
     """
     cells = cells_for(env, axes["policy"], axes["agent"], axes["reward"], keywords)
     fields = task_fields(shared.get("env_kwargs"))
-    judges = {"gold": axes["gold"], "shadow": axes["shadow"]}
-    check_roles(env, fields, rewards=axes["reward"], **judges)
+    gold, shadow = axes["gold"], axes["shadow"]
+    judges = check_roles(env, fields, rewards=axes["reward"], gold=gold, shadow=shadow)
     plan = Plan(
         env,
         cells,
         seeds,
         to_json({**shared, **keywords}),
         rewards=axes["reward"],
-        gold=axes["gold"],
-        shadow=axes["shadow"],
+        gold=gold,
+        shadow=shadow,
         out=out,
+        judges=judges,
     )
     built: dict[str, _Built] = {}
     configs: dict[str, Mapping[str, Any]] = {}

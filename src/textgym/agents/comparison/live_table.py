@@ -70,7 +70,8 @@ def study_table(jobs: Sequence[Job], at_a_time: int, now: float) -> Table:
     """A row for each cell: how many of its runs are done, how far those at work are."""
     done = sum(job.state in ("finished", "kept") for job in jobs)
     left = study_seconds_left(jobs, at_a_time, now)
-    until = f", {written_time(left)} left" if left is not None and done < len(jobs) else ""
+    is_over = all(job.state not in ("waiting", "running") for job in jobs)
+    until = "" if left is None or is_over else f", {written_time(left)} left"
     table = Table(caption=f"{done} of {len(jobs)} runs done, {at_a_time} at a time{until}")
     table.add_column("cell", overflow="fold")
     table.add_column("done", justify="right")
@@ -80,10 +81,16 @@ def study_table(jobs: Sequence[Job], at_a_time: int, now: float) -> Table:
         own = [job for job in jobs if job.cell == cell]
         finished = sum(job.state in ("finished", "kept") for job in own)
         at_work = "\n".join(_bar(job, now) for job in own if job.state == "running")
-        failed = "\n".join(f"seed {j.seed}: {j.reason}" for j in own if j.state == "failed")
+        failed = "\n".join(
+            f"seed {j.seed}: {_shortened(j.reason)}" for j in own if j.state == "failed"
+        )
         cells = (cell, f"{finished}/{len(own)}", at_work, failed)
         table.add_row(*(escape(visible(text)) for text in cells))
     return table
+
+
+def _shortened(reason: str, most: int = 90) -> str:
+    return reason if len(reason) <= most else f"{reason[: most - 1]}…"
 
 
 def _bar(job: Job, now: float) -> str:

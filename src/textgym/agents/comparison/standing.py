@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from textgym.agents.runs.fingerprints import NOTHING, computed_with, fingerprint
-from textgym.agents.runs.held_out import read_held_out
+from textgym.agents.runs.held_out import HeldOutSettings, Role, read_held_out
 from textgym.agents.runs.json_lines import last_row
 from textgym.agents.runs.occupied import check_place, has_checkpoint
 from textgym.agents.runs.run import read_provenance
@@ -50,11 +50,17 @@ class Standing:
     bytes: int | None = None
 
 
-def standing_of(directory: Path, expected: Mapping[str, Any], prompts_sha256: str) -> Standing:
+def standing_of(
+    directory: Path,
+    expected: Mapping[str, Any],
+    prompts_sha256: str,
+    judges: Mapping[str, tuple[str, Role]],
+) -> Standing:
     """How the run in a directory stands.
 
     :param expected: its whole configuration, as its command line would record it.
     :param prompts_sha256: of the held-out prompts that it is to continue.
+    :param judges: name and role of everyone who scores the texts of the study, by spec.
     :raises InputError: for a directory of something else.
     """
     check_place(directory)
@@ -69,6 +75,8 @@ def standing_of(directory: Path, expected: Mapping[str, Any], prompts_sha256: st
         reasons.append("it has no held-out evaluations")
     elif record.settings.prompts_sha256 != prompts_sha256:
         reasons.append("its held-out prompts are others")
+    else:
+        reasons += changed_judges(record.settings, judges)
     deciding, others = _versions(provenance)
     reasons += deciding
     try:
@@ -87,6 +95,21 @@ def standing_of(directory: Path, expected: Mapping[str, Any], prompts_sha256: st
     elapsed = (last_row(directory / METRICS) or {}).get("time/time_elapsed")
     seconds = float(elapsed) if isinstance(elapsed, int | float) else None
     return Standing("whole", (), tuple(others), tokens, seconds, _bytes_below(directory))
+
+
+def changed_judges(settings: HeldOutSettings, judges: Mapping[str, tuple[str, Role]]) -> list[str]:
+    """Which judges of a record have another name or part in the study, in words.
+
+    One that the study does not ask, or the record does not have, is no change.
+    """
+    reasons = []
+    for name, judge in settings.judges.items():
+        now, role = judges.get(judge.spec, (name, judge.role))
+        if now != name:
+            reasons.append(f"{judge.spec} was called {name}, is {now}")
+        if (role == "gold") != (judge.role == "gold"):
+            reasons.append(f"{judge.spec} was a {judge.role} judge, is a {role} judge")
+    return reasons
 
 
 def _bytes_below(directory: Path) -> int:
