@@ -33,6 +33,9 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
             print(for_output(f"{prompt}{text}"))
     elif verb == "report":
         show_report(result)
+    elif verb == "compare":
+        if result is not None and result.report is not None:
+            show_report(result.report)
     elif verb == "rescore":
         show_rescored(result)
     elif verb == "diff":

@@ -143,13 +143,13 @@ def check_roles(
     check_apart("shadow", lookers, judges, "is a gold judge too: leave it out of one of the two")
     known = {same_reward(spec) for spec, _ in trained_on}
     only = [(spec, reward) for spec, reward in lookers if same_reward(spec) not in known]
-    roles: list[Role] = [*["reward"] * len(trained_on), *["shadow"] * len(only)]
-    roles += ["gold"] * len(gold)
     contestants = [*trained_on, *only]
     names = different_names([s for s, _ in contestants], [reward for _, reward in contestants])
     names += different_names(gold, [reward for _, reward in judges], taken=names)
-    specs = [spec for spec, _ in (*contestants, *judges)]
-    return {str(s): (n, r) for s, n, r in zip(specs, names, roles, strict=True)}
+    parts: list[tuple[object, Role]] = [(spec, "reward") for spec, _ in trained_on]
+    parts += [(spec, "shadow") for spec, _ in only]
+    parts += [(spec, "gold") for spec in gold]
+    return {str(spec): (name, role) for (spec, role), name in zip(parts, names, strict=True)}
 
 
 def _is_builtin(known: registry.Registry, name: str) -> bool:
