@@ -157,7 +157,7 @@ def test_finished_runs_are_kept_and_changed_ones_named(study, monkeypatch):
 
     assert dry()[1] == "# ppo: 1 of 1 runs are finished"
     # What changes no figure of a run: more seeds, other checkpoints, another judge.
-    more = dry(seeds=2, checkpoint_seconds=60.0, gold=["keyword,words=b"], shadow=())
+    more = dry(seeds=2, checkpoint_seconds=60.0, gold=["keyword,words=b", "repetition"])
     assert more[1] == "# ppo: 1 of 2 runs are finished" and "--seed 1" in more[3]
     changed = dry(learning_rate=0.001)
     assert changed[2] == "# seed 0 is run anew: learning_rate was 0.0003, is 0.001"

@@ -142,7 +142,11 @@ def make_agent(
                 built,
                 {"policy": policy, "reference": reference, **saving, "shadow": reward_list(shadow)},
                 inputs=inputs_of_agent(
-                    environment["id"], reward, {**(env_kwargs or {}), **keywords}, task.prompts
+                    environment["id"],
+                    reward,
+                    {**(env_kwargs or {}), **keywords},
+                    task.prompts,
+                    reward_list(shadow),
                 ),
                 start={"policy": policy, "reference": reference},
             )

@@ -65,6 +65,8 @@ def test_inputs_are_found_behind_names_and_not_in_words(tmp_path, monkeypatch):
         "textgym/Length-v0", "mine:taste,path=words.txt", {"kl_estimator": "k1"}, ["One "]
     )
     assert found == {"reward": [str(tmp_path / "mine.py"), "words.txt"]}
+    looks_on = inputs_of_agent("textgym/Length-v0", None, {}, ["One "], ["length", "mine:taste"])
+    assert looks_on == {"shadow": [str(tmp_path / "mine.py")]}
     assert code_of("no_such_module_here:x") is None and code_of("length") is None
 
 

@@ -86,12 +86,17 @@ def fingerprints(inputs: Inputs) -> dict[str, dict[str, str]]:
 
 
 def inputs_of_agent(
-    env: str, reward: object, keywords: Mapping[str, Any], prompts: object
+    env: str,
+    reward: object,
+    keywords: Mapping[str, Any],
+    prompts: object,
+    shadow: Iterable[object] = (),
 ) -> dict[str, list[str]]:
     """The files and checkpoints behind the settings of an agent, by setting.
 
     :param keywords: further settings, which may name files or hold names of them.
     :param prompts: the task's, which may be a path.
+    :param shadow: reward models that look on.
     """
     name = env.rpartition(":")[2]
     fields = tasks.resolve(name) if name in tasks else None
@@ -99,6 +104,7 @@ def inputs_of_agent(
         reward = fields.get("reward")
     settings = {"env": env, "prompts": prompts, **keywords, "reward": reward}
     found = {name: _paths_in(value) for name, value in settings.items()}
+    found["shadow"] = [path for spec in shadow for path in _paths_in(spec)]
     return {name: paths for name, paths in found.items() if paths}
 
 
