@@ -179,11 +179,12 @@ def test_a_changed_run_is_put_aside_whole_and_the_study_says_so(study, tmp_path,
     monkeypatch.chdir(tmp_path)
     shutil.copytree(study["here"] / "lm", "lm")
     shutil.copytree(study["here"] / "study", "study")
-    axes = {"agent": ["ppo"], "policy": ["lm"], "reward": ["length,target=10"], "shadow": []}
+    axes = {name: [study["arguments"][name]] for name in ("policy", "gold")}
+    axes |= {name: study["arguments"][name] for name in ("reward", "shadow")}
     shared = {k: SHARED[k] for k in ("timesteps", "evaluations", "n_envs", "env_kwargs")}
     plan = planned(
         ENV,
-        {**axes, "gold": ["keyword,words=a"]},
+        {**axes, "agent": ["ppo"]},
         {"n_steps": 32, "n_epochs": 1, "learning_rate": 0.001},
         seeds=[0],
         shared=shared,
@@ -231,7 +232,7 @@ def test_judges_that_changed_their_name_or_their_part_are_named():
     now = {"length,target=10": ("length,target=10", "reward"), "critic": ("critic", "reward")}
     assert changed_judges(settings, {"length,target=10": ("length", "shadow")}) == []
     assert changed_judges(settings, now) == [
-        "length,target=10 was called length, is length,target=10",
+        "the judge length,target=10 was called length, is called length,target=10",
         "critic was a gold judge, is a reward judge",
     ]
 

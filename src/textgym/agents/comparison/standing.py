@@ -106,7 +106,7 @@ def changed_judges(settings: HeldOutSettings, judges: Mapping[str, tuple[str, Ro
     for name, judge in settings.judges.items():
         now, role = judges.get(judge.spec, (name, judge.role))
         if now != name:
-            reasons.append(f"{judge.spec} was called {name}, is {now}")
+            reasons.append(f"the judge {judge.spec} was called {name}, is called {now}")
         if (role == "gold") != (judge.role == "gold"):
             reasons.append(f"{judge.spec} was a {judge.role} judge, is a {role} judge")
     return reasons
