@@ -2,6 +2,7 @@
 
     python benchmarks/report_page.py
 
+On a machine that has other work: `chrt -r 1 python benchmarks/report_page.py`, as root.
 A study of 200 prompts × 10 runs × 20 evaluations, all ten columns shown beside the start, measured
 inside a real Chromium: from the start of the navigation until the table stands, and from an input
 until the frame after it is painted. The words are drawn one by one from the movie reviews, which
@@ -9,6 +10,7 @@ compresses worse than anything that a model writes. Writes benchmarks/results/re
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -95,6 +97,8 @@ def main():
     parser.add_argument("--out", default=str(ROOT / "benchmarks/results/report_page.md"))
     options = parser.parse_args()
     before_start = where(2)
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        before_start.append("- real-time priority (`chrt -r 1`): other work on the machine waited")
     study = study_of()
     with tempfile.TemporaryDirectory() as folder, launched() as browser:
         before = time.perf_counter()
