@@ -36,7 +36,7 @@ def without_scores(study, judge, prompts):
 def test_changes_are_in_standard_deviations_of_the_start():
     study = study_of()
     assert start_spread(study, "critic") == pytest.approx(SPREAD)
-    found = changes(study, study.cells[0], "critic")
+    found = changes(study, study.cells[0], "critic", start_spread(study, "critic"))
     assert found.shape == (2, 5) and found == pytest.approx(np.full((2, 5), -0.5 / SPREAD))
 
 
@@ -74,7 +74,9 @@ def test_a_judge_that_says_nothing_is_no_number():
 def test_scores_that_are_all_the_same_keep_their_unit():
     study = study_of(prompts=1)
     assert start_spread(study, "critic") == 1.0
-    assert changes(study, study.cells[0], "critic") == pytest.approx(np.full((2, 1), -0.5))
+    assert changes(study, study.cells[0], "critic", start_spread(study, "critic")) == pytest.approx(
+        np.full((2, 1), -0.5)
+    )
 
 
 def test_there_is_none_without_held_out_evaluations():

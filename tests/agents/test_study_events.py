@@ -38,7 +38,7 @@ def text_of(event):
 @pytest.fixture
 def without_pictures(monkeypatch):
     """They take most of the time."""
-    monkeypatch.setattr("textgym.agents.comparison.study_events.study_pictures", lambda study: {})
+    monkeypatch.setattr("textgym.agents.comparison.study_events.study_pictures", lambda *_: {})
 
 
 @pytest.fixture(scope="module")

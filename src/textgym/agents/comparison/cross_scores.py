@@ -7,7 +7,7 @@ import numpy as np
 
 from textgym.agents.comparison.aggregates import mean
 from textgym.agents.comparison.intervals import interval_of
-from textgym.agents.comparison.study import Cell, Floats, Study, scores_of
+from textgym.agents.comparison.study import Cell, Floats, Study, StudyRun
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ def cross_scores(study: Study) -> CrossScores | None:
     names = list(study.judges)
     if not cells or not names:
         return None
+    spreads = {judge: start_spread(study, judge) for judge in names}
     found = {
-        (cell.label, judge): interval_of(mean(changes(study, cell, judge)))
+        (cell.label, judge): interval_of(mean(changes(study, cell, judge, spreads[judge])))
         for cell in cells
         for judge in names
     }
@@ -63,11 +64,13 @@ def cross_scores(study: Study) -> CrossScores | None:
     )
 
 
-def changes(study: Study, cell: Cell, judge: str) -> Floats:
-    """`[seed, prompt]`, a cell's last score − its first one, in the judge's `start_spread`."""
-    scores = [scores_of(run, judge) for run in study.runs_of(cell.label) if run.record]
-    difference = np.array([of_run[-1] - of_run[0] for of_run in scores])
-    return difference / start_spread(study, judge)
+def changes(study: Study, cell: Cell, judge: str, spread: float) -> Floats:
+    """`[seed, prompt]`, a cell's last score − its first one.
+
+    :param spread: the unit, such as the judge's `start_spread`.
+    """
+    runs = [run for run in study.runs_of(cell.label) if run.record]
+    return np.array([_scores(run, -1, judge) - _scores(run, 0, judge) for run in runs]) / spread
 
 
 def start_spread(study: Study, judge: str) -> float:
@@ -75,7 +78,14 @@ def start_spread(study: Study, judge: str) -> float:
 
     1 where they are all the same, so that a difference keeps the judge's own unit.
     """
-    first = np.array([scores_of(run, judge)[0] for run in study.runs if run.record])
+    first = np.array([_scores(run, 0, judge) for run in study.runs if run.record])
     known = first[~np.isnan(first)]
     spread = float(known.std()) if len(known) else 0.0
     return spread if spread > 0 else 1.0
+
+
+def _scores(run: StudyRun, evaluation: int, judge: str) -> Floats:
+    """Scores of one evaluation, `[prompt]`; NaN where the judge says nothing."""
+    assert run.record is not None
+    texts = run.record.texts[run.record.steps[evaluation]]
+    return np.array([text.scores.get(judge) for text in texts], dtype=np.float64)

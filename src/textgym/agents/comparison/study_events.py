@@ -8,8 +8,7 @@ the HParams row). The runs' own event files stay as they are.
 import re
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,32 +76,40 @@ def _write_all(study: Study, place: Path) -> None:
     tags = curve_tags(study)
     folders = cell_folders(study)
     rows = hparams.hparam_rows(study)
+    curves = {
+        run.name: curves_of(run, list(study.judges)) for run in study.runs if run.record is not None
+    }
+    of_cells = {
+        cell.label: [curves[run.name] for run in study.runs_of(cell.label) if run.record]
+        for cell in study.cells
+    }
+    of_cells = {label: found for label, found in of_cells.items() if found}
     with _writer(place) as writer:
-        known = [*(tags if any(run.record for run in study.runs) else ()), *_last_tags(study)]
+        known = [*(tags if curves else ()), *_last_tags(study)]
         _add(writer, hparams.experiment(study.title, list(rows.values()), known))
-        _write_study(study, writer)
-    for cell in study.cells:
-        runs = study.runs_of(cell.label)
-        curves = {run.name: curves_of(run, list(study.judges)) for run in runs if run.record}
-        folder = place / folders[cell.label]
-        if curves:
-            with _writer(folder) as writer:
-                _write_band(writer, list(curves.values()), tags)
-        for run in runs:
-            with _writer(folder / f"seed-{run.seed}") as writer:
-                _add(writer, hparams.session_start(rows[run.name]))
-                _write_run(run, curves.get(run.name), writer)
-                _add(writer, hparams.session_end())
+        _write_study(study, of_cells, writer)
+    for label, found in of_cells.items():
+        with _writer(place / folders[label]) as writer:
+            _write_band(writer, found, tags)
+    for run in study.runs:
+        with _writer(place / folders[run.cell] / f"seed-{run.seed}") as writer:
+            _add(writer, hparams.session_start(rows[run.name]))
+            _write_run(run, curves.get(run.name), writer)
+            _add(writer, hparams.session_end())
 
 
-def _write_study(study: Study, writer: SummaryWriter) -> None:
-    """Layout, pictures and texts."""
-    runs = [run for run in study.runs if run.record]
-    if runs:
-        seeds = Counter(run.cell for run in runs)
-        writer.add_custom_scalars(band_layout(study, has_bands=max(seeds.values()) > 1))
+def _write_study(
+    study: Study, curves: Mapping[str, Sequence[Curves]], writer: SummaryWriter
+) -> None:
+    """Layout, pictures and texts.
+
+    :param curves: by the label of a cell, those of its runs.
+    """
+    if curves:
+        has_bands = max(map(len, curves.values())) > 1
+        writer.add_custom_scalars(band_layout(study, has_bands=has_bands))
     end = max((run.timesteps for run in study.runs), default=0)
-    for name, pixels in study_pictures(study).items():
+    for name, pixels in study_pictures(study, curves).items():
         writer.add_image(f"pictures/{name}", pixels, end, dataformats="HWC")
     for tag, step, text in _texts(study, end):
         _add(writer, _text(tag, text), step)

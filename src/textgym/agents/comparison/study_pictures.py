@@ -1,7 +1,8 @@
 """The pictures of a study: who fools whom, gold against √KL, and each proxy against gold."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -18,7 +19,6 @@ from textgym.agents.comparison.held_out_curves import (
     KL,
     Curves,
     band_of,
-    curves_of,
     judge_tag,
 )
 from textgym.agents.comparison.study import Cell, Study
@@ -40,8 +40,10 @@ FONTS = (
 )
 
 
-def study_pictures(study: Study) -> dict[str, Pixels]:
+def study_pictures(study: Study, curves: Mapping[str, Sequence[Curves]]) -> dict[str, Pixels]:
     """All pictures by name, `[height, width, 3]` each; none without held-out evaluations.
+
+    :param curves: by the label of a cell, those of its runs.
 
     Without a gold judge there is the matrix only. What no installed font can draw in a label shows
     as its code point (U+7535).
@@ -56,8 +58,8 @@ def study_pictures(study: Study) -> dict[str, Pixels]:
         text = _drawable(families)
         pictures["cross_scores"] = _pixels(_cross_scores(matrix, study, text))
         if study.gold():
-            pictures["gold_over_kl"] = _pixels(_gold_over_kl(study, matrix.cells, text))
-            pictures["proxy_and_gold"] = _pixels(_proxy_and_gold(study, matrix.cells, text))
+            pictures["gold_over_kl"] = _pixels(_gold_over_kl(study, curves, text))
+            pictures["proxy_and_gold"] = _pixels(_proxy_and_gold(study, matrix.cells, curves, text))
     return pictures
 
 
@@ -107,16 +109,15 @@ def _cross_scores(matrix: CrossScores, study: Study, text: Label) -> Figure:
     return figure
 
 
-def _gold_over_kl(study: Study, cells: Sequence[Cell], text: Label) -> Figure:
+def _gold_over_kl(study: Study, curves: Mapping[str, Sequence[Curves]], text: Label) -> Figure:
     """A panel for each gold judge: its score over the distance from the start."""
     gold = study.gold()
     figure, grid = _figure(5.2 * len(gold) + 1.6, 4.0, columns=len(gold))
     for axes, judge in zip(grid[0], gold, strict=True):
-        for cell, look in zip(_in_order(study, cells), _looks(), strict=False):
-            curves = _curves(study, cell)
-            distance = band_of([_with_root(curve) for curve in curves], KL)
-            score = band_of(curves, judge_tag(judge))
-            axes.plot(distance.mean, score.mean, label=text(cell.label), **look)
+        for (label, of_cell), look in zip(curves.items(), cycle(_looks()), strict=False):
+            distance = band_of([_with_root(curve) for curve in of_cell], KL)
+            score = band_of(of_cell, judge_tag(judge))
+            axes.plot(distance.mean, score.mean, label=text(label), **look)
             error = np.array([score.mean - score.lower, score.upper - score.mean])
             if not np.isnan(error).all():
                 axes.errorbar(
@@ -130,21 +131,24 @@ def _gold_over_kl(study: Study, cells: Sequence[Cell], text: Label) -> Figure:
     return figure
 
 
-def _proxy_and_gold(study: Study, cells: Sequence[Cell], text: Label) -> Figure:
+def _proxy_and_gold(
+    study: Study, cells: Sequence[Cell], curves: Mapping[str, Sequence[Curves]], text: Label
+) -> Figure:
     """A panel for each cell: its own reward and the gold judges over the tokens."""
     columns = min(4, math.ceil(math.sqrt(len(cells))))
     rows = -(-len(cells) // columns)
     figure, grid = _figure(3.7 * columns + 1.6, 2.7 * rows + 0.6, rows=rows, columns=columns)
     panels = [axes for row in grid for axes in row]
+    spreads = {judge: start_spread(study, judge) for judge in study.judges}
     for axes, cell in zip(panels, cells, strict=False):
-        curves = _curves(study, cell)
         judges = [(cell.reward, BLUE, "own reward")] if cell.reward in study.judges else []
         judges += [
             (judge, colour, f"gold: {judge}")
             for judge, colour in zip(study.gold(), (ORANGE, *COLOURS[2:]), strict=False)
         ]
         for judge, colour, name in judges:
-            band = band_of([_since_start(study, curve, judge) for curve in curves], judge)
+            own = [_since_start(curve, judge, spreads[judge]) for curve in curves[cell.label]]
+            band = band_of(own, judge)
             axes.plot(band.steps, band.mean, color=colour, label=text(name), linewidth=2)
             axes.fill_between(band.steps, band.lower, band.upper, color=colour, alpha=0.18)
         axes.axhline(0, color=GREY, linewidth=0.8)
@@ -163,25 +167,17 @@ def _proxy_and_gold(study: Study, cells: Sequence[Cell], text: Label) -> Figure:
     return figure
 
 
-def _curves(study: Study, cell: Cell) -> list[Curves]:
-    return [curves_of(run, list(study.judges)) for run in study.runs_of(cell.label) if run.record]
-
-
 def _with_root(curve: Curves) -> Curves:
     return Curves(curve.steps, {KL: np.sqrt(np.maximum(curve.values[KL], 0.0))})
 
 
-def _since_start(study: Study, curve: Curves, judge: str) -> Curves:
+def _since_start(curve: Curves, judge: str, spread: float) -> Curves:
     values = curve.values[judge_tag(judge)]
-    return Curves(curve.steps, {judge: (values - values[0]) / start_spread(study, judge)})
-
-
-def _in_order(study: Study, cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in study.cells if cell in cells]
+    return Curves(curve.steps, {judge: (values - values[0]) / spread})
 
 
 def _looks() -> list[dict[str, Any]]:
-    """How the lines of one picture look, different from one another for 24 cells."""
+    """How the lines of one picture look, each colour with three line styles."""
     return [
         {"color": colour, "linestyle": line, "marker": marker, "markersize": 4, "linewidth": 1.8}
         for line, marker in (("-", "o"), ("--", "s"), (":", "^"))
