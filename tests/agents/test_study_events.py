@@ -1,6 +1,7 @@
 """What a study writes for TensorBoard, read back with TensorBoard's own reader."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,6 +200,28 @@ def test_strange_texts_are_escaped(written):
     for event in read(place).Tensors("prompts/002"):
         text = text_of(event)
         assert "script" in text and "<" not in text and "onerror=" not in text
+
+
+def test_every_tag_is_documented_where_it_stands(written):
+    """The table of tags in docs/comparing.md: each run has tags of its kind only, and all kinds."""
+    _, place = written
+    page = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \| (cell|seed|study|cell, seed) \|", page, re.M)
+    known = {
+        re.sub("NAME|TAG|CELL|NUMBER", ".+", tag): set(kinds.split(", "))
+        for tags, kinds in rows
+        for tag in re.findall("`([^`]+)`", tags)
+    }
+    seen = set()
+    for folder in {path.parent for path in place.rglob("*.study")}:
+        kind = ("study", "cell", "seed")[len(folder.relative_to(place).parts)]
+        tags = read(folder).Tags()
+        for tag in [*tags["scalars"], *tags["images"], *tags["tensors"]]:
+            if not tag.startswith(("_hparams_/", "custom_scalars__")):
+                [pattern] = [known_as for known_as in known if re.fullmatch(known_as, tag)]
+                assert kind in known[pattern], (tag, kind)
+                seen.add(pattern)
+    assert known.keys() - seen == {"samples/continuations"}  # where nothing is held out
 
 
 def test_event_files_of_an_earlier_report_are_replaced(tmp_path, without_pictures):

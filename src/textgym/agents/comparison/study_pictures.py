@@ -24,6 +24,7 @@ from textgym.agents.comparison.held_out_curves import (
 from textgym.agents.comparison.study import Cell, Study
 
 Pixels = npt.NDArray[np.uint8]
+Label = Callable[[str], str]
 
 # Okabe and Ito's colours, which all eyes tell apart; lines after the eighth are dashed.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
@@ -55,15 +56,12 @@ def study_pictures(study: Study, curves: Mapping[str, Sequence[Curves]]) -> dict
     style: Any = {"font.family": families, "font.size": 9, "axes.titlesize": 10}
     pictures = {}
     with matplotlib.rc_context(style):  # while they are drawn too: tick labels are made last
-        text = _drawable(families)
+        text = drawable_label(families)
         pictures["cross_scores"] = _pixels(_cross_scores(matrix, study, text))
         if study.gold():
             pictures["gold_over_kl"] = _pixels(_gold_over_kl(study, curves, text))
             pictures["proxy_and_gold"] = _pixels(_proxy_and_gold(study, matrix.cells, curves, text))
     return pictures
-
-
-Label = Callable[[str], str]
 
 
 def _cross_scores(matrix: CrossScores, study: Study, text: Label) -> Figure:
@@ -217,10 +215,11 @@ def _families() -> list[str]:
     return [name for name in FONTS if name in known]
 
 
-def _drawable(families: Sequence[str]) -> Label:
-    """A function that writes what none of the fonts can draw as its code point.
+def drawable_label(families: Sequence[str]) -> Label:
+    """A function that makes a label of any text.
 
-    It also disarms `$`, which begins a formula.
+    What none of the fonts can draw becomes its code point, and `$`, which would begin a formula,
+    is one.
     """
     paths = [font_manager.findfont(name) for name in families]
     fonts = [font_manager.get_font(path) for path in paths]
