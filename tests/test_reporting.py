@@ -164,8 +164,6 @@ def test_rescore_refuses_in_one_line(out, monkeypatch):
         "running = Normalize(Length(12), running=True)\n"
         "running.name = 'running'\n"
         "def ids(completions, completion_ids): return [0.0] * len(completions)\n"
-        "def crowd(prompts, completions): return [0.0] * len(completions)\n"
-        "def critic(prompts, completions): return [0.0] * len(completions)\n"
     )
     run = "比较/cells/ppo-crowd/seed-0"
     for words, message in (
@@ -173,8 +171,7 @@ def test_rescore_refuses_in_one_line(out, monkeypatch):
         ([run, "--reward", "lenght"], "did you mean 'length'"),
         ([run, "--reward", "judge_module:running"], "keeps a running state"),
         ([run, "--reward", "judge_module:ids"], "asks for completion_ids, which no record holds"),
-        ([run, "--gold", "judge_module:crowd"], "a gold judge must be independent"),
-        ([run, "--reward", "judge_module:critic"], "scored these texts in training"),
+        ([run, "--reward", "length"], "scored these texts in training"),
         (["nowhere", "--reward", "length"], "nowhere: no such directory"),
     ):
         before = files(out)
