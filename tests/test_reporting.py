@@ -44,7 +44,7 @@ def test_report_writes_its_files_and_leaves_the_runs_alone(out, monkeypatch):
     after = files(out)
     assert {path: after[path] for path in before} == before
     new = {path.relative_to(out).parts[0] for path in after.keys() - before.keys()}
-    assert new == {"report.html", "report.md", "report.json", "tensorboard"}
+    assert new == {"report.html", "report.md", "report.tex", "report.json", "tensorboard"}
     assert not [path for path in out.rglob("*") if path.name.startswith((".tmp", ".tensorboard"))]
     assert "report.html" in shown
     run_cli("report", "比较")  # again, over its own files

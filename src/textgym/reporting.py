@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from textgym.agents.comparison.difference import RunDifference
     from textgym.agents.comparison.rescoring import Rescored
     from textgym.agents.comparison.study import Study
+    from textgym.agents.comparison.verdict import Verdict
     from textgym.agents.runs.held_out import Judge
 
 
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 class Report:
     """What `report` made of some runs.
 
+    :param verdict: which cell is better, by the gold judges.
     :param files: the files and folders that it wrote.
     """
 
     study: "Study"
+    verdict: "Verdict"
     files: Sequence[Path]
 
 
@@ -40,12 +43,14 @@ def report(runs: Sequence[str | Path] | str | Path, *, out: str | Path | None = 
     """
     from textgym.agents.comparison.reading import read_study
     from textgym.agents.comparison.report_files import check_writable, write_report
+    from textgym.agents.comparison.verdict import verdict_of
 
     given = _listed(runs)
     place = _place_of(given, out)
     study = read_study(given)
     check_writable(place)
-    return Report(study, write_report(study, place))
+    verdict = verdict_of(study)
+    return Report(study, verdict, write_report(study, verdict, place))
 
 
 def rescore(

@@ -108,8 +108,9 @@ def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) ->
 
 
 def show_report(report: Report) -> None:
-    """What a reader must know of a study, and where its report stands."""
+    """The verdict, what a reader must know of the study, and where its report stands."""
     study = report.study
+    report.verdict.print(_console())
     for failure in study.failures:
         print(visible(f"not among the figures: {failure.name} {failure.reason}"))
     for note in study.notes:

@@ -43,7 +43,7 @@ def read_study(paths: Sequence[str | Path] | str | Path) -> Study:
     if not runs:
         told = "; ".join(f"{failure.name} {failure.reason}" for failure in failures)
         raise InputError(f"no run is whole yet: {told}")
-    notes = [*(written.notes if written else ()), *notes_of(found, runs, labels)]
+    notes = [*(written.notes if written else ()), *notes_of(found, runs)]
     foreign_cells, foreign_runs, foreign_notes = read_foreign(found.foreign)
     record = runs[0].record
     return Study(

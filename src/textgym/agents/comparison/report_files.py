@@ -7,27 +7,30 @@ from textgym.agents.comparison.page.write import write_page
 from textgym.agents.comparison.study import Study
 from textgym.agents.comparison.study_events import write_study_events
 from textgym.agents.comparison.study_summary import summary_markdown, summary_of
+from textgym.agents.comparison.verdict import Verdict
 from textgym.errors import StorageError
 from textgym.storage import cannot_write, write_json_atomically, write_text_atomically
 
-PAGE, MARKDOWN, JSON = "report.html", "report.md", "report.json"
+PAGE, MARKDOWN, LATEX, JSON = "report.html", "report.md", "report.tex", "report.json"
 
 
-def write_report(study: Study, out: Path) -> list[Path]:
+def write_report(study: Study, verdict: Verdict, out: Path) -> list[Path]:
     """Write a report, each file in one step; what stood there of an earlier one is replaced.
 
+    :param verdict: of the study.
     :return: the files and folders.
     :raises StorageError: if one cannot be written: those that are done stay.
     """
     check_writable(out)
-    write_json_atomically(out / JSON, summary_of(study))
-    write_text_atomically(out / MARKDOWN, summary_markdown(study))
+    write_json_atomically(out / JSON, {**summary_of(study), "verdict": verdict.to_json()})
+    write_text_atomically(out / MARKDOWN, f"{verdict.markdown()}\n{summary_markdown(study)}")
+    write_text_atomically(out / LATEX, verdict.latex())
     try:
         events = write_study_events(study, out)
     except OSError as error:
         raise cannot_write(out, error) from error
-    write_page(study, out / PAGE)
-    return [out / PAGE, out / MARKDOWN, out / JSON, events]
+    write_page(study, out / PAGE, verdict if verdict.judgements else None)
+    return [*(out / name for name in (PAGE, MARKDOWN, LATEX, JSON)), events]
 
 
 def check_writable(out: Path) -> None:

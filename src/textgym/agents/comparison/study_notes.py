@@ -1,4 +1,4 @@
-"""What a reader of a study must know: runs that are not whole or not there, and what differs."""
+"""What a reader of a study must know of its runs: not whole, not there, made otherwise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,8 +7,6 @@ from textgym.agents.comparison.comparable import few
 from textgym.agents.comparison.found_runs import Found, FoundRun
 from textgym.agents.comparison.study import Failure
 from textgym.agents.comparison.written_study import WrittenStudy
-
-_FEW_SEEDS = 3
 
 
 def failures_of(
@@ -40,11 +38,10 @@ def failures_of(
     return failures
 
 
-def notes_of(found: Found, runs: Sequence[FoundRun], labels: Mapping[str, str]) -> list[str]:
-    """What was torn or passed over, seeds that are missing or few, settings that differ.
+def notes_of(found: Found, runs: Sequence[FoundRun]) -> list[str]:
+    """What was torn or passed over, and settings that differ.
 
     :param runs: those that are compared.
-    :param labels: the cell of every run, by its name.
     """
     notes = [*found.unread, *(torn for run in found.runs for torn in run.torn)]
     is_scored = runs[0].record is not None
@@ -53,15 +50,7 @@ def notes_of(found: Found, runs: Sequence[FoundRun], labels: Mapping[str, str]) 
         notes.append(
             f"{few(without)}: no held-out evaluations (train with --evaluations), so left out"
         )
-    seeds: dict[str, set[int]] = {}
-    for run in runs:
-        seeds.setdefault(labels[run.name], set()).add(run.seed)
-    notes += _missing_seeds(seeds)
     if is_scored:
-        fewest = min(map(len, seeds.values()))
-        if fewest < _FEW_SEEDS:
-            told = "one seed" if fewest == 1 else f"{fewest} seeds"
-            notes.append(f"a cell with {told} does not tell its effect from chance")
         return notes + _different_settings(runs)
     notes.append("no run made held-out evaluations: their sample texts are shown, without scores")
     halfway = [f"{run.name} ({run.step:,} tokens)" for run in runs if not run.is_whole]
@@ -73,15 +62,6 @@ def _how_far(run: FoundRun) -> str:
     done = len(run.record.steps)
     state = "is still going on" if run.is_going_on else "broke off"
     return f"{state}: {done} of {run.record.settings.evaluations} evaluations"
-
-
-def _missing_seeds(seeds: Mapping[str, set[int]]) -> list[str]:
-    everyone: set[int] = set().union(*seeds.values())
-    missing = {label: sorted(everyone - own) for label, own in seeds.items() if own != everyone}
-    return [
-        f"{label}: without seed {', '.join(map(str, absent))}, so pairs with others are fewer"
-        for label, absent in missing.items()
-    ]
 
 
 def _different_settings(runs: Sequence[FoundRun]) -> list[str]:

@@ -1,17 +1,13 @@
 """A study in figures: what `report.json` holds for programs, and the tables of `report.md`."""
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from textgym.agents.comparison.held_out_curves import curves_of
 from textgym.agents.comparison.study import Study, StudyRun
+from textgym.agents.comparison.table_formats import Table, markdown, markdown_text
 from textgym.agents.runs.held_out import prompts_digest
-from textgym.terminal import visible
-
-_MEANS_SOMETHING = re.compile(r"[\\`*_\[\]<>|#~&$]")
 
 
 def summary_of(study: Study) -> dict[str, Any]:
@@ -34,30 +30,19 @@ def summary_of(study: Study) -> dict[str, Any]:
 
 def summary_markdown(study: Study) -> str:
     """Cells, runs that failed and notes, as Markdown in which no text acts."""
+    of = f" of {study.env}" if study.env else ""
+    compared = f"{study.title}, on {len(study.prompts)} prompts{of}"
     rows = [_cell_row(study, cell.label) for cell in study.cells]
-    of = f" of {plain_markdown(study.env)}" if study.env else ""
-    parts = [
-        f"Compared: {plain_markdown(study.title)}, on {len(study.prompts)} prompts{of}.",
-        _table(["cell", "trained on", "runs", "seeds", "tokens"], rows),
-    ]
+    headers = ["cell", "trained on", "runs", "seeds", "tokens"]
+    parts = [markdown(Table("What was compared", headers, rows, compared))]
     if study.failures:
         failed = [[f.name, f.cell, str(f.seed), f.reason] for f in study.failures]
-        table = _table(["run", "cell", "seed", "what happened"], failed)
-        parts.append(f"Not among the figures:\n\n{table}")
+        headers = ["run", "cell", "seed", "what happened"]
+        parts.append(markdown(Table("Not among the figures", headers, failed)))
     if study.notes:
-        parts.append("\n".join(f"- {plain_markdown(note)}" for note in study.notes))
+        notes = "\n".join(f"- {markdown_text(note)}" for note in study.notes)
+        parts.append(f"## Notes\n\n{notes}")
     return "\n\n".join(parts) + "\n"
-
-
-def plain_markdown(text: str) -> str:
-    """A text of one line that shows as what it is, and can be read in the file too."""
-    line = visible(" ".join(text.split()))
-    return _MEANS_SOMETHING.sub(lambda match: f"\\{match[0]}", line)
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(map(plain_markdown, row))} |" for row in (headers, *rows)]
-    return "\n".join([lines[0], "|" + " --- |" * len(headers), *lines[1:]])
 
 
 def _run(study: Study, run: StudyRun) -> dict[str, Any]:
