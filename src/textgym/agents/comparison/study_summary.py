@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
-from textgym.agents.comparison.held_out_curves import curves_of
-from textgym.agents.comparison.study import Study, StudyRun
+from textgym.agents.comparison.held_out_curves import KL, judge_tag, mean_of_known
+from textgym.agents.comparison.study import Study, StudyRun, kl_of, scores_of
 from textgym.agents.comparison.table_formats import Table, markdown, markdown_text
 from textgym.agents.runs.held_out import prompts_digest
 
@@ -46,7 +44,6 @@ def summary_markdown(study: Study) -> str:
 
 
 def _run(study: Study, run: StudyRun) -> dict[str, Any]:
-    curves = {} if run.record is None else curves_of(run, list(study.judges)).values
     return {
         "name": run.name,
         "cell": run.cell,
@@ -54,10 +51,17 @@ def _run(study: Study, run: StudyRun) -> dict[str, Any]:
         "timesteps": run.timesteps,
         "seconds": run.seconds,
         "steps": [] if run.record is None else run.record.steps,
-        "held_out": {tag: np.asarray(values).tolist() for tag, values in curves.items()},
+        "held_out": {} if run.record is None else _held_out(study, run),
         "figures": dict(run.figures),
         "config": {name: value for name, value in run.config.items() if name != "out"},
     }
+
+
+def _held_out(study: Study, run: StudyRun) -> dict[str, list[float]]:
+    """Means over the prompts, `[evaluation]`, under TensorBoard's tags."""
+    values = {judge_tag(judge): scores_of(run, judge) for judge in study.judges}
+    values[KL] = kl_of(run)
+    return {tag: mean_of_known(scores, 1).tolist() for tag, scores in values.items()}
 
 
 def _cell_row(study: Study, label: str) -> list[str]:
