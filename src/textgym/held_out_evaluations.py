@@ -20,7 +20,7 @@ from textgym.agents.runs.held_out import (
     HeldOutSettings,
     Judge,
     prompts_digest,
-    read_held_out,
+    read_settings,
     write_settings,
 )
 from textgym.agents.runs.run import Run
@@ -35,7 +35,7 @@ from textgym.rewards_by_name import check_apart, different_names, resolve_reward
 from textgym.run_files import HELD_OUT_SETTINGS
 from textgym.task_arguments import task_fields
 
-ROWS = 64  # that play at a time
+ROWS = 64  # that play at a time, at most
 
 
 def check_evaluations(evaluations: int, *, prompts: object, gold: object) -> None:
@@ -119,7 +119,8 @@ def held_out_evaluations(
         "reward_workers": 0,
         "unfinished_score": None,
     }
-    vec_env = make_vec(env, min(ROWS, len(rows)), seed=0, **own_fields)
+    shifts = -(-len(rows) // ROWS)
+    vec_env = make_vec(env, -(-len(rows) // shifts), seed=0, **own_fields)  # no shift is small
     start, keep_start = frozen_start(agent, run, has_own_reference=has_own_reference)
     texts = HeldOutTexts(
         vec_env,
@@ -207,11 +208,11 @@ def _record_settings(
 
     :raises InputError: naming what is not as it was.
     """
-    record = read_held_out(run.directory)
-    if record is None:
+    recorded = read_settings(run.directory)
+    if recorded is None:
         write_settings(run.directory, settings, rows)
         return
-    before, now = asdict(record.settings), asdict(settings)
+    before, now = asdict(recorded), asdict(settings)
     for name, value in now.items():
         if before[name] != value:
             raise InputError(

@@ -201,6 +201,8 @@ def _learn(
     """`learn`, which saves on the way and at its end, with a checkpoint where it is cut short."""
     remaining = timesteps - (0 if reset_num_timesteps else trained.num_timesteps)
     if remaining <= 0:
+        if held_out is not None:
+            held_out.make_up(trained)
         return
 
     users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())

@@ -77,8 +77,9 @@ class LearnInRun:
         self.run.hold()
         recorder = recorder_of(self.agent)
         if self.run.is_resumed and recorder is not None and recorder.goes_on is not None:
-            cut_record(self.run.directory, recorder.rows_until)
-            forget_later(self.run.directory, self.run.step_offset + self.agent.num_timesteps)
+            step = self.run.step_offset + self.agent.num_timesteps
+            cut_record(self.run.directory, recorder.rows_until, step)
+            forget_later(self.run.directory, step)
         if self.agent.num_timesteps == 0:  # a record goes on where SB3 counts anew
             self.run.step_offset = self.run.last_step()
         self.agent.text_settings["step_offset"] = self.run.step_offset  # type: ignore[attr-defined]

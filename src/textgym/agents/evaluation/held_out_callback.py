@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 
@@ -22,14 +23,15 @@ from textgym.agents.runs.held_out import HeldOutText, append_texts, read_held_ou
 from textgym.agents.runs.json_lines import cut_rows
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
+from textgym.errors import InputError
 from textgym.policies.sb3.text_policy import TextPolicy
 from textgym.rewards import Reward
 from textgym.run_files import HELD_OUT, START
-from textgym.states import load_state_of, state_of
+from textgym.states import NoStateError, load_state_of, state_of
 from textgym.text_metrics.metrics import distinct_n
 
 DEFAULT_EVALUATIONS = 5
-DEFAULT_PROMPTS = 64
+DEFAULT_PROMPTS = 100
 
 
 class HeldOutEvaluations(BaseCallback):
@@ -65,12 +67,12 @@ class HeldOutEvaluations(BaseCallback):
     def go_on_at(self, step: int) -> None:
         """Take out of the record what is behind a step, and an evaluation that is not whole."""
         path = self.run.directory / HELD_OUT
+        cut_rows(path, step)
         record = read_held_out(self.run.directory)
-        whole = [] if record is None else [at for at in record.steps if at <= step]
-        self.last_step = whole[-1] if whole else -1
-        cut_rows(path, self.last_step if self.last_step < step else step)
-        if record is not None and whole:
-            self.start_perplexity = perplexity(record.texts[whole[0]])
+        if record is not None and record.steps:
+            self.last_step = record.steps[-1]
+            self.start_perplexity = perplexity(record.texts[record.steps[0]])
+        cut_rows(path, self.last_step)
 
     def _on_rollout_start(self) -> None:
         self._is_between_updates = False
@@ -88,6 +90,15 @@ class HeldOutEvaluations(BaseCallback):
         if is_whole:
             self.evaluate_if_due(self.model.num_timesteps)
 
+    def make_up(self, agent: BaseAlgorithm) -> None:
+        """Make the last evaluation of a run that was stopped between its last update and it.
+
+        :param agent: that has learned all it was to learn.
+        """
+        self.model = agent
+        self.go_on_at(self.run.step_offset + agent.num_timesteps)
+        self.evaluate_if_due(agent.num_timesteps)
+
     def evaluate_if_due(self, step: int) -> None:
         """Evaluate at a boundary, if a point lies between the last evaluation and it.
 
@@ -102,7 +113,7 @@ class HeldOutEvaluations(BaseCallback):
         policy: Any = self.model.policy
         assert isinstance(policy, TextPolicy)
         with _left_alone(self.texts.judges):
-            texts = self.texts.write(policy.lm, policy.sampling, step)
+            texts = self.texts.write(policy, step)
         append_texts(self.run.directory, texts)
         self.last_step = step
         if self.start_perplexity is None:
@@ -111,6 +122,8 @@ class HeldOutEvaluations(BaseCallback):
 
     def _show(self, figures: Mapping[str, float]) -> None:
         """Write figures into TensorBoard, at the step that the weights have learned from."""
+        if not hasattr(self.model, "_logger"):
+            return  # outside `learn`
         recorder = recorder_of(self.model)
         if recorder is not None:
             recorder.join_logger()  # it marks where this process begins: what is before is purged
@@ -150,9 +163,10 @@ def held_out_figures(texts: Sequence[HeldOutText], start_perplexity: float) -> d
 @contextlib.contextmanager
 def _left_alone(judges: Mapping[str, Reward]) -> Iterator[None]:
     """Set back what judges count, and the global generators: the training goes on from its own."""
-    states = {name: state_of(judge, f"judge {name}") for name, judge in judges.items()}
+    states = {name: _state(name, judge) for name, judge in judges.items()}
     numbers, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    cuda: Any = torch.cuda
+    with torch.random.fork_rng(range(cuda.device_count()) if cuda.is_initialized() else ()):
         try:
             yield
         finally:
@@ -161,3 +175,16 @@ def _left_alone(judges: Mapping[str, Reward]) -> Iterator[None]:
             for name, state in states.items():
                 if state is not None:
                     load_state_of(judges[name], state, f"judge {name}")
+
+
+def _state(name: str, judge: Reward) -> Any:
+    """The state of a judge, None where it has none.
+
+    :raises InputError: where it has one that cannot be set back.
+    """
+    try:
+        return state_of(judge, f"judge {name!r}")
+    except NoStateError as error:
+        raise InputError(
+            f"{error}; an evaluation has to set it back, or the training would see it"
+        ) from None

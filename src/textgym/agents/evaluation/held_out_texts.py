@@ -15,6 +15,7 @@ from textgym.envs.dense_rewards import character_ends, token_rewards
 from textgym.policies.language_model.generation import NextTokens
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.sampling import Sampling
+from textgym.policies.sb3.text_policy import TextPolicy
 from textgym.reward_models.composition import PartScores
 from textgym.rewards import Reward
 from textgym.tokenizer import Tokenizer
@@ -47,14 +48,13 @@ class HeldOutTexts:
         self.timeout, self.retries = timeout, retries
         self.masks = masks_of(env)
 
-    def write(self, lm: LanguageModel, sampling: Sampling, step: int) -> list[HeldOutText]:
-        """The texts of all prompts, in order.
+    def write(self, policy: TextPolicy, step: int) -> list[HeldOutText]:
+        """The texts of all prompts, in order, drawn as the policy draws in training.
 
-        :param lm: the policy's language model; `sampling` how it draws.
         :param step: completion tokens that its weights have learned from.
         :raises RewardError: from a judge, naming it, the prompt and the step.
         """
-        episodes = self.play(lm, sampling)
+        episodes, sampling = self.play(policy), policy.sampling
         texts = PlayedTexts.of(episodes)
         answers = {
             name: ask_judge(judge, texts, step=step, timeout=self.timeout, retries=self.retries)
@@ -73,15 +73,17 @@ class HeldOutTexts:
                 log_probs=episode.log_probs.tolist(),
                 reference_log_probs=reference[i].tolist(),
                 start_nll=-float(plain[i].sum()),
-                **_judged(episode, answers, i, lm.tokenizer),
+                **_judged(episode, answers, i, policy.lm.tokenizer),
             )
             for i, episode in enumerate(episodes)
         ]
 
-    def play(self, lm: LanguageModel, sampling: Sampling) -> list[Episode]:
+    def play(self, policy: TextPolicy) -> list[Episode]:
         """An episode of each prompt, with the prompt's own draws."""
         self.prompts.begin()
-        choose = NextTokens(lm, sampling=sampling, masks=self.masks)
+        choose = NextTokens(
+            policy.lm, sampling=policy.sampling, masks=self.masks, narrow=policy.narrow
+        )
         numbers = self.prompts.numbers
         return play_with(choose, self.env, len(self.prompts.prompts), numbers)
 

@@ -140,6 +140,15 @@ def append_texts(run: Path, texts: Sequence[HeldOutText]) -> None:
     append_line(run / HELD_OUT, "\n".join(json_text(_row(text)) for text in texts))
 
 
+def read_settings(run: Path) -> HeldOutSettings | None:
+    """What a run evaluates; None for one that evaluates nothing.
+
+    :raises InputError: for a file that holds something else.
+    """
+    path = run / HELD_OUT_SETTINGS
+    return _settings(read_json(path), path) if path.is_file() else None
+
+
 def read_held_out(run: Path) -> HeldOutRecord | None:
     """The record of a run; None where it has none.
 
@@ -149,9 +158,9 @@ def read_held_out(run: Path) -> HeldOutRecord | None:
 
     :raises InputError: for files that are not such a record.
     """
-    if not (run / HELD_OUT_SETTINGS).is_file():
+    settings = read_settings(run)
+    if settings is None:
         return None
-    settings = _settings(read_json(run / HELD_OUT_SETTINGS), run / HELD_OUT_SETTINGS)
     prompts = read_rows(run / HELD_OUT_PROMPTS)
     if len(prompts) != settings.n_prompts or prompts_digest(prompts) != settings.prompts_sha256:
         raise InputError(

@@ -15,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from textgym.agents.runs.json_lines import cut_rows
 from textgym.agents.runs.metrics_writer import JSONLines
-from textgym.run_files import METRICS, SAMPLES
+from textgym.run_files import HELD_OUT, METRICS, SAMPLES
 from textgym.saved_fields import SavedFields
 
 Numbers = dict[str, float | int]
@@ -91,14 +91,15 @@ class LoggerState:
             writer.kept, writer.last_step = dict(self.kept), self.last_step
 
 
-def cut_record(run: Path, until: RowsUntil) -> None:
+def cut_record(run: Path, until: RowsUntil, step: int) -> None:
     """Take out of a run's records the rows behind the state that the run goes on from.
 
     :param run: its directory.
+    :param step: of the state, counted through all `learn`s; held-out evaluations stay up to it.
     :raises StorageError: if they cannot be written.
     """
-    for name, step in ((METRICS, until.metrics), (SAMPLES, until.samples)):
-        cut_rows(run / name, -1 if step is None else step)
+    for name, last in ((METRICS, until.metrics), (SAMPLES, until.samples), (HELD_OUT, step)):
+        cut_rows(run / name, -1 if last is None else last)
 
 
 def mark_start(logger: Logger, step: int) -> None:

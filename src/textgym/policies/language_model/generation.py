@@ -1,6 +1,6 @@
 """Generation: prompts continued by a language model, on the decoder that training uses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,6 +50,7 @@ class NextTokens:
     :param generator: the caller's own, on the model's device; None where each call is given its
         random numbers.
     :param masks: legal tokens.
+    :param narrow: what else puts tokens out: logits `[n, v]` and rows to logits; None: nothing.
 
     `log_probs` are those of the tokens chosen last, `[n]` float32, under the distribution that they
     were drawn from.
@@ -62,8 +63,10 @@ class NextTokens:
         sampling: Sampling,
         generator: torch.Generator | None = None,
         masks: TokenMasks | None = None,
+        narrow: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self.lm, self.sampling, self.generator, self.masks = lm, sampling, generator, masks
+        self.narrow = narrow
         self.size = lm.tokenizer.vocab_size
         excluded_ids = never_sampled(lm)
         self.excluded_ids = excluded_ids[excluded_ids < self.size]
@@ -89,6 +92,8 @@ class NextTokens:
             states = self.masks.states(rows, caller="generate") if states is None else states
             logits = self.masks.apply_states(logits, states)
         logits = self.sampling.filter(logits, self.excluded_ids)
+        if self.narrow is not None:
+            logits = self.narrow(logits, rows)
         log_probs = logits.log_softmax(-1)
         if self.sampling.temperature == 0:
             tokens = logits.argmax(-1)

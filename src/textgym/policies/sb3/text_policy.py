@@ -121,6 +121,14 @@ class TextPolicy:
             self._decoders[caller] = CachedDecoder(trunk, pad, use_cache=self.use_cache)
         return self._decoders[caller]
 
+    def narrow(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """What the policy leaves out beside `sampling` and `masks`, while somebody evaluates it.
+
+        :param logits: `[n, v]`, of the next token of `rows [n, L]`.
+        :return: `[n, v]`, tokens that it never draws at -inf.
+        """
+        return logits
+
     def drop_caches(self) -> None:
         """Forget what was decoded; results do not depend on it."""
         for decoder in self._decoders.values():

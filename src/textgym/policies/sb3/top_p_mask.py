@@ -65,6 +65,13 @@ class TopPMaskPolicy(TextActorCriticPolicy):
         is_out = self._likely(obs, logits, keep, caller).isneginf()
         return logits.masked_fill(is_out, float("-inf"))
 
+    def narrow(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """As while playing: tokens that the mask puts out at -inf."""
+        if self.mask_top_p == 1.0:
+            return logits
+        is_out = self._likely(rows, logits, None, "evaluation").isneginf()
+        return logits.masked_fill(is_out, float("-inf"))
+
     @torch.no_grad()
     def _likely(
         self,
