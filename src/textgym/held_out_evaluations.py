@@ -16,6 +16,7 @@ from textgym.agents.evaluation.held_out_callback import (
 )
 from textgym.agents.evaluation.held_out_prompts import HeldOutPrompts, listed_prompts, prompt_row
 from textgym.agents.evaluation.held_out_texts import HeldOutTexts
+from textgym.agents.runs.fingerprints import paths_in
 from textgym.agents.runs.held_out import (
     HeldOutSettings,
     Judge,
@@ -103,6 +104,11 @@ def held_out_evaluations(
         judges=described,
     )
     _record_settings(run, settings, rows)
+    read = {
+        "heldout_prompts": paths_in(task.heldout_prompts if prompts is None else prompts),
+        "gold": [path for judge in reward_list(gold) for path in paths_in(judge)],
+    }
+    run.add_inputs(read)
     width = task.max_context or held_out.longest + task.max_new_tokens
     context = policy.lm.config.max_position_embeddings
     if width > context:

@@ -31,7 +31,7 @@ from textgym.states import NoStateError, load_state_of, state_of
 from textgym.text_metrics.metrics import distinct_n
 
 DEFAULT_EVALUATIONS = 5
-DEFAULT_PROMPTS = 100
+DEFAULT_PROMPTS = 64
 
 
 class HeldOutEvaluations(BaseCallback):

@@ -103,12 +103,12 @@ def inputs_of_agent(
     if reward is None and isinstance(fields, Mapping):
         reward = fields.get("reward")
     settings = {"env": env, "prompts": prompts, **keywords, "reward": reward}
-    found = {name: _paths_in(value) for name, value in settings.items()}
-    found["shadow"] = [path for spec in shadow for path in _paths_in(spec)]
+    found = {name: paths_in(value) for name, value in settings.items()}
+    found["shadow"] = [path for spec in shadow for path in paths_in(spec)]
     return {name: paths for name, paths in found.items() if paths}
 
 
-def _paths_in(value: object) -> list[str]:
+def paths_in(value: object) -> list[str]:
     """The paths in a setting: itself, "module:attribute"'s file, those after "name,key=…"."""
     if not isinstance(value, str | Path):
         return []

@@ -133,11 +133,12 @@ def write_settings(
 
 
 def append_texts(run: Path, texts: Sequence[HeldOutText]) -> None:
-    """Append the rows of an evaluation.
+    """Append the rows of an evaluation; they are on the disk before a later checkpoint is.
 
     :raises StorageError: if they cannot be written.
     """
-    append_line(run / HELD_OUT, "\n".join(json_text(_row(text)) for text in texts))
+    lines = "\n".join(json_text(_row(text)) for text in texts)
+    append_line(run / HELD_OUT, lines, sync=True)
 
 
 def read_settings(run: Path) -> HeldOutSettings | None:

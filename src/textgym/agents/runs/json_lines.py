@@ -12,15 +12,19 @@ from textgym.paths import expand
 from textgym.storage import require_regular_file, write_text_atomically
 
 
-def append_line(path: Path, text: str) -> None:
+def append_line(path: Path, text: str, *, sync: bool = False) -> None:
     """Append a line to a file of records; what a crash left of a line before it goes.
 
+    :param sync: wait until it is on the disk.
     :raises StorageError: if it cannot be written.
     """
     try:
         with open(path, "a+b") as file:
             _end_last_line(file)
             file.write(text.encode("utf-8") + b"\n")
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -152,6 +152,12 @@ class Run:
         write_json_atomically(self.directory / PROVENANCE, provenance)
         self.config = config
 
+    def add_inputs(self, inputs: Inputs) -> None:
+        """Add paths to those that the run reads, once it is recorded."""
+        provenance = read_provenance(self.directory)
+        provenance["inputs"] = {**provenance.get("inputs", {}), **fingerprints(inputs)}
+        write_json_atomically(self.directory / PROVENANCE, provenance)
+
     def add_metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to the record.
 
