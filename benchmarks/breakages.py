@@ -473,8 +473,34 @@ BREAKAGES = (
     Breakage(
         "on resuming, steps stand twice in the record",
         "agents/building/learning.py",
-        (("cut_record(self.run.directory, recorder.rows_until)", "pass"),),
+        (("cut_record(self.run.directory, recorder.rows_until, step)", "pass"),),
         ("tests/faults/test_killed_runs.py",),
+    ),
+    Breakage(
+        "a held-out text is drawn with its row's numbers",
+        "agents/evaluation/play.py",
+        (
+            (
+                "numbers[np.minimum(number, len(numbers) - 1), places]",
+                "numbers[np.arange(len(number)) % len(numbers), places]",
+            ),
+        ),
+        ("tests/agents/test_held_out_evaluations.py",),
+        "its_own",
+    ),
+    Breakage(
+        "an evaluation leaves the state of a judge changed",
+        "agents/evaluation/held_out_callback.py",
+        (("load_state_of(judges[name], state,", "print(judges[name], state,"),),
+        ("tests/agents/test_held_out_evaluations.py",),
+        "last_bit",
+    ),
+    Breakage(
+        "a torn evaluation stays in the record",
+        "agents/evaluation/held_out_callback.py",
+        (("cut_rows(path, self.last_step)", "pass"),),
+        ("tests/agents/test_held_out_evaluations.py",),
+        "stopped_run",
     ),
     Breakage(
         "on resuming, steps stand twice in TensorBoard",
