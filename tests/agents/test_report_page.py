@@ -391,6 +391,9 @@ def test_all_of_it_goes_by_keyboard(view):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "texts"
+    page.wait_for_function("location.hash === '#rows=25'")
+    assert len(rows(page)) == 24
     seen = []
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -452,6 +455,19 @@ def test_samples_alone_are_shown_over_time(view, tmp_path):
     page.focus("#slider")
     page.keyboard.press("Home")
     assert texts(page, 1) == texts(page, 0)
+
+
+def test_a_single_run_is_not_said_to_be_best(view, tmp_path):
+    study = made_study((("ppo", "crowd"),), seeds=1, kl=1.5)
+    page = view(path=write_page(study, tmp_path / "report.html"))
+    said = page.inner_text("#headline")
+    assert said.startswith("By the independent judge critic ppo · crowd moved +")
+    assert page.locator("#chart-plots .band").count() == 0
+    assert "no band" in page.inner_text("#chart-hint")
+    for k in range(2):
+        drawing = page.locator("#chart-plots svg").nth(k)
+        across = drawing.locator("text[text-anchor=middle]").all_text_contents()
+        assert len(set(across)) == len(across) >= 4
 
 
 def test_a_study_without_any_text_says_so(view, tmp_path):

@@ -31,7 +31,7 @@ function plotAll() {
   const shown = curves.filter((curve) => !state.hidden.includes(String(curve.cell)));
   $("chart-plots").replaceChildren(
     chart(`${state.chart} over training`, "completion tokens", shown, (curve) => curve.tokens, compact),
-    chart(`${state.chart} over distance from the start`, "√KL to the start, √nats per text", shown, (curve) => curve.distance, (value) => number(value, 1)),
+    chart(`${state.chart} over distance from the start`, "√KL to the start, √nats per text", shown, (curve) => curve.distance, (value, digits = 2) => number(value, digits)),
   );
   $("legend").replaceChildren(...curves.map(legendOf));
 }
@@ -68,7 +68,7 @@ function chart(title, label, curves, xs, format) {
       svg("text", { x: EDGE.left - 8, y: y(tick) + 4, "text-anchor": "end" }, number(tick, digitsOf(yTicks))),
     );
   }
-  for (const tick of xTicks) drawing.append(svg("text", { x: x(tick), y: HEIGHT - EDGE.bottom + 18, "text-anchor": "middle" }, format(tick)));
+  for (const tick of xTicks) drawing.append(svg("text", { x: x(tick), y: HEIGHT - EDGE.bottom + 18, "text-anchor": "middle" }, format(tick, digitsOf(xTicks))));
   drawing.append(svg("text", { x: (EDGE.left + WIDTH - EDGE.right) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, label));
   for (const curve of curves) drawing.append(band(curve, xs(curve), x, y));
   for (const curve of curves) {

@@ -126,7 +126,8 @@ async function begin() {
   drawControls();
   drawPicker();
   listeners.push((what) => ("chart" in what || "hidden" in what ? null : drawAll()));
-  addEventListener("hashchange", () => change(viewOf(location.hash)));
+  // The link that skips to the texts names a place and no view.
+  addEventListener("hashchange", () => (location.hash === "#texts" ? remember() : change(viewOf(location.hash))));
   await drawAll();
 }
 

@@ -28,7 +28,7 @@ function matrixCell(matrix, row, k, largest) {
   const [cell, judge] = [matrix.cells[row], matrix.judges[k]];
   const [mean, low, high] = [matrix.mean[row][k], matrix.low[row][k], matrix.high[row][k]];
   const own = study.cells[cell].reward === judge;
-  const shade = mean === null ? "none" : `rgba(var(--${mean > 0 ? "high" : "low"}), ${(0.08 + 0.5 * Math.abs(mean) / largest).toFixed(3)})`;
+  const shade = !mean ? "none" : `rgba(var(--${mean > 0 ? "high" : "low"}), ${(0.08 + 0.5 * Math.abs(mean) / largest).toFixed(3)})`;
   const run = study.runs.findIndex((one) => one.held && one.cell === cell);
   const name = `${study.cells[cell].label}, scored by ${judge}: ${signed(mean)}${low === null ? "" : `, ${interval(low, high)}`}`;
   return element(

@@ -68,8 +68,10 @@ function plainFigures() {
   const top = rows[0];
   const ends = interval(top.low, top.high);
   const whose = judge.role === "gold" ? `the independent judge ${judge.name}` : judge.name;
+  const label = study.cells[top.cell].label;
+  const moved = `${signed(top.middle)}${ends ? ` (${ends})` : ""} standard deviations from the start`;
   return {
-    headline: `${study.cells[top.cell].label} ends highest by ${whose}: ${signed(top.middle)}${ends ? ` (${ends})` : ""} standard deviations from the start.`,
+    headline: rows.length > 1 ? `By ${whose} ${label} ends highest: ${moved}.` : `By ${whose} ${label} moved ${moved}.`,
     judges: [
       {
         judge: judge.name,
