@@ -80,7 +80,7 @@ def study(tmp_path_factory):
         thread.join()
         interrupted = [row["step"] for row in read_lines(first / "metrics.jsonl")]
         both = {**SHARED, "agent": ["ppo", BROKEN], "reward": SHARED["reward"][:1]}
-        both["shadow"] = SHARED["reward"][1:]
+        both |= {"shadow": SHARED["reward"][1:], "jobs": 2}
         result = textgym.compare(ENV, **both, report=said.append)
     return {"here": here, "first": first, "said": said, "interrupted": interrupted,
             "result": result, "arguments": both}  # fmt: skip
@@ -217,7 +217,7 @@ def test_a_judge_that_joins_later_scores_what_is_stored(study, tmp_path, monkeyp
     said = []
     arguments = {**study["arguments"], "agent": "ppo", "gold": ["keyword,words=a", "repetition"]}
     result = textgym.compare(ENV, **arguments, report=said.append)
-    assert said[0] == "[1/1] ppo, seed 0: finished before" and not result.failures
+    assert said[0] == "1 of 1 runs are finished already" and not result.failures
     assert "repetition scores the stored texts of 1 finished runs" in said
     assert result.report.study.judges["repetition"] == "gold"
     record = read_held_out(Path("study/cells/lm--ppo--length-target=10/seed-0"))

@@ -86,7 +86,7 @@ def test_one_that_fails_leaves_the_others_alone_and_says_why(tmp_path):
     assert jobs[3].reason == "ended with exit code 7 and said nothing"
     assert (refused.state, refused.reason) == ("failed", "holds somebody's files")
     assert sum("bad: failed: no" in line for line in lines) == 1
-    assert lines[0] == "[1/6] kept: finished before" and len(lines) == 1 + 2 * 4 + 1
+    assert lines[0] == "1 of 6 runs are finished already" and len(lines) == 1 + 2 * 4 + 1
 
 
 def test_an_interrupt_asks_the_children_to_stop_and_waits_for_them(tmp_path):

@@ -37,6 +37,10 @@ def plain_lines(at_a_time: int, say: Callable[[str], None]) -> Watch:
 
     def watch(jobs: Sequence[Job]) -> None:
         now = time.monotonic()
+        kept = sum(job.state == "kept" for job in jobs)
+        if kept and not shown:
+            say(f"{kept} of {len(jobs)} runs are finished already")
+            shown.update({job.name: "kept" for job in jobs if job.state == "kept"})
         for job in jobs:
             before = shown.get(job.name)
             shown[job.name] = job.state
@@ -50,7 +54,7 @@ def change_line(job: Job, jobs: Sequence[Job], at_a_time: int, now: float) -> st
     """What happened to a run, in a line."""
     done = sum(other.state in ("finished", "kept") for other in jobs)
     what = {
-        "kept": "finished before",
+        "kept": "finished already",
         "running": "goes on" if job.began_at else "begins",
         "failed": f"failed: {job.reason}",
         "stopped": "stopped",
