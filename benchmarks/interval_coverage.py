@@ -237,7 +237,8 @@ def main() -> None:
         f"(standard error {error:.1f}); bold is what leaves 93 to 97. Scores are in standard "
         "deviations: a text varies by 0.9, a prompt by 0.4 for all cells and by 0.2 for one, and a "
         "seed's mean as the design says ([algorithms.md](algorithms.md): 0.05 to 0.1). Seeds vary "
-        "by 0.07 where it says nothing.",
+        "by 0.07 where it says nothing. The last three columns are what a verdict does not do; the "
+        f"bootstraps ({BOOTSTRAPS} draws) saw every fifth study.",
         "",
         *table(rows),
         "",
