@@ -205,6 +205,21 @@ def test_a_cell_without_some_seeds_is_compared_on_those_that_both_have():
     assert all(0 < interval.high - interval.low < 50 for interval in found)
 
 
+def test_unscored_texts_leave_fewer_pairs_and_wider_intervals():
+    """Of 30% unscored texts half of the pairs are left; Tukey's intervals of those that are."""
+    rng = np.random.default_rng(8)
+    scores = rng.standard_normal((3, 30, 60))
+    scores[rng.random(scores.shape) < 0.3] = np.nan
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    figures = differences(scores, pairs)
+    found = simultaneous_intervals(influences(scores), figures, pairs)
+    widths = np.mean([interval.high - interval.low for interval in found]) / 2
+    error = np.mean([2 / (~np.isnan(scores[i] + scores[k])).sum() for i, k in pairs]) ** 0.5
+    assert widths == pytest.approx(
+        stats.studentized_range.ppf(0.95, 3, 87) / 2**0.5 * error, rel=0.1
+    )
+
+
 def test_one_seed_gives_simultaneous_intervals_over_prompts():
     scores = simulated(np.random.default_rng(7), 3, 1, 200, 0.0)
     pairs = [(0, 1), (0, 2), (1, 2)]

@@ -43,12 +43,14 @@ class Variance:
 
     :param seeds: of the means over prompts, from `n_seeds` − 1 degrees of freedom; 0 with one seed.
     :param prompts: what the prompts' own effects add, from `n_prompts` − 1.
+    :param noise: the part of `seeds` that is chance of single texts; 0 with one seed.
     """
 
     seeds: float
     prompts: float
     n_seeds: int
     n_prompts: int
+    noise: float = 0.0
 
     @property
     def total(self) -> float:
@@ -84,7 +86,7 @@ def variance_of(influence: Floats) -> Variance:
     square = float((residual**2).sum()) / (n_free * (n_seeds - 1))
     noise = square / (n_seeds * n_prompts)
     of_seeds = float(by_seed.var(ddof=1)) / n_seeds
-    return Variance(of_seeds, max(of_prompts - noise, 0.0), n_seeds, n_prompts)
+    return Variance(of_seeds, max(of_prompts - noise, 0.0), n_seeds, n_prompts, noise)
 
 
 def interval_of(

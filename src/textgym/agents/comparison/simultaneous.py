@@ -98,11 +98,14 @@ def simultaneous_intervals(
     for (one, other), difference in zip(pairs, differences, strict=True):
         both = has[one] & has[other]
         n_both = int(both.sum())
-        prompts = variance_of(difference.influence).prompts
+        lost = _lost_pairs(difference.influence, values[one][both], values[other][both])
+        prompts = variance_of(difference.influence).prompts + lost
         found.append(_pair(of_cells, one, other, prompts, n_both, n_prompts))
         apart = (drawn[:, one] - drawn[:, other])[:, both].mean(axis=1)
         apart += by_prompt[:, one] - by_prompt[:, other]
-        prompts = ((root[one] - root[other]) ** 2).sum()
+        if lost:
+            apart += lost**0.5 * rng.standard_normal(draws)
+        prompts = ((root[one] - root[other]) ** 2).sum() + lost
         variances = _pair(of_drawn, one, other, prompts, n_both, n_prompts)
         error = np.sqrt(variances.total)
         t = np.divide(np.abs(apart), error, out=np.zeros(draws), where=error > 0)
@@ -143,6 +146,17 @@ def _estimate(figure: Aggregate, error: float, quantile: float) -> Estimate:
         return Estimate(figure.value, float("nan"), float("nan"), n_seeds)
     half = quantile * error
     return Estimate(figure.value, figure.value - half, figure.value + half, n_seeds)
+
+
+def _lost_pairs(difference: Floats, one: Floats, other: Floats) -> float:
+    """What it adds to a variance that a pair has fewer texts than each of its cells by itself.
+
+    Where a judge says nothing of a text, its partner is left out too.
+    """
+    if (difference != 0).all():
+        return 0.0
+    noise = variance_of(difference).noise - variance_of(one).noise - variance_of(other).noise
+    return max(noise, 0.0)
 
 
 def _pair(
