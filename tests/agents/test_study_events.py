@@ -1,5 +1,6 @@
 """What a study writes for TensorBoard, read back with TensorBoard's own reader."""
 
+import errno
 import io
 import re
 from dataclasses import replace
@@ -12,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from textgym.agents.comparison.study import Cell
@@ -243,6 +245,21 @@ def test_event_files_of_an_earlier_report_are_replaced(tmp_path, without_picture
     assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["mine", "ppo · crowd"]
     assert {path: path.read_bytes() for path in before} == before
     assert not list(tmp_path.glob(".tensorboard-*"))
+
+
+def test_what_cannot_be_written_leaves_the_earlier_report(tmp_path, without_pictures, monkeypatch):
+    study = made_study(CELLS, seeds=1, prompts=2, evaluations=2)
+    place = write_study_events(study, tmp_path)
+    before = {path: path.read_bytes() for path in place.rglob("*.study")}
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_study_events(study, tmp_path)
+    assert {path: path.read_bytes() for path in place.rglob("*.study")} == before
+    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_a_single_seed_has_no_band(tmp_path, without_pictures):

@@ -9,16 +9,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import text as text_summary
+from torch.utils.tensorboard.summary import custom_scalars
 
 from textgym.agents.comparison import hparams, study_texts
 from textgym.agents.comparison.band_layout import band_layout, band_tags
+from textgym.agents.comparison.event_file import EventFile, event_file
 from textgym.agents.comparison.held_out_curves import Curves, band_of, curve_tags, curves_of
 from textgym.agents.comparison.study import Floats, Study, StudyRun
 from textgym.agents.comparison.study_pictures import study_pictures
@@ -84,38 +82,37 @@ def _write_all(study: Study, place: Path) -> None:
         for cell in study.cells
     }
     of_cells = {label: found for label, found in of_cells.items() if found}
-    with _writer(place) as writer:
+    with event_file(place, suffix=SUFFIX) as writer:
         known = [*(tags if curves else ()), *_last_tags(study)]
-        _add(writer, hparams.experiment(study.title, list(rows.values()), known))
+        writer.add(hparams.experiment(study.title, list(rows.values()), known))
         _write_study(study, of_cells, writer)
     for label, found in of_cells.items():
-        with _writer(place / folders[label]) as writer:
+        with event_file(place / folders[label], suffix=SUFFIX) as writer:
             _write_band(writer, found, tags)
     for run in study.runs:
-        with _writer(place / folders[run.cell] / f"seed-{run.seed}") as writer:
-            _add(writer, hparams.session_start(rows[run.name]))
+        folder = place / folders[run.cell] / f"seed-{run.seed}"
+        with event_file(folder, suffix=SUFFIX) as writer:
+            writer.add(hparams.session_start(rows[run.name]))
             _write_run(run, curves.get(run.name), writer)
-            _add(writer, hparams.session_end())
+            writer.add(hparams.session_end())
 
 
-def _write_study(
-    study: Study, curves: Mapping[str, Sequence[Curves]], writer: SummaryWriter
-) -> None:
+def _write_study(study: Study, curves: Mapping[str, Sequence[Curves]], writer: EventFile) -> None:
     """Layout, pictures and texts.
 
     :param curves: by the label of a cell, those of its runs.
     """
     if curves:
         has_bands = max(map(len, curves.values())) > 1
-        writer.add_custom_scalars(band_layout(study, has_bands=has_bands))
+        writer.add(custom_scalars(band_layout(study, has_bands=has_bands)))  # type: ignore[no-untyped-call]
     end = max((run.timesteps for run in study.runs), default=0)
     for name, pixels in study_pictures(study, curves).items():
-        writer.add_image(f"pictures/{name}", pixels, end, dataformats="HWC")
+        writer.add_image(f"pictures/{name}", pixels, end)
     for tag, step, text in _texts(study, end):
-        _add(writer, _text(tag, text), step)
+        writer.add_text(tag, text, step)
 
 
-def _write_band(writer: SummaryWriter, curves: Sequence[Curves], tags: Sequence[str]) -> None:
+def _write_band(writer: EventFile, curves: Sequence[Curves], tags: Sequence[str]) -> None:
     for tag in tags:
         band = band_of(curves, tag)
         for name, values in zip(
@@ -124,7 +121,7 @@ def _write_band(writer: SummaryWriter, curves: Sequence[Curves], tags: Sequence[
             _add_scalars(writer, name, band.steps, values)
 
 
-def _write_run(run: StudyRun, curves: Curves | None, writer: SummaryWriter) -> None:
+def _write_run(run: StudyRun, curves: Curves | None, writer: EventFile) -> None:
     """The held-out figures of a run, and the last ones of its training."""
     if curves is not None:
         for tag, values in curves.values.items():
@@ -159,31 +156,7 @@ def _last_tags(study: Study) -> list[str]:
     return list(dict.fromkeys(tag for run in study.runs for tag in _last_figures(run)))
 
 
-@contextmanager
-def _writer(folder: Path) -> Iterator[SummaryWriter]:
-    writer = SummaryWriter(str(folder), filename_suffix=SUFFIX)
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-def _text(tag: str, text: str) -> Summary:
-    """A text under the tag itself, and alone: torch's stands under a longer one, in a list of one,
-    which TensorBoard shows as a table around it.
-    """
-    summary: Summary = text_summary(tag, text)  # type: ignore[no-untyped-call]
-    summary.value[0].tag = tag
-    summary.value[0].tensor.ClearField("tensor_shape")
-    return summary
-
-
-def _add(writer: SummaryWriter, summary: Summary, step: int = 0) -> None:
-    assert writer.file_writer is not None
-    writer.file_writer.add_summary(summary, step)
-
-
-def _add_scalars(writer: SummaryWriter, tag: str, steps: Sequence[int], values: Floats) -> None:
+def _add_scalars(writer: EventFile, tag: str, steps: Sequence[int], values: Floats) -> None:
     for step, value in zip(steps, values, strict=True):
         if np.isfinite(value):
             writer.add_scalar(tag, float(value), step)
