@@ -223,7 +223,7 @@ def _ask_to_stop(children: Sequence[_Child]) -> None:
             child.process.send_signal(signal.SIGTERM)
 
 
-def _end(children: Sequence[_Child], wait: float = 10.0) -> None:
+def _end(children: Sequence[_Child], wait: float = 30.0) -> None:
     """Nobody stays: asked once more, and after a while killed, with what they started."""
     _ask_to_stop(children)
     end = time.monotonic() + wait
