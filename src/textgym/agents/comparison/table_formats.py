@@ -13,7 +13,7 @@ from textgym.terminal import visible
 # An interval, which stays; or what Markdown takes for markup, a link or the start of a list.
 _MARKDOWN = re.compile(
     r"(?P<interval>\[[+-]?\d[\d.]*, [+-]?\d[\d.]*\](?![(\[:]))"
-    r"|[\\`*{}\[\]<>#~|!&$@^]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.|:(?=//)|^[-+](?=\s)|(?<=^\d)[.)]|(?<=^\d\d)[.)]"
+    r"|[\\`*{}\[\]<>#~|!&$@^]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.|:(?=//)|^[-+](?=\s)|(?:(?<=^\d)|(?<=^\d\d))[.)](?=\s)"
 )
 _LATEX = {
     "\\": r"\textbackslash{}",
