@@ -147,7 +147,7 @@ def some(found, prompts):
     return {key: found[key] for key in (json.dumps({"prompt": prompt}) for prompt in prompts)}
 
 
-MANY = ["".join(p) for p in np.random.default_rng(0).choice([*"abcd"], (90, 4))]
+MANY = ["".join(p) for p in np.random.default_rng(0).choice([*"abcd"], (40, 4))]
 MANY = [*dict.fromkeys([*MANY, *HELD_OUT])]
 
 
