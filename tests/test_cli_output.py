@@ -66,7 +66,8 @@ def test_the_demo_names_the_command_that_is_there(below, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
     shown = io.StringIO()
-    print_next_steps(Console(file=shown), tmp_path / "my demo", [], 1.0)
+    study = tmp_path / "my demo"
+    print_next_steps(Console(file=shown), study / "report.html", study / "run", 1.0)
     lines = [line for line in shown.getvalue().splitlines() if "tensorboard" in line]
     [words] = map(shlex.split, lines)
     assert words[1:] == ["tensorboard", str(tmp_path / "my demo")]

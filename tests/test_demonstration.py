@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 
+import numpy as np
 import pytest
 from front_door import run_cli
 from rich.console import Console
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 
 import textgym
 from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.evaluation.bundled_rewards import critic
+from textgym.agents.runs.held_out import read_held_out
 from textgym.demonstration import run as demonstration
 from textgym.demonstration.reward import training_reward
 from textgym.demonstration.run import run_demo
@@ -22,6 +25,7 @@ from textgym.errors import InputError
 from textgym.paths import START
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.pretraining.loop import TrainingReport
+from textgym.text_metrics.metrics import distinct_n
 
 
 def quiet_demo(out, **keywords):
@@ -40,11 +44,15 @@ def outcome(out):
     """All figures but the times, and every weight that was learned."""
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     del report["seconds"], report["seconds_of_parts"], report["reward_model"]["fit"]["seconds"]
-    weights = {
-        path.relative_to(out).as_posix(): digest(path)
-        for path in (out / part / "model.safetensors" for part in ("start", "ppo", "ppo_small_kl"))
-    }
-    return report, weights
+    places = {run.config["kl_coef"]: run.directory for run in runs(out)}
+    places["start"] = out / "start"
+    return report, {name: digest(path / "model.safetensors") for name, path in places.items()}
+
+
+def runs(out):
+    """The two runs of a demo, that with the larger β first."""
+    found = textgym.open_run(out / "comparison").children()
+    return sorted(found, key=lambda run: -run.config["kl_coef"])
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +63,9 @@ def demo(tmp_path_factory):
 
 def test_a_demo_stopped_and_resumed_at_another_speed_ends_the_same(demo, tmp_path, monkeypatch):
     """Where the clock runs fast a machine seems slow: nothing may depend on that."""
-    _, (report, weights), _ = demo
-    out, train = tmp_path / "run", demonstration._Demo.train
-
-    def stop_before_the_lesson(*arguments, is_lesson=False, **keywords):
-        if is_lesson:
-            raise KeyboardInterrupt
-        return train(*arguments, **keywords)
+    whole, (report, weights), _ = demo
+    out = tmp_path / "run"
+    shutil.copytree(whole, out, ignore=shutil.ignore_patterns("comparison", "report.json"))
 
     def refuse(*arguments, **keywords):
         raise AssertionError("a finished part is made again")
@@ -69,12 +73,6 @@ def test_a_demo_stopped_and_resumed_at_another_speed_ends_the_same(demo, tmp_pat
     for name in ("monotonic", "perf_counter", "time"):
         clock = getattr(time, name)
         monkeypatch.setattr(time, name, lambda clock=clock: 100.0 * clock())
-    with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
-        changed.setattr(demonstration._Demo, "train", stop_before_the_lesson)
-        quiet_demo(out)
-    lesson = out / "ppo_small_kl"  # begun, as a run that was killed leaves it
-    shutil.copytree(out / "ppo", lesson, ignore=shutil.ignore_patterns("checkpoints"))
-    (lesson / "notes.txt").write_text("mine")
     monkeypatch.setattr(demonstration, "train_language_model", refuse)
     monkeypatch.setattr(demonstration, "fit_crowd", refuse)
     console = Console(file=io.StringIO(), width=200)
@@ -82,9 +80,8 @@ def test_a_demo_stopped_and_resumed_at_another_speed_ends_the_same(demo, tmp_pat
         run_demo(out=out, resume=True, seed=4)
     run_demo(out=out, resume=True, progress_bar=False, console=console)
     assert outcome(out) == (report, weights)
-    assert (lesson / "notes.txt").read_text() == "mine"
-    assert console.file.getvalue().count("is there already") == 3  # start, reward model, PPO
-    assert weights["ppo/model.safetensors"] != weights["start/model.safetensors"]
+    assert console.file.getvalue().count("is there already") == 2  # start, reward model
+    assert weights[0.27] != weights["start"] != weights[0.03] != weights[0.27]
     assert report["after"]["kl"][0] != 0.0 != report["after"]["judges"]["critic"][0]
     assert report["before"]["bits_per_character"] != report["after"]["bits_per_character"]
 
@@ -106,9 +103,7 @@ def test_from_scratch_at_the_command_line(tmp_path):
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["before"]["episodes"] == report["after"]["episodes"] == 16
     assert set(report["after"]["judges"]) == {"critic", "other_raters"}
-    for name in ("learning_curve", "over_optimisation"):
-        picture = out / "pictures" / f"{name}.png"
-        assert picture.read_bytes().startswith(b"\x89PNG")
+    assert (out / "comparison" / "report.html").read_text("utf-8").lower().startswith("<!doctype")
 
 
 def test_the_reward_model_is_the_best_of_what_there_is(demo):
@@ -123,14 +118,38 @@ def test_the_reward_model_is_the_best_of_what_there_is(demo):
     assert scores[0] > scores[1]
 
 
-def test_the_agent_of_the_demo_asks_for_its_reward(demo):
+def test_the_agents_of_the_demo_know_their_reward(demo):
     out, _, _ = demo
-    with pytest.raises(InputError, match=r"object as 'reward', .* pass reward=\.\.\. again"):
-        textgym.load_agent(out / "ppo")
-    reward = training_reward(load_reward(out / "reward_model"))
-    agent = textgym.load_agent(out / "ppo", reward=reward)
+    run, name = runs(out)[0], runs(out)[0].config["reward"]
+    with pytest.raises(InputError, match=r"a checkpoint imports no code: pass reward=\.\.\."):
+        textgym.load_agent(run.directory)
+    agent = textgym.load_agent(run.directory, reward=name)
     assert agent.num_timesteps == Settings.quick().timesteps
-    assert agent.env.get_attr("task")[0].reward is reward
+    texts = ["A funny and moving film of eleven words that is no more.", "Dull."]
+    reward = training_reward(load_reward(out / "reward_model"))
+    assert agent.env.get_attr("task")[0].reward(["x", "x"], texts).scores == pytest.approx(
+        reward(["x", "x"], texts).scores
+    )
+
+
+def test_the_figures_are_those_of_an_evaluation(demo):
+    """What the record says of the last texts is what `evaluate` finds in them."""
+    out, (report, _), _ = demo
+    chosen = runs(out)[0]
+    rows = read_held_out(chosen.directory)
+    last = rows.texts[rows.steps[-1]]
+    texts = [text.completion for text in last]
+    assert report["after"]["judges"]["critic"][0] == pytest.approx(
+        np.mean(critic()([row["prompt"] for row in rows.prompts], texts)), abs=1e-6
+    )
+    tokens = sum(len(text.token_ends) for text in last)
+    nats = sum(text.start_nll for text in last)
+    assert report["after"]["perplexity"] == pytest.approx(np.exp(nats / tokens))
+    assert report["after"]["length"][0] == pytest.approx(tokens / 16)
+    kl = [sum(text.log_probs) - sum(text.reference_log_probs) for text in last]
+    assert report["after"]["kl"][0] == pytest.approx(np.mean(kl))
+    assert report["before"]["kl"][0] == pytest.approx(0.0, abs=1e-4)
+    assert report["after"]["distinct_2"] == pytest.approx(distinct_n(texts, 2))
 
 
 def test_a_demo_that_fails_says_what_is_there(tmp_path, monkeypatch):

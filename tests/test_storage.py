@@ -15,7 +15,6 @@ import torch
 from bad_flags import watchdog
 
 from textgym import storage
-from textgym.agents.evaluation.pictures import learning_curve
 from textgym.agents.runs.json_lines import read_metrics
 from textgym.directories import atomic_directory
 from textgym.errors import InputError, StorageError
@@ -137,10 +136,10 @@ def test_only_regular_files_are_opened(tmp_path):
 
 
 def test_every_record_goes_through_the_one_writer():
-    """`json.dumps` writes NaN, which is no JSON; the schema compiler forbids it itself."""
+    """`json.dumps` writes NaN, which is no JSON; two forbid it themselves, and are compact."""
     root = Path(storage.__file__).parent
     writers = {p.name for p in root.rglob("*.py") if re.search(r"json\.dumps?\(", p.read_text())}
-    assert writers == {"storage.py", "json_patterns.py"}
+    assert writers == {"storage.py", "json_patterns.py", "packing.py"}
 
 
 def test_figures_that_are_null_are_left_out_where_a_record_is_read(tmp_path):
@@ -148,4 +147,3 @@ def test_figures_that_are_null_are_left_out_where_a_record_is_read(tmp_path):
     path.write_text('{"step": 1, "a": null, "b": 2}\n{"step": 2, "a": 3}\n[1]\n{"step": 3, "a"')
     with pytest.warns(UserWarning, match=r"metrics\.jsonl: 2 torn line\(s\) left out"):
         assert read_metrics(path) == [{"step": 1, "b": 2}, {"step": 2, "a": 3}]
-    learning_curve([{"step": 1, "reward/environment": 1.0, "j": 2.0}], judge="j")

@@ -96,7 +96,7 @@ def test_tables_hold_no_commands_anywhere(monkeypatch):
     assert "\x1b" not in shown and "\r" not in shown
     assert r"judge J\x1b[1m" in shown and r"title\x07b\rc\x9b" in shown
     console = Console(file=io.StringIO(), width=200)
-    console.print(texts_table(report(), report()))
+    console.print(texts_table({"before": report(), "after": report()}))
     assert "\x1b" not in console.file.getvalue() and SHOWN in console.file.getvalue()
 
 

@@ -29,7 +29,6 @@ MOVED = {
     "agents.maskable_rollout_buffer": "agents.rollouts.maskable_rollout_buffer",
     "agents.nlpo": "agents.algorithms.nlpo",
     "agents.oracle": "agents.evaluation.oracle",
-    "agents.pictures": "agents.evaluation.pictures agents.runs.json_lines",
     "agents.policy_losses": "agents.algorithms.losses",
     "agents.readers": "agents.evaluation.readers",
     "agents.recording": "agents.runs.recording agents.rollouts.recording_vec_env",

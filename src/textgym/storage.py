@@ -48,7 +48,7 @@ def write_json_atomically(path: str | Path, value: Any) -> None:
     write_text_atomically(path, json_text(value, indent=2) + "\n")
 
 
-def json_text(value: Any, *, indent: int | None = None) -> str:
+def json_text(value: Any, *, indent: int | None = None, sort_keys: bool = False) -> str:
     """A value as strict JSON in one line, or indented; every record of the package is written so.
 
     Numbers that are not finite become null, tuples, arrays and tensors lists. No character in it
@@ -56,7 +56,9 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
     :raises TypeError: for what JSON cannot hold.
     """
-    text = json.dumps(_strict(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        _strict(value), indent=indent, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False
+    )
     for character in _LINE_ENDS:
         text = text.replace(character, f"\\u{ord(character):04x}")
     return _SURROGATES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -89,7 +89,8 @@ def test_a_terminal_shows_value_and_direction(capsys):
 
 
 def test_before_and_after_stand_side_by_side():
-    table = before_and_after(report(), report(distinct_2=0.5, finish={"stop": 1.0}))
+    reports = {"before": report(), "after": report(distinct_2=0.5, finish={"stop": 1.0})}
+    table = before_and_after(reports)
     cells = list(zip(*(column.cells for column in table.columns), strict=True))
     assert ("distinct-2", "0.750", "0.500", "higher") in cells
     assert ("ended by length", "0.250", "0.000", "") in cells  # nothing ended so any more

@@ -103,7 +103,6 @@ def test_the_quick_demo_runs(tmp_path, flags):
     report = json.loads((tmp_path / "demo" / "report.json").read_text(encoding="utf-8"))
     assert report["before"]["episodes"] == report["after"]["episodes"] == 16
     assert set(report["after"]["judges"]) == {"critic", "other_raters"}
-    for name in ("learning_curve", "over_optimisation"):
-        picture = tmp_path / "demo" / "pictures" / f"{name}.png"
-        assert picture.read_bytes().startswith(b"\x89PNG")
+    page = tmp_path / "demo" / "comparison" / "report.html"
+    assert page.read_text(encoding="utf-8").lower().startswith("<!doctype")
     assert "Eight prompts" in done.stdout and "tensorboard" in done.stdout

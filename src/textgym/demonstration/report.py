@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -14,55 +14,63 @@ from textgym.agents.evaluation.report import EvaluationReport
 from textgym.storage import json_text
 from textgym.terminal import visible
 
+TITLES = {"before": "before", "after": "after", "small_kl": "after, β too small"}
 
-def write_texts(path: Path, before: EvaluationReport, after: EvaluationReport) -> None:
-    """One line per prompt with both continuations."""
+
+def write_texts(path: Path, reports: Mapping[str, EvaluationReport]) -> None:
+    """One line per prompt with the continuation of each report."""
     with open(path, "w", encoding="utf-8") as file:
-        for a, b in zip(before.episodes, after.episodes, strict=True):
-            row = {"prompt": a.prompt, "before": a.completion, "after": b.completion}
+        for episodes in zip(*(report.episodes for report in reports.values()), strict=True):
+            texts = [episode.completion for episode in episodes]
+            row = {"prompt": episodes[0].prompt, **dict(zip(reports, texts, strict=True))}
             file.write(json_text(row) + "\n")
 
 
-def figures_table(before: EvaluationReport, after: EvaluationReport) -> Table:
-    """The figures of two evaluations side by side."""
+def figures_table(reports: Mapping[str, EvaluationReport]) -> Table:
+    """The figures of evaluations side by side.
+
+    :param reports: by name; those of `TITLES` are written out.
+    """
     table = Table(title="Held-out prompts, before and after RL", title_justify="left")
-    for column, justify in (
-        ("", "left"),
-        ("before", "right"),
-        ("after", "right"),
-        ("better", "left"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    first, second = (
+    table.add_column("")
+    for name in reports:
+        table.add_column(TITLES.get(name, name), justify="right")
+    table.add_column("better")
+    columns = [
         {title: (figure, value) for figure, title, value in report.rows()}
-        for report in (before, after)
-    )
-    for title, (figure, _) in {**first, **second}.items():
-        values = [rows[title][1] if title in rows else 0.0 for rows in (first, second)]
+        for report in reports.values()
+    ]
+    rows = {title: figure for column in columns for title, (figure, _) in column.items()}
+    for title, figure in rows.items():
+        values = [column[title][1] if title in column else 0.0 for column in columns]
         cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in values]
         table.add_row(escape(title), *cells, figure.better)
     return table
 
 
-def texts_table(before: EvaluationReport, after: EvaluationReport, count: int = 8) -> Table:
+def texts_table(reports: Mapping[str, EvaluationReport], count: int = 8) -> Table:
     """The first few prompts with their continuations, side by side."""
     table = Table(title="Eight prompts", title_justify="left", show_lines=True)
-    for column in ("prompt", "before", "after"):
+    for column in ("prompt", *(TITLES.get(name, name) for name in reports)):
         table.add_column(column, overflow="fold")
-    for a, b in list(zip(before.episodes, after.episodes, strict=True))[:count]:
-        table.add_row(*(escape(visible(text)) for text in (a.prompt, a.completion, b.completion)))
+    rows = zip(*(report.episodes for report in reports.values()), strict=True)
+    for episodes in list(rows)[:count]:
+        texts = [episodes[0].prompt, *(episode.completion for episode in episodes)]
+        table.add_row(*(escape(visible(text)) for text in texts))
     return table
 
 
-def print_next_steps(
-    console: Console, directory: Path, pictures: Sequence[Path], seconds: float
-) -> None:
-    """Where everything is, and the commands to go on with."""
-    command, agent = command_here(), shlex.quote(str(directory / "ppo"))
-    console.print(f"\nDone in {seconds:.0f} s. Pictures: {', '.join(map(str, pictures))}")
+def print_next_steps(console: Console, page: Path, policy: Path, seconds: float) -> None:
+    """Where everything is, and the commands to go on with.
+
+    :param page: the report of the comparison.
+    :param policy: the run with the larger β.
+    """
+    command, agent = command_here(), shlex.quote(str(policy))
+    console.print(f"\nDone in {seconds:.0f} s. [bold]Open in a browser[/bold]: {escape(str(page))}")
     console.print("Go on with:", highlight=False)
     for line in (
-        f"{command} tensorboard {shlex.quote(str(directory))}",
+        f"{command} tensorboard {shlex.quote(str(page.parent))}",
         f'{command} generate {agent} --prompt "The film" --max-new-tokens 40',
         f"{command} evaluate textgym/MovieReview-v0 --policy {agent} --gold critic",
     ):

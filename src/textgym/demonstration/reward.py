@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from textgym.agents.evaluation.bundled_rewards import critic, crowd
+from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.evaluation.bundled_rewards import crowd
 from textgym.agents.fitting.reward_fitting import fitting_bar
 from textgym.envs.tasks.movie_reviews import Review, load_movie_reviews
 from textgym.policies.language_model.causal_lm import CausalLM
@@ -100,18 +101,22 @@ def fit_crowd(
 
 
 def training_reward(reward_model: Reward) -> WeightedSum:
-    """What PPO maximises: the crowd's taste, squashed, with a floor under the length.
-
-    The judge rides along as a shadow: scored and logged, weight 0.
-    """
+    """What PPO maximises: the crowd's taste, squashed, with a floor under the length."""
     return WeightedSum(
         {
             NAME: (Squash(reward_model, 2.0), 1.0),
             "shortness": (ShortnessPenalty(words=11, divisor=7), 1.0),
-            "critic": (critic(), 0.0),
         },
         name="crowd with a floor",
     )
+
+
+def crowd_with_a_floor(model: str) -> WeightedSum:
+    """`training_reward` of a reward model's directory, for the command line.
+
+    :raises InputError: if it holds none.
+    """
+    return training_reward(load_reward(model))
 
 
 def _part(split: Any, share: float) -> list[Review]:

@@ -1,12 +1,11 @@
 """`textgym demo`: the whole road on real text, from a language model to a policy and its judge.
 
 Review snippets → (tokenizer, pretraining) → fine-tuning → a reward model from people's ratings →
-PPO with a KL term → an independent judge on held-out prompts. A second, short run with too small a
-KL coefficient shows what over-optimisation looks like. docs/demo.md tells the story.
+PPO with two KL coefficients, compared by independent judges on held-out prompts: the one that is
+too small shows what over-optimisation looks like. docs/demo.md tells the story.
 """
 
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,20 +14,15 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from textgym.agents.building.build import build_agent
-from textgym.agents.building.checkpoint import load_reward, read_agent
-from textgym.agents.evaluation.bundled_rewards import critic, other_domain_raters
-from textgym.agents.evaluation.pictures import (
-    learning_curve,
-    over_optimisation,
-    save_pictures,
-)
+from textgym.agents.comparison.report_files import PAGE
+from textgym.agents.comparison.study import Study, StudyRun
 from textgym.agents.evaluation.readers import REVIEWS, Reader, resolve_reader
 from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
-from textgym.agents.runs.run import open_run
 from textgym.checks import check_numbers
+from textgym.comparing import compare
+from textgym.demonstration.record import recorded_report
 from textgym.demonstration.report import (
     command_here,
     figures_table,
@@ -36,33 +30,28 @@ from textgym.demonstration.report import (
     texts_table,
     write_texts,
 )
-from textgym.demonstration.reward import fit_crowd, training_reward
+from textgym.demonstration.reward import fit_crowd
 from textgym.demonstration.settings import (
     MAX_NEW_TOKENS,
     Settings,
     seconds_of_a_step,
     written,
 )
-from textgym.environments_by_id import make_vec
 from textgym.envs.tasks import movie_reviews
 from textgym.errors import InputError
-from textgym.evaluating import evaluate
-from textgym.manifest import listed_files
 from textgym.paths import START
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.pretraining.documents import pair_documents, text_documents
 from textgym.policies.pretraining.loop import train_language_model
-from textgym.registry import agents as agent_registry
-from textgym.reward_models.composition import WeightedSum
-from textgym.rewards import Reward
-from textgym.run_files import CHECKPOINTS
-from textgym.storage import read_json, write_json_atomically
+from textgym.storage import read_json, write_json_atomically, write_text_atomically
 from textgym.text_metrics.metrics import word_vocabulary
 from textgym.tokenizer import Tokenizer
 
 ENVIRONMENT = "textgym/MovieReview-v0"
-JUDGE_TAG = "reward_components/critic"
-PARTS = ("start", "reward_model", "ppo", "ppo_small_kl")
+COMPARISON = "comparison"
+PARTS = ("start", "reward_model", COMPARISON)
+# What PPO is paid, as the command line names it: with the reward model's directory.
+REWARD = "textgym.demonstration.reward:crowd_with_a_floor"
 PATIENCE = 10 * 60  # seconds beyond which the short form is offered
 
 _T = TypeVar("_T")
@@ -129,7 +118,8 @@ def run_demo(
         seconds = time.monotonic() - began
         figures = {"seed": seed, "from_scratch": from_scratch, "split": split, **figures}
         write_json_atomically(run.directory / "report.json", {**figures, "seconds": seconds})
-        print_next_steps(demo.console, run.directory, demo.pictures(), seconds)
+        assert demo.policy is not None
+        print_next_steps(demo.console, run.directory / COMPARISON / PAGE, demo.policy, seconds)
     return {**figures, "seconds": round(seconds, 1)}
 
 
@@ -145,28 +135,21 @@ class _Demo:
     console: Console
     reader: Reader
     seconds: dict[str, float] = field(default_factory=dict)
+    policy: Path | None = None  # the run with the larger β, once it is there
 
     def run(self, split: str) -> dict[str, Any]:
         """All parts; returns the figures."""
         start = self._timed("start", self.start)
-        reward_model, crowd = self._timed("reward_model", lambda: self.reward_model(start))
-        settings = self.settings
-        rate = settings.scratch_learning_rate if self.from_scratch else settings.learning_rate
-        chosen = self._timed("ppo", lambda: self.train(start, reward_model, learning_rate=rate))
-        self._timed(
-            "lesson",
-            lambda: self.train(start, reward_model, learning_rate=1e-3, is_lesson=True),
-        )
-        self.console.print("\n[bold]The judge reads held-out prompts[/bold], before and after")
-        prompts = _prompts(split, settings.prompts)
-        before, after = self._timed(
-            "evaluation",
-            lambda: [self.evaluate(lm, reward_model, prompts, start) for lm in (start, chosen)],
-        )
-        write_texts(self.directory / "texts.jsonl", before, after)
-        self.console.print(figures_table(before, after))
-        self.console.print(texts_table(before, after))
-        if settings == Settings.quick():
+        crowd = self._timed("reward_model", lambda: self.reward_model(start))
+        study = self._timed("comparison", lambda: self.compare(split))
+        self.console.print("\n[bold]5. The judges read held-out prompts[/bold], before and after")
+        chosen, small = (study.runs_of(cell.label)[0] for cell in study.cells)
+        self.policy = chosen.directory
+        reports = self._timed("evaluation", lambda: self.read(chosen, small))
+        write_texts(self.directory / "texts.jsonl", reports)
+        self.console.print(figures_table(reports))
+        self.console.print(texts_table(reports))
+        if self.settings == Settings.quick():
             self.console.print(
                 "[bold]These figures prove nothing[/bold]: the quick form trains for a few steps "
                 "and reads 16 prompts, to show the road; the result is that of `textgym demo`",
@@ -175,8 +158,7 @@ class _Demo:
         return {
             "reader": self.reader.name,
             "reward_model": crowd,
-            "before": before.figures(),
-            "after": after.figures(),
+            **{name: texts.figures() for name, texts in reports.items()},
             "seconds_of_parts": {name: round(value, 1) for name, value in self.seconds.items()},
         }
 
@@ -276,12 +258,12 @@ class _Demo:
     def _share(self, texts: Sequence[str]) -> Sequence[str]:
         return texts[: max(60, round(self.settings.share * len(texts)))]
 
-    def reward_model(self, start: CausalLM) -> tuple[Reward, dict[str, Any]]:
-        """A model of what people preferred, and its figures."""
+    def reward_model(self, start: CausalLM) -> dict[str, Any]:
+        """Fit a model of what people preferred; returns its figures."""
         place, record = self.directory / "reward_model", self.directory / "reward_model.json"
         if (place / "reward_model.json").is_file() and record.is_file():
             self.console.print("[bold]3. The reward model[/bold] is there already")
-            return load_reward(place), dict(read_json(record))
+            return dict(read_json(record))
         self.console.print("[bold]3. Reward model[/bold] from people's ratings of reviews")
         model, report = fit_crowd(
             start,
@@ -294,108 +276,61 @@ class _Demo:
         self.console.print(f"   {report}", highlight=False)
         write_json_atomically(record, report.figures())
         model.save_pretrained(place)
-        return model, dict(read_json(record))
+        return dict(read_json(record))
 
-    def train(
-        self,
-        start: CausalLM,
-        reward_model: Reward,
-        *,
-        learning_rate: float,
-        is_lesson: bool = False,
-    ) -> CausalLM:
-        """One PPO run; the lesson has a KL coefficient that is too small, and a fixed rate."""
-        settings, say = self.settings, self.console.print
-        directory = self.directory / ("ppo_small_kl" if is_lesson else "ppo")
-        kl_coef = settings.small_kl_coef if is_lesson else settings.kl_coef
-        timesteps = settings.collapse_timesteps if is_lesson else settings.timesteps
-        reward: Reward = training_reward(reward_model)
-        if is_lesson:
-            say(f"[bold]5. A lesson[/bold]: the same with too small a β ({kl_coef})")
-            reward = WeightedSum({"crowd": (reward_model, 1.0), "critic": (critic(), 0.0)})
-        else:
-            say(f"[bold]4. PPO[/bold], Stable-Baselines3's own, β = {kl_coef}")
-        finished = _finished(directory, timesteps)
-        if finished is not None:
-            say("   is there already")
-            return finished
-        _clear(directory)
-        n_envs, n_steps = settings.rows, MAX_NEW_TOKENS
-        env = make_vec(
-            ENVIRONMENT,
-            n_envs,
-            seed=self.seed,
-            tokenizer=start.tokenizer,
-            reward=reward,
-            max_new_tokens=MAX_NEW_TOKENS,
-        )
-        algorithm: Any = agent_registry.resolve("ppo")
-        agent = build_agent(
-            "ppo",
-            algorithm,
-            env,
-            start,
-            kl_coef=kl_coef,
-            temperature=settings.temperature,
-            learning_rate=learning_rate,
-            final_learning_rate=None if is_lesson else learning_rate / 10,
-            n_steps=n_steps,
-            batch_size=n_envs * n_steps // 2,
-            value_warmup_rollouts=1 if is_lesson else 3,
-            directory=directory,
-            sample_prompts=_prompts("validation", 8),
-            seed=self.seed,
-        )
-        agent.learn(timesteps, progress_bar=self.progress_bar)
-        return CausalLM.from_agent(agent)
+    def read(self, chosen: StudyRun, small: StudyRun) -> dict[str, EvaluationReport]:
+        """What stood on the held-out prompts before, and after each of the two runs."""
+        known = _known_words()
+        return {
+            name: recorded_report(run, evaluation, vocabulary=known, reader=self.reader)
+            for name, run, evaluation in (
+                ("before", chosen, 0),
+                ("after", chosen, -1),
+                ("small_kl", small, -1),
+            )
+        }
 
-    def evaluate(
-        self, lm: CausalLM, reward_model: Reward, prompts: Sequence[str], start: CausalLM
-    ) -> EvaluationReport:
-        """What a model writes on held-out prompts."""
-        return evaluate(
+    def compare(self, split: str) -> Study:
+        """PPO with two values of β: a comparison of two cells, in a directory of its own.
+
+        :raises InputError: where a run has failed.
+        """
+        settings, out = self.settings, self.directory / COMPARISON
+        self.console.print(
+            f"[bold]4. PPO[/bold], Stable-Baselines3's own, with β = {settings.kl_coef}, and with "
+            f"{settings.small_kl_coef}, which is too small: `textgym compare`",
+            highlight=False,
+        )
+        prompts = self.directory / "prompts.txt"
+        write_text_atomically(prompts, "".join(f"{p}\n" for p in _prompts(split, settings.prompts)))
+        rate = settings.scratch_learning_rate if self.from_scratch else settings.learning_rate
+        ended = compare(
             ENVIRONMENT,
-            policy=lm,
-            reward=training_reward(reward_model),
-            gold=[critic(), other_domain_raters()],
-            reference=start,
+            policy=self.directory / "start",
+            agent=[f"ppo,kl_coef={beta}" for beta in (settings.kl_coef, settings.small_kl_coef)],
+            reward=f"{REWARD},model={self.directory / 'reward_model'}",
+            gold=("critic", "other_raters"),
+            seeds=[self.seed],
+            timesteps=settings.timesteps,
+            evaluations=settings.evaluations,
             prompts=prompts,
-            temperature=self.settings.temperature,
+            out=out,
+            n_envs=settings.rows,
             env_kwargs={"max_new_tokens": MAX_NEW_TOKENS},
-            vocabulary=_known_words(),
-            reader=self.reader,
-            seed=1,
+            temperature=settings.temperature,
+            learning_rate=rate,
+            final_learning_rate=rate / 10,
+            n_steps=MAX_NEW_TOKENS,
+            batch_size=settings.rows * MAX_NEW_TOKENS // 2,
+            value_warmup_rollouts=3,
+            progress_bar=self.progress_bar,
+            report=lambda line: self.console.print(line, highlight=False, markup=False),
         )
-
-    def pictures(self) -> list[Path]:
-        """The learning curve, and what over-optimisation looks like."""
-        chosen = open_run(self.directory / "ppo").metrics()
-        small = open_run(self.directory / "ppo_small_kl").metrics()
-        settings = self.settings
-        runs = {f"β = {settings.kl_coef}": chosen, f"β = {settings.small_kl_coef}": small}
-        return save_pictures(
-            {
-                "learning_curve": learning_curve(chosen, judge=JUDGE_TAG),
-                "over_optimisation": over_optimisation(runs, judge=JUDGE_TAG),
-            },
-            self.directory,
-        )
-
-
-def _finished(directory: Path, timesteps: int) -> CausalLM | None:
-    """The policy of a run that took all of its steps; None where there is no such run."""
-    try:
-        lm, _, state = read_agent(directory)
-    except InputError:
-        return None
-    return lm if int(state["num_timesteps"]) >= timesteps else None
-
-
-def _clear(directory: Path) -> None:
-    """Remove the unfinished run that a stopped demo left, and nothing that we did not write."""
-    for name in listed_files(directory) or ():
-        (directory / name).unlink(missing_ok=True)
-    shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
+        assert ended is not None
+        for name, reason in ended.failures.items():
+            raise InputError(f"{name}: {reason}; what it said is in {out}")
+        assert ended.report is not None
+        return ended.report.study
 
 
 def _pair(text: str) -> tuple[str, str]:

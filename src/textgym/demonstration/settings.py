@@ -23,10 +23,10 @@ class Settings:
     :param pretrain_steps: only from scratch.
     :param reward_steps: of fitting the reward model's trunk: one pass over the ratings.
     :param reward_learning_rate: Muon's, of the reward model's matrices.
-    :param timesteps: completion tokens of the main run; `collapse_timesteps` of the teaching run.
-    :param learning_rate: of the main run, falling to a tenth; `scratch_learning_rate` from scratch,
+    :param timesteps: completion tokens of each of the two runs.
+    :param learning_rate: of both, falling to a tenth; `scratch_learning_rate` from scratch,
         where the weights are larger and a step of one size is a smaller one.
-    :param prompts: held-out prompts.
+    :param prompts: held-out prompts, which each run continues `evaluations` times.
     :param rows: texts that are written side by side; a rollout is 40 tokens of each.
     :param share: of the reviews that fine-tuning and reward models read.
     """
@@ -36,13 +36,13 @@ class Settings:
     reward_steps: int = 354
     reward_learning_rate: float = 0.005
     timesteps: int = 56_320
-    collapse_timesteps: int = 15_360
     learning_rate: float = 1.5e-4
     scratch_learning_rate: float = 3e-4
     kl_coef: float = 0.27
     small_kl_coef: float = 0.03
     temperature: float = 0.8
-    prompts: int = 500
+    prompts: int = 250
+    evaluations: int = 5
     rows: int = 32
     share: float = 1.0
 
@@ -54,8 +54,8 @@ class Settings:
             sft_steps=2,
             reward_steps=4,
             timesteps=4 * 8 * MAX_NEW_TOKENS,
-            collapse_timesteps=2 * 8 * MAX_NEW_TOKENS,
             prompts=16,
+            evaluations=2,
             rows=8,
             share=0.02,
         )
@@ -65,9 +65,9 @@ class Settings:
 
         Multiples of a step of 1,280 tokens, measured on the parts of whole runs.
         """
-        rollouts = (self.timesteps + self.collapse_timesteps) / (TEXTS * TOKENS)
+        rollouts = 2 * self.timesteps / (TEXTS * TOKENS)
         steps = 1.0 * self.sft_steps + 1.0 * self.reward_steps + 11.6 * rollouts
-        steps += 60 * self.share + 0.18 * self.prompts
+        steps += 60 * self.share + 0.18 * self.prompts * self.evaluations
         return 15.0 + step_seconds * (steps + (0.5 * self.pretrain_steps if from_scratch else 0))
 
 

@@ -6,7 +6,6 @@ cell is by itself, so that a study that grows finds its finished runs again.
 
 import hashlib
 import itertools
-import json
 import re
 import shlex
 from collections import Counter
@@ -119,7 +118,7 @@ def _with_slugs_apart(cells: list[PlannedCell]) -> list[PlannedCell]:
 
 
 def _digest(texts: Sequence[str | None]) -> str:
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
+    return hashlib.sha256(json_text(list(texts)).encode()).hexdigest()[:8]
 
 
 def _short_names(paths: Sequence[str]) -> dict[str, str]:

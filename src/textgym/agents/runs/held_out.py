@@ -6,7 +6,6 @@ each evaluation and prompt. Whatever compares runs reads nothing else.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -115,7 +114,7 @@ class HeldOutRecord:
 
 def prompts_digest(prompts: Sequence[Mapping[str, Any]]) -> str:
     """SHA-256 of prompts with their columns, in order."""
-    text = "\n".join(json.dumps(dict(row), sort_keys=True, ensure_ascii=False) for row in prompts)
+    text = "\n".join(json_text(dict(row), sort_keys=True) for row in prompts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -1,7 +1,6 @@
 """What the page knows before it opens any text: cells, runs, curves, matrix, configurations."""
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +16,7 @@ from textgym.agents.comparison.page.run_blocks import (
     steps_of,
 )
 from textgym.agents.comparison.study import Study, StudyRun, kl_of, scores_of
+from textgym.storage import json_text
 
 # Settings that say where and how a run was made, and nothing about its training.
 PLACES = ("seed", "out", "verb", "checkpoint_seconds", "checkpoint_tokens", "keep", "tensorboard")
@@ -127,7 +127,7 @@ def configuration_differences(study: Study) -> list[dict[str, Any]]:
         if key.split(".")[0] in PLACES:
             continue
         values = [_several([config.get(key) for config in configs]) for configs in by_cell]
-        if len({json.dumps(v, sort_keys=True, default=str) for v in values}) > 1:
+        if len({json_text(v, sort_keys=True) for v in values}) > 1:
             rows.append({"key": key, "values": values})
     return rows
 
@@ -176,7 +176,7 @@ def _first_texts(run: StudyRun) -> str | None:
         texts = [[text.completion, sorted(text.scores)] for text in run.record.texts[steps[0]]]
     else:
         texts = [[r["prompt"], r["completion"]] for r in run.samples if r["step"] == steps[0]]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    return hashlib.sha256(json_text(texts).encode()).hexdigest()
 
 
 def _start_scores(study: Study, judge: str) -> dict[str, Any]:
