@@ -6,6 +6,7 @@ from textgym.agents.comparison.study import StudyRun
 from textgym.agents.evaluation.play import Episode
 from textgym.agents.evaluation.readers import Reader
 from textgym.agents.evaluation.report import EvaluationReport, Interval
+from textgym.agents.runs.held_out import perplexity
 from textgym.text_metrics.metrics import (
     commonest_bigram_share,
     distinct_n,
@@ -38,7 +39,6 @@ def recorded_report(
         for role in ("reward", "gold")
     }
     rewards = [float(text.scores[names["reward"][0]] or 0.0) for text in written]
-    tokens = sum(text.length for text in written)
     reasons = [text.finish_reason for text in written]
     return EvaluationReport(
         episodes=[
@@ -61,7 +61,7 @@ def recorded_report(
             )
             for name in names["gold"]
         },
-        perplexity=float(np.exp(sum(text.start_nll for text in written) / tokens)),
+        perplexity=perplexity(written),
         kl=Interval.of([text.kl for text in written]),
         distinct_2=distinct_n(texts, 2),
         length=Interval.of([float(text.length) for text in written]),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgym.agents.comparison.study import Study, StudyRun
-from textgym.agents.runs.held_out import HeldOutText
+from textgym.agents.runs.held_out import HeldOutText, perplexity
 from textgym.text_metrics.metrics import distinct_n
 
 _SPEED = "time/fps"
@@ -45,7 +45,7 @@ def costs_of(study: Study) -> list[Costs]:
         if not runs:
             continue
         ends, starts = [_texts(run, -1) for run in runs], [_texts(run, 0) for run in runs]
-        ratios = [_perplexity(e) / _perplexity(s) for e, s in zip(ends, starts, strict=True)]
+        ratios = [perplexity(e) / perplexity(s) for e, s in zip(ends, starts, strict=True)]
         speeds = [run.figures[_SPEED] for run in runs if _SPEED in run.figures]
         times = [run.seconds for run in runs if run.seconds is not None]
         found.append(
@@ -67,11 +67,6 @@ def costs_of(study: Study) -> list[Costs]:
 def _texts(run: StudyRun, evaluation: int) -> Sequence[HeldOutText]:
     assert run.record is not None
     return run.record.texts[run.record.steps[evaluation]]
-
-
-def _perplexity(texts: Sequence[HeldOutText]) -> float:
-    tokens = sum(text.length for text in texts)
-    return float(np.exp(sum(text.start_nll for text in texts) / max(tokens, 1)))
 
 
 def _distinct(runs: Sequence[Sequence[HeldOutText]]) -> float:

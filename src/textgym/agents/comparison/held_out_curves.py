@@ -10,7 +10,7 @@ import numpy as np
 
 from textgym.agents.comparison.intervals import t_quantile
 from textgym.agents.comparison.study import Floats, Study, StudyRun, kl_of, scores_of
-from textgym.agents.runs.held_out import Role
+from textgym.agents.runs.held_out import Role, perplexity
 from textgym.text_metrics.metrics import distinct_n
 
 KL, LENGTH = "held_out/kl", "held_out/length"
@@ -69,12 +69,7 @@ def curves_of(run: StudyRun, judges: Sequence[str]) -> Curves:
     values[KL] = kl_of(run).mean(axis=1)
     values[LENGTH] = np.array([np.mean([t.length for t in texts]) for texts in evaluations])
     values[DISTINCT_2] = np.array([distinct_n(t.completion for t in e) for e in evaluations])
-    values[PERPLEXITY] = np.array(
-        [
-            np.exp(sum(t.start_nll for t in texts) / max(1, sum(t.length for t in texts)))
-            for texts in evaluations
-        ]
-    )
+    values[PERPLEXITY] = np.array([perplexity(texts) for texts in evaluations])
     return Curves(steps, values)
 
 

@@ -19,7 +19,7 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 
 from textgym.agents.evaluation.held_out_texts import HeldOutTexts
 from textgym.agents.evaluation.judging import mean_scores
-from textgym.agents.runs.held_out import HeldOutText, append_texts, read_held_out
+from textgym.agents.runs.held_out import HeldOutText, append_texts, perplexity, read_held_out
 from textgym.agents.runs.json_lines import cut_rows
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
@@ -137,12 +137,6 @@ class HeldOutEvaluations(BaseCallback):
 def evaluation_points(evaluations: int, timesteps: int) -> list[int]:
     """Completion tokens at which evaluations are due, evenly spaced, from 0 to `timesteps`."""
     return [round(k * timesteps / (evaluations - 1)) for k in range(evaluations)]
-
-
-def perplexity(texts: Sequence[HeldOutText]) -> float:
-    """Per token, under the frozen start at temperature 1."""
-    tokens = sum(text.length for text in texts)
-    return float(np.exp(sum(text.start_nll for text in texts) / tokens))
 
 
 def held_out_figures(texts: Sequence[HeldOutText], start_perplexity: float) -> dict[str, float]:

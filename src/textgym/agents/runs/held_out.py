@@ -6,6 +6,7 @@ each evaluation and prompt. Whatever compares runs reads nothing else.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -110,6 +111,12 @@ class HeldOutRecord:
     def steps(self) -> list[int]:
         """The steps of the evaluations, in order."""
         return sorted(self.texts)
+
+
+def perplexity(texts: Sequence[HeldOutText]) -> float:
+    """Of the tokens of texts, under the frozen start at temperature 1; 1 where there are none."""
+    tokens = sum(text.length for text in texts)
+    return math.exp(sum(text.start_nll for text in texts) / max(tokens, 1))
 
 
 def prompts_digest(prompts: Sequence[Mapping[str, Any]]) -> str:
