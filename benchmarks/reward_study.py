@@ -1,6 +1,6 @@
 """The ready-made study: five reward models on the movie reviews, under PPO and GRPO.
 
-    python benchmarks/reward_study.py [--seeds 5] [--timesteps 40000] [--out runs/reward_study]
+    python -m benchmarks.reward_study [--seeds 5] [--timesteps 40000] [--out runs/reward_study]
 
 First a reward model is fitted to people's ratings on a trunk; then `textgym compare` does the rest:
 people's ratings on a trunk and on n-grams, a word list, a length, and a reward built to be hacked
@@ -26,7 +26,7 @@ def prepare(out: Path) -> tuple[Path, Path]:
     """The reward model on people's ratings, and the file of held-out prompts."""
     out.mkdir(parents=True, exist_ok=True)
     ratings, prompts, model = out / "ratings.jsonl", out / "prompts.txt", out / "people_trunk"
-    if not (model / "reward_model.json").is_file():
+    if not (model / "checkpoints/best/reward_model.json").is_file():
         rows = [
             {"text": review.text, "ratings": list(review.ratings), "block": review.block}
             for review in load_movie_reviews("reward_model")
@@ -61,7 +61,7 @@ def main() -> None:
         prompts=prompts,
         out=study,
         jobs=arguments.jobs,
-        keep=1,
+        keep=2,
         env_kwargs={"max_new_tokens": 40},
         temperature=0.8,
         kl_coef=0.1,
