@@ -32,14 +32,14 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet 'pip>=25.1'  # the first that knows --group
-	$(PIP) install --quiet --constraint constraints.txt --editable . --group dev
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[all]' --group dev
 	touch $@
 
 # The exact versions that make installs; torch's is chosen by hand.
 lock: $(READY)
 	$(PIP) install --quiet uv
 	echo 'torch==2.13.0' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-	  --no-annotate --no-header --group dev --constraint - \
+	  --no-annotate --no-header --all-extras --group dev --constraint - \
 	  pyproject.toml --output-file constraints.txt
 
 clean:
