@@ -231,5 +231,17 @@ def test_one_seed_gives_simultaneous_intervals_over_prompts():
     assert quantiles == pytest.approx([tukey] * 3, rel=0.05)
 
 
+def test_an_interval_that_says_nothing_is_left_out():
+    quiet = np.random.default_rng(0).normal(0, 0.05, (2, 40))
+    hushed, loud = quiet.copy(), quiet.copy()
+    hushed[0] += 2.0  # a spread of seeds that one degree of freedom makes thousands of SD
+    loud += 50.0
+    gains = [mean(scores) for scores in (hushed, loud, *[quiet] * 8)]
+    wide, far, *_ = separate_intervals(gains)
+    assert wide.value == pytest.approx(1.0, abs=0.1)
+    assert np.isnan([wide.low, wide.high]).all() and not wide.excludes_zero
+    assert far.low > 0
+
+
 def test_students_t():
     assert t_quantile(0.05, 4) == pytest.approx(stats.t.isf(0.025, 4))

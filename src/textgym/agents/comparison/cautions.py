@@ -53,6 +53,7 @@ def _few_seeds(judgements: Sequence[Judgement]) -> list[str]:
     if 2 in few:
         found.append(
             f"{_names(few[2])}: two seeds hardly show how much seeds vary; the intervals are wide, "
+            "left out where they cover 0 and reach beyond 10 SD, "
             f"and still cover less than they say (use {FEW_SEEDS} seeds, better 5)"
         )
     return found

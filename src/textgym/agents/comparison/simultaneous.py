@@ -24,6 +24,8 @@ from textgym.agents.comparison.study import Floats
 Pair = tuple[int, int]
 Flags = npt.NDArray[np.bool_]
 
+WIDEST = 10.0  # SD: an interval that reaches further and covers 0 says nothing
+
 
 @dataclass(frozen=True)
 class _Variances:
@@ -142,9 +144,10 @@ def separate_intervals(
 
 def _estimate(figure: Aggregate, error: float, quantile: float) -> Estimate:
     n_seeds, n_prompts = figure.influence.shape
-    if np.isnan(figure.value) or n_prompts < 2:
-        return Estimate(figure.value, float("nan"), float("nan"), n_seeds)
     half = quantile * error
+    says_nothing = half > WIDEST and half > abs(figure.value)
+    if np.isnan(figure.value) or n_prompts < 2 or says_nothing:
+        return Estimate(figure.value, float("nan"), float("nan"), n_seeds)
     return Estimate(figure.value, figure.value - half, figure.value + half, n_seeds)
 
 

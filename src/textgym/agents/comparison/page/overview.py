@@ -19,7 +19,17 @@ from textgym.agents.comparison.study import Study, StudyRun, kl_of, scores_of
 from textgym.storage import json_text
 
 # Settings that say where and how a run was made, and nothing about its training.
-PLACES = ("seed", "out", "verb", "checkpoint_seconds", "checkpoint_tokens", "keep", "tensorboard")
+# Neither places nor what follows from the rest: the rewards of the other cells look on.
+PLACES = (
+    "seed",
+    "out",
+    "verb",
+    "checkpoint_seconds",
+    "checkpoint_tokens",
+    "keep",
+    "tensorboard",
+    "shadow",
+)
 
 
 def overview_of(study: Study, blocks: Blocks, verdict: dict[str, Any] | None) -> dict[str, Any]:
