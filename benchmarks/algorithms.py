@@ -216,7 +216,7 @@ def picture(runs: Path, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from textgym.agents.runs.json_lines import read_metrics
+    from textgym.json_lines import read_metrics
 
     figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()

@@ -289,9 +289,9 @@ FILES = (
     ),
     Breakage(
         "6: a torn last row swallows the next good one",
-        "agents/runs/json_lines.py",
+        "json_lines.py",
         (("            _end_last_line(file)\n", ""),),
-        (f"{AGENTS}/test_json_lines.py",),
+        ("tests/test_json_lines.py",),
         "torn",
     ),
     Breakage(

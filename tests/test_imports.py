@@ -37,6 +37,7 @@ LEAVES = {
     "saved_fields",
     "states",
     "interrupts",
+    "json_lines",
     "lazy_names",
     "moved",
     "paths",

@@ -7,13 +7,13 @@ from front_door import ENV, byte_lm
 
 import textgym
 from textgym.agents.rollouts.kl import KLPenalty
-from textgym.agents.runs.json_lines import read_metrics
 from textgym.command_line.config_file import read_config_file
 from textgym.command_line.tensorboard import show_tensorboard
 from textgym.command_line.verbs import chosen_agent
 from textgym.envs.texts.corpus import read_texts
 from textgym.envs.texts.prompts import PromptSource
 from textgym.errors import InputError
+from textgym.json_lines import read_metrics
 from textgym.paths import absolute, expand
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.reward_models import Lexicon

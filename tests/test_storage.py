@@ -15,9 +15,9 @@ import torch
 from bad_flags import watchdog
 
 from textgym import storage
-from textgym.agents.runs.json_lines import read_metrics
 from textgym.directories import atomic_directory
 from textgym.errors import InputError, StorageError
+from textgym.json_lines import read_metrics
 from textgym.storage import (
     json_text,
     read_json,

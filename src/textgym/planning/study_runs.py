@@ -20,7 +20,7 @@ from textgym.agents.comparison.study_files import (
     write_study_file,
     write_study_files,
 )
-from textgym.agents.runs.json_lines import last_row
+from textgym.json_lines import last_row
 from textgym.paths import absolute
 from textgym.planning.costs import check_room
 from textgym.planning.plan import Plan

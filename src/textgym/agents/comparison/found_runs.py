@@ -13,10 +13,10 @@ from typing import Any
 
 from textgym.agents.runs.fingerprints import NOTHING
 from textgym.agents.runs.held_out import HeldOutRecord, read_held_out
-from textgym.agents.runs.json_lines import last_row, read_rows
 from textgym.agents.runs.run import read_provenance
 from textgym.agents.runs.settings import read_config
 from textgym.errors import InputError
+from textgym.json_lines import last_row, read_rows
 from textgym.paths import absolute
 from textgym.run_files import CHECKPOINTS, CONFIG, METRICS, SAMPLES, TENSORBOARD
 from textgym.storage import is_in_use

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from textgym.agents.runs.fingerprints import NOTHING, computed_with, fingerprint
 from textgym.agents.runs.held_out import HeldOutSettings, Role, read_held_out
-from textgym.agents.runs.json_lines import last_row
 from textgym.agents.runs.occupied import check_place, has_checkpoint
 from textgym.agents.runs.run import read_provenance
 from textgym.agents.runs.settings import read_config
 from textgym.errors import InputError
+from textgym.json_lines import last_row
 from textgym.policies.language_model.checkpoint import read_trainer_state
 from textgym.run_files import CHECKPOINTS, CONFIG, LAST, METRICS
 from textgym.storage import json_text

@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from textgym.agents.runs.held_out import prompts_digest
-from textgym.agents.runs.json_lines import read_rows
 from textgym.agents.runs.occupied import is_empty
 from textgym.agents.runs.settings import read_config
 from textgym.errors import InputError
+from textgym.json_lines import read_rows
 from textgym.run_files import CONFIG, HELD_OUT_PROMPTS
 from textgym.storage import (
     cannot_write,

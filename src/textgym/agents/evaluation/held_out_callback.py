@@ -20,10 +20,10 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 from textgym.agents.evaluation.held_out_texts import HeldOutTexts
 from textgym.agents.evaluation.judging import mean_scores
 from textgym.agents.runs.held_out import HeldOutText, append_texts, perplexity, read_held_out
-from textgym.agents.runs.json_lines import cut_rows
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
 from textgym.errors import InputError
+from textgym.json_lines import cut_rows
 from textgym.policies.sb3.text_policy import TextPolicy
 from textgym.rewards import Reward
 from textgym.run_files import HELD_OUT, START

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from textgym.agents.runs.json_lines import append_line, read_rows
 from textgym.agents.runs.later_scores import read_later_scores, scores_by_step
 from textgym.errors import InputError
+from textgym.json_lines import append_line, read_rows
 from textgym.run_files import HELD_OUT, HELD_OUT_PROMPTS, HELD_OUT_SETTINGS
 from textgym.saved_fields import SavedFields
 from textgym.storage import json_text, read_json, write_json_atomically, write_text_atomically

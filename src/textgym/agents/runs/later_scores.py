@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from textgym.agents.runs.json_lines import read_rows
+from textgym.json_lines import read_rows
 from textgym.run_files import HELD_OUT_SCORES
 from textgym.saved_fields import SavedFields
 from textgym.storage import json_text, run_lock, write_text_atomically

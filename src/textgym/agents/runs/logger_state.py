@@ -13,8 +13,8 @@ import numpy as np
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from textgym.agents.runs.json_lines import cut_rows
 from textgym.agents.runs.metrics_writer import JSONLines
+from textgym.json_lines import cut_rows
 from textgym.run_files import HELD_OUT, METRICS, SAMPLES
 from textgym.saved_fields import SavedFields
 

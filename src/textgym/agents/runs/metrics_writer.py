@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.logger import KVWriter
 
-from textgym.agents.runs.json_lines import append_line
+from textgym.json_lines import append_line
 from textgym.storage import json_text
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from textgym.agents.runs.fingerprints import Inputs, computed_with, fingerprints
-from textgym.agents.runs.json_lines import append_line, last_row, read_metrics, read_rows
 from textgym.agents.runs.occupied import has_checkpoint, remove_records
 from textgym.agents.runs.settings import read_config
 from textgym.errors import InputError, StorageError
+from textgym.json_lines import append_line, last_row, read_metrics, read_rows
 from textgym.manifest import MANIFEST
 from textgym.paths import absolute
 from textgym.run_files import CHECKPOINTS, CONFIG, LAST, METRICS, PROVENANCE, SAMPLES, TENSORBOARD

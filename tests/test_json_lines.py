@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from textgym.agents.runs.json_lines import append_line, last_row, read_rows
 from textgym.errors import InputError, StorageError
+from textgym.json_lines import append_line, last_row, read_rows
 
 
 @pytest.mark.parametrize(
