@@ -72,7 +72,7 @@ PARTS = {
         "pretraining": {"language_model"},
         "sb3": {"language_model"},
     },
-    "reward_models": {"rules": set(), "learned": set()},
+    "reward_models": {"rules": set(), "learned": set(), "people": set()},
     "envs": {"texts": set(), "tasks": {"texts"}},
 }
 

@@ -1,0 +1,227 @@
+"""The label server's application: routes for raters, for the owner and for training processes.
+
+A 2xx reply to an answer means that it is on the disk. Every error is `{"error": "one line"}`: 401,
+403, 408, 413, 415 and 421 by the guard, 403 for what is the owner's, 409 where something else is
+stored already, 422 for a body that does not fit, 507 if nothing can be written (keep the answer and
+send it again with the same key).
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from textgym.errors import InputError, StorageError
+from textgym.labelling import schemas
+from textgym.labelling.access import Access, Session
+from textgym.labelling.guard import ENTRANCE, LOOPBACK, Guard
+from textgym.reward_models.people.records import SKIP_REASONS
+from textgym.reward_models.people.store import ConflictError, LabelStore
+
+HERE = Path(__file__).parent
+Since = Annotated[int, Query(ge=0)]
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+
+
+def make_app(store: LabelStore, access: Access, *, hosts: Iterable[str] = LOOPBACK) -> Guard:
+    """The guarded application over an open store.
+
+    :param access: knows the token and the tickets.
+    :param hosts: names that the server is reached by, without the port.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    _add_errors(app)
+    _add_pages(app, store, access)
+    _add_rater_routes(app, store)
+    _add_owner_routes(app, store, access)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    return Guard(app, access, hosts)
+
+
+def _session(request: Request) -> Session:
+    return request.state.session  # type: ignore[no-any-return]
+
+
+def _rater(session: Annotated[Session, Depends(_session)]) -> str:
+    if not session.rater:
+        raise HTTPException(403, "for raters: open the page with an address of your own")
+    return session.rater
+
+
+def _owner(session: Annotated[Session, Depends(_session)]) -> Session:
+    if not session.is_owner:
+        raise HTTPException(403, "for the owner of the store")
+    return session
+
+
+Rater = Annotated[str, Depends(_rater)]
+Owner = Annotated[Session, Depends(_owner)]
+
+
+def _add_errors(app: FastAPI) -> None:
+    def reply(status: int, error: str) -> JSONResponse:
+        return JSONResponse({"error": error}, status)
+
+    @app.exception_handler(StarletteHTTPException)
+    def refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return reply(error.status_code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        return reply(422, f"{place}: {first['msg']}" if place else str(first["msg"]))
+
+    @app.exception_handler(ConflictError)
+    def conflict(request: Request, error: ConflictError) -> JSONResponse:
+        return reply(409, str(error))
+
+    @app.exception_handler(InputError)
+    def wrong(request: Request, error: InputError) -> JSONResponse:
+        return reply(422, str(error))
+
+    @app.exception_handler(StorageError)
+    def unwritten(request: Request, error: StorageError) -> JSONResponse:
+        return reply(507, str(error))
+
+
+def _add_pages(app: FastAPI, store: LabelStore, access: Access) -> None:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    templates = Jinja2Templates(env=environment)
+
+    def page(request: Request, name: str, **values: Any) -> HTMLResponse:
+        return templates.TemplateResponse(request, name, values)
+
+    @app.get(ENTRANCE)
+    def enter(request: Request, ticket: str = "") -> HTMLResponse:
+        session = access.redeem(ticket)
+        if session is None:
+            raise HTTPException(401, "this address was used already, or is none: ask for a new one")
+        store.join(session.rater)
+        # A page that goes on, not a redirect: after a click elsewhere a redirect would arrive
+        # without the cookie, which is for requests from our own pages only.
+        response = page(request, "entered.html")
+        response.set_cookie(
+            access.cookie_name,
+            access.cookie(session),
+            max_age=30 * 86_400,
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+    @app.get("/")
+    def label(request: Request, rater: Rater) -> HTMLResponse:
+        return page(request, "label.html", is_owner=_session(request).is_owner)
+
+    @app.get("/owner")
+    def owner(request: Request, session: Owner) -> HTMLResponse:
+        return page(request, "owner.html")
+
+
+def _add_rater_routes(app: FastAPI, store: LabelStore) -> None:
+    def progress(rater: str) -> schemas.ProgressView:
+        return schemas.progress_view(store.progress(rater))
+
+    @app.get("/api/session")
+    def session(session: Annotated[Session, Depends(_session)]) -> schemas.SessionReply:
+        settings = store.settings
+        return schemas.SessionReply(
+            rater=session.rater,
+            is_owner=session.is_owner,
+            store=settings.id,
+            guidelines=settings.guidelines,
+            scale=settings.scale,
+            skip_reasons=list(SKIP_REASONS),
+            lease=store.lease,
+        )
+
+    @app.post("/api/next")
+    def next_showings(body: schemas.NextRequest, rater: Rater) -> schemas.NextReply:
+        showings = store.next(rater, body.count, held=body.held, kinds=body.kinds)
+        return schemas.NextReply(
+            showings=[schemas.showing_view(showing) for showing in showings],
+            progress=progress(rater),
+        )
+
+    @app.post("/api/answer")
+    def answer(body: schemas.AnswerRequest, rater: Rater) -> schemas.AnswerReply:
+        event = store.answer(rater, body.reply())
+        return schemas.AnswerReply(answer=event.id, progress=progress(rater))
+
+    @app.post("/api/undo")
+    def undo(body: schemas.UndoRequest, rater: Rater) -> schemas.UndoReply:
+        undone = store.undo(rater, body.key, body.answer)
+        showing = None if undone is None else schemas.showing_view(undone[1])
+        return schemas.UndoReply(showing=showing, progress=progress(rater))
+
+    @app.get("/api/history")
+    def history(
+        rater: Rater, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    ) -> schemas.HistoryReply:
+        names = ("choice", "strength", "score", "rewrite", "reason", "note", "answered_at")
+        return schemas.HistoryReply(
+            answers=[
+                schemas.PastAnswer(
+                    answer=event.id,
+                    showing=schemas.showing_view(showing),
+                    **{name: getattr(event, name) for name in names},
+                )
+                for event, showing in store.history(rater, limit)
+            ]
+        )
+
+    @app.get("/api/progress")
+    def rater_progress(rater: Rater) -> schemas.ProgressView:
+        return progress(rater)
+
+
+def _add_owner_routes(app: FastAPI, store: LabelStore, access: Access) -> None:
+    @app.post("/api/owner/invitations")
+    def invite(body: schemas.InvitationRequest, owner: Owner) -> schemas.InvitationReply:
+        store.join(body.rater)
+        ticket = access.ticket(Session(body.rater, is_owner=False))
+        return schemas.InvitationReply(path=f"{ENTRANCE}?ticket={ticket}")
+
+    @app.get("/api/settings")
+    def settings(owner: Owner) -> schemas.SettingsReply:
+        return schemas.SettingsReply(**vars(store.settings))
+
+    @app.post("/api/items")
+    def add_items(body: schemas.ItemsRequest, owner: Owner) -> schemas.IdsReply:
+        return schemas.IdsReply(ids=store.add_items([item.item() for item in body.items]))
+
+    @app.post("/api/items/close")
+    def close_items(body: schemas.IdsRequest, owner: Owner) -> schemas.IdsReply:
+        store.close_items(body.ids)
+        return schemas.IdsReply(ids=body.ids)
+
+    @app.get("/api/items")
+    def items(owner: Owner, since: Since = 0, limit: Limit = 1000) -> schemas.ItemsReply:
+        found = store.items(since, limit)
+        return schemas.ItemsReply(items=[schemas.StoredItem.of(item) for item in found])
+
+    @app.get("/api/events")
+    def events(owner: Owner, since: Since = 0, limit: Limit = 1000) -> schemas.EventsReply:
+        found = store.events(since, limit)
+        return schemas.EventsReply(events=[schemas.EventBody.of(event) for event in found])
+
+    @app.post("/api/refits")
+    def add_refit(body: schemas.RefitRequest, owner: Owner) -> schemas.RefitReply:
+        number = store.add_refit(body.run, body.step, body.answers, body.details)
+        return schemas.RefitReply(id=number)
+
+    @app.get("/api/refits")
+    def refits(owner: Owner, run: str | None = None) -> schemas.RefitsReply:
+        return schemas.RefitsReply(
+            refits=[schemas.RefitBody.of(refit) for refit in store.refits(run)]
+        )
