@@ -14,6 +14,7 @@ import gymnasium
 from gymnasium.envs.registration import registry as gymnasium_ids
 
 from textgym import registry
+from textgym.built_in_rewards import Facts
 from textgym.checks import check_numbers
 from textgym.envs.task import Task, check_fields
 from textgym.envs.text_env import ACTIONS, TextEnv
@@ -88,14 +89,29 @@ def register(
     _give_to_gymnasium(id, max_episode_steps)
 
 
-def register_reward(name: str, target: Any, *, description: str = "") -> None:
+def register_reward(
+    name: str,
+    target: Any,
+    *,
+    description: str = "",
+    range: str = "",
+    speed: str = "",
+    licence: str = "",
+    extra: str = "",
+) -> None:
     """Give a reward model a name, for `reward="name"` and `--reward name`.
 
     :param target: the reward, a class of rewards, a function without arguments that makes one, or
         "module:attribute" of one of these.
+    :param description: one line for `textgym rewards`, which also shows the rest.
+    :param range: of its scores: "[0, 1]".
+    :param speed: texts/s: "1,000".
+    :param licence: of what it uses.
+    :param extra: what has to be installed for it.
     :raises InputError: if the name is taken by another target.
     """
-    registry.rewards.register(name, target, description=description)
+    facts = Facts(range, speed, licence, extra)
+    registry.rewards.register(name, target, description=description, facts=facts)
 
 
 def register_builtin_tasks() -> None:

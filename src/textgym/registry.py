@@ -9,6 +9,7 @@ name nothing.
 import importlib
 from collections.abc import Iterable
 
+from textgym.built_in_rewards import BUILT_IN, Facts
 from textgym.errors import InputError, unknown_name
 
 
@@ -22,14 +23,22 @@ class Registry:
         self.kind = kind
         self._targets: dict[str, object] = {}
         self._descriptions: dict[str, str] = {}
+        self._facts: dict[str, Facts] = {}
 
     def register(
-        self, name: str, target: object, *, description: str = "", replace: bool = False
+        self,
+        name: str,
+        target: object,
+        *,
+        description: str = "",
+        facts: Facts = Facts(),  # noqa: B008 - a tuple
+        replace: bool = False,
     ) -> None:
         """Give `target` a name.
 
         :param target: "module:attribute", or the object itself.
         :param description: one line for listings; without it, the object's own first line.
+        :param facts: what else a listing says.
         :param replace: allow the name to be taken already (otherwise only by the same target).
         :raises InputError: if the name or the target has the wrong form, or the name is taken.
         """
@@ -49,11 +58,13 @@ class Registry:
             )
         self._targets[name] = target
         self._descriptions[name] = description
+        self._facts[name] = facts
 
     def unregister(self, name: str) -> None:
         """Forget a name; nothing happens if it is unknown."""
         self._targets.pop(name, None)
         self._descriptions.pop(name, None)
+        self._facts.pop(name, None)
 
     def __contains__(self, name: object) -> bool:
         return name in self._targets
@@ -69,6 +80,10 @@ class Registry:
     def describe(self) -> dict[str, str]:
         """One line for every name, sorted by name. Imports nothing."""
         return {name: self._descriptions[name] or self._first_line(name) for name in self.names()}
+
+    def facts(self, name: str) -> Facts:
+        """What else a listing says of a name."""
+        return self._facts[name]
 
     def _first_line(self, name: str) -> str:
         target = self._targets[name]
@@ -147,22 +162,9 @@ rewards = Registry("reward model")
 agents = Registry("agent")
 """Agents, that is algorithms: the word that `make_agent` and `--agent` take."""
 
-for _name, _target, _description in (
-    ("length", "rules.rules:Length", "1 at a target length, lower the farther the text is from it"),
-    ("regex", "rules.rules:Regex", "pays where a regular expression matches"),
-    ("keyword", "rules.rules:Keyword", "pays where given words occur"),
-    ("repetition", "rules.rules:Repetition", "a penalty on n-grams that occur again"),
-    ("lexicon", "rules.lexicon:Lexicon", "sentiment by a word list with negation and boosters"),
-    ("shortness", "composition:ShortnessPenalty", "a penalty on texts under a number of words"),
-):
-    rewards.register(_name, f"textgym.reward_models.{_target}", description=_description)
-for _name, _target, _description in (
-    ("crowd", "crowd", "learned from the people who rated the bundled reviews"),
-    ("critic", "critic", "the independent judge, fitted on critics' labels: for evaluation"),
-    ("other_raters", "other_domain_raters", "a second judge, from raters of other kinds of text"),
-):
+for _row in BUILT_IN:
     rewards.register(
-        _name, f"textgym.agents.evaluation.bundled_rewards:{_target}", description=_description
+        _row.name, f"textgym.{_row.target}", description=_row.description, facts=_row.facts
     )
 for _name, _target, _description in (
     ("ppo", "PPO", "proximal policy optimisation: the steady default"),

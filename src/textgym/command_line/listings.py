@@ -1,12 +1,14 @@
 """The verbs that list what is registered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from textgym import registry
+
+WIDTH = 140  # of what is no terminal
 
 
 def list_envs() -> int:
@@ -15,8 +17,14 @@ def list_envs() -> int:
 
 
 def list_rewards() -> int:
-    """List the reward models."""
-    return _show("reward model", registry.rewards.describe())
+    """List the reward models: range, speed, licence of what they use, what to install."""
+    table = registry.rewards
+    rows = [
+        (name, description, facts.range, facts.speed, facts.licence, _to_install(facts.extra))
+        for name, description in table.describe().items()
+        for facts in [table.facts(name)]
+    ]
+    return _print(("reward model", "what it is", "range", "texts/s", "licence", "needs"), rows)
 
 
 def list_agents() -> int:
@@ -40,10 +48,20 @@ def environment_lines() -> dict[str, str]:
     return lines
 
 
+def _to_install(extra: str) -> str:
+    return f"textgym[{extra}]" if extra.isidentifier() else extra
+
+
 def _show(kind: str, lines: Mapping[str, str]) -> int:
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
-    table = Table(kind, "what it is")
-    for name, description in lines.items():
-        table.add_row(escape(name), escape(description))
+    return _print((kind, "what it is"), [*lines.items()])
+
+
+def _print(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """A table; names are never cut, so that they can be copied."""
+    console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
+    table = Table(*head)
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*map(escape, row))
     console.print(table)
     return 0
