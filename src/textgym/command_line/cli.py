@@ -45,6 +45,7 @@ LISTINGS = {
         "show runs in TensorBoard",
         "textgym.command_line.tensorboard:show_tensorboard",
     ),
+    "label": ("ask people which text is better", "textgym.labelling.verb:label"),
     "envs": ("list the environments", "textgym.command_line.listings:list_envs"),
     "rewards": ("list the reward models", "textgym.command_line.listings:list_rewards"),
     "agents": ("list the algorithms", "textgym.command_line.listings:list_agents"),

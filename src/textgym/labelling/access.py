@@ -7,13 +7,8 @@ is signed with the token, so that it outlives a restart and a new token ends it.
 
 import base64
 import hmac
-import os
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
-
-from textgym.errors import InputError, StorageError
-from textgym.storage import read_small_file
 
 
 @dataclass(frozen=True)
@@ -82,36 +77,3 @@ class Access:
 
 def _equal(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode())
-
-
-def token_path(store: Path) -> Path:
-    """Where the token of a store is kept."""
-    return store.with_name(store.name + ".token")
-
-
-def read_or_make_token(store: Path, *, is_new: bool = False) -> str:
-    """The token beside a store, in a file that its owner alone can read; made if missing.
-
-    :param is_new: make another one, which ends every session.
-    :raises InputError: for a file that others can read, or that holds no token.
-    :raises StorageError: if it cannot be written.
-    """
-    path = token_path(store)
-    if path.exists() and not is_new:
-        if path.stat().st_mode & 0o077:
-            raise InputError(f"{path}: others can read it: chmod 600 it, or take --new-token")
-        token = read_small_file(path).strip()
-        if len(token) < 40:
-            raise InputError(f"{path}: holds no token: take --new-token")
-        return token
-    token = secrets.token_urlsafe(32)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(token + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
-    return token

@@ -1,0 +1,97 @@
+"""The verb `textgym label`: a store made, filled, served, or written out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textgym.checks import check_numbers
+from textgym.errors import InputError
+from textgym.labelling.sources import read_items
+from textgym.paths import absolute, expand
+from textgym.reward_models.people.records import KINDS
+from textgym.reward_models.people.store import LabelStore
+from textgym.reward_models.people.token_file import read_or_make_token
+from textgym.storage import read_small_file
+
+
+def label(
+    store: str | Path,
+    *,
+    texts: Sequence[str | Path] = (),
+    cells: Sequence[str] = (),
+    kind: str = "pair",
+    lang: str = "",
+    raters: int = 1,
+    scale: str = "1-5",
+    guidelines: str | Path | None = None,
+    name: str = "owner",
+    invite: Sequence[str] = (),
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    public: bool = False,
+    known_as: Sequence[str] = (),
+    new_token: bool = False,
+    serve: bool = True,
+) -> int:
+    """Ask people about texts on a page of this machine, and keep what they answer in one file.
+
+    Prints an address for the owner and one for everybody in `invite`; each opens once. Answers are
+    on the disk before the page shows them as saved, and training reads them while they come
+    (`--reward human,store=STORE`).
+
+    :param store: the file of the store; made if missing.
+    :param texts: what to ask about: a file (.jsonl, .csv) of preferences or texts, a run or a
+        study.
+    :param cells: of a study, the labels of the two cells to compare.
+    :param kind: pair (which is better), rating (how good) or edit (rewrite it).
+    :param lang: language of the texts, such as zh-Hans, for the browser's choice of glyphs.
+    :param raters: how many people are asked about an item; of a new store.
+    :param scale: of ratings, lowest and highest; of a new store.
+    :param guidelines: a text file that raters can open; of a new store.
+    :param name: what your own answers are stored under.
+    :param invite: names of others who answer; each gets an address.
+    :param host: the address to listen on.
+    :param port: of the page; 0 takes a free one.
+    :param public: let other machines reach the page, over plain HTTP.
+    :param known_as: further names that this machine is reached by.
+    :param new_token: end all sessions and make another token.
+    :param serve: go on to serve; without it, the store is made and filled only.
+    :raises InputError: for what cannot be read, a file that is no store, or a port in use.
+    :raises StorageError: if another process writes the store, or nothing can be written.
+    """
+    check_numbers({"port": port})
+    if kind not in KINDS:
+        raise InputError(f"kind must be among {', '.join(KINDS)}, got {kind!r:.40}")
+    if serve:
+        from textgym.labelling.serving import check_host, require_extra
+
+        require_extra()
+        check_host(host, public)
+    items = [
+        item for source in texts for item in read_items(source, kind=kind, cells=cells, lang=lang)
+    ]
+    settings: dict[str, Any] = {
+        "raters": raters,
+        "scale": _scale(scale),
+        "guidelines": "" if guidelines is None else read_small_file(expand(guidelines)),
+    }
+    with LabelStore(absolute(store), wait=1.0, **settings) as opened:
+        if items:
+            before = len(opened.items())
+            opened.add_items(items)
+            print(f"{store}: {len(opened.items()) - before} items added, of {len(items)} read")
+        if serve:
+            from textgym.labelling.serving import serve as run_server
+
+            token = read_or_make_token(opened.path, is_new=new_token)
+            run_server(
+                opened, token, host=host, port=port, owner=name, raters=invite, names=known_as
+            )
+    return 0
+
+
+def _scale(text: str) -> tuple[int, int]:
+    low, separator, high = text.partition("-")
+    if not separator or not low.strip().isdigit() or not high.strip().isdigit():
+        raise InputError(f"scale must be two whole numbers like 1-5, got {text!r:.40}")
+    return int(low), int(high)
