@@ -74,7 +74,7 @@ PARTS = {
         "pretraining": {"language_model"},
         "sb3": {"language_model"},
     },
-    "reward_models": {"rules": set(), "learned": set(), "people": set()},
+    "reward_models": {"rules": set(), "learned": set(), "people": set(), "auditing": {"learned"}},
     "envs": {"texts": set(), "tasks": {"texts"}},
 }
 

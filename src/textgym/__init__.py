@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from textgym.agents.fitting.reward_fitting import fit_reward
     from textgym.agents.runs.run import open_run
     from textgym.agents_by_name import make_agent
+    from textgym.auditing.run import audit_reward
     from textgym.comparing import compare
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.envs.replies import Reply
@@ -36,6 +37,7 @@ __all__ = [
     "Reply",
     "RewardOutput",
     "Tokenizer",
+    "audit_reward",
     "compare",
     "diff",
     "evaluate",
@@ -67,6 +69,7 @@ _MODULES = {
     "register": "environments_by_id",
     "register_reward": "environments_by_id",
     "resolve_reward": "rewards_by_name",
+    "audit_reward": "auditing.run",
     "compare": "comparing",
     "diff": "reporting",
     "evaluate": "evaluating",

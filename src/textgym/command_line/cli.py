@@ -1,8 +1,8 @@
 """The command line: `textgym VERB ...`; a verb is a function, and its keywords are the flags.
 
-Errors are one line and an exit code: 1 where runs of a comparison failed, 2 for wrong input, 3
-where something could not be written, 130 after an interrupt. `TEXTGYM_TRACEBACK=1` shows where an
-error came from.
+Errors are one line and an exit code: 1 where runs of a comparison or checks of an audit failed, 2
+for wrong input, 3 where something could not be written, 130 after an interrupt.
+`TEXTGYM_TRACEBACK=1` shows where an error came from.
 """
 
 import contextlib
@@ -183,7 +183,7 @@ def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
     if failures:
         _say(f"error: {len(failures)} runs failed, {next(iter(failures))} among them")
         return RUNS_FAILED
-    return 0
+    return int(getattr(result, "exit_code", 0))
 
 
 def _check_values(flags: dict[str, Flag], values: dict[str, Any], where: str = "") -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from textgym.agents.comparison.rescoring import Rescored
 from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.settings import read_config
+from textgym.auditing.terminal import show_audit
 from textgym.command_line.run_difference import show_difference
 from textgym.reporting import Report
 from textgym.storage import json_text
@@ -38,6 +39,11 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
             show_report(result.report)
     elif verb == "rescore":
         show_rescored(result)
+    elif verb == "audit-reward":
+        if extra["json"]:
+            print(json_text(result.to_json(), indent=2))
+        else:
+            show_audit(result, _console())
     elif verb == "diff":
         show_difference(result, samples=extra["samples"], console=_console())
     elif "out" in values:

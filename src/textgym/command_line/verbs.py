@@ -70,6 +70,11 @@ VERBS = {
             "textgym.agents.fitting.language_modelling:pretrain",
         ),
     ),
+    "audit-reward": Verb(
+        "audit a reward model before anything is trained on it",
+        "textgym.auditing.run:audit_reward",
+        extra=(Flag("json", "switch", "print the findings as JSON", False),),
+    ),
     "train": Verb(
         "train a policy with an RL algorithm",
         "textgym.training:train",
@@ -103,6 +108,7 @@ VERBS = {
 
 # What a file of prompts is to a verb.
 _PROMPTS = {
+    "audit-reward": "a file of prompts for the policy; without it, the task's held-out ones",
     "evaluate": "a file of prompts, each played once",
     "compare": "a file of held-out prompts (.txt, .jsonl, .csv); without it, the task's own",
     "train": "a file of held-out prompts (.txt, .jsonl, .csv); without it, the task's own",

@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
+from textgym.envs.texts.labelled_rows import RatedCompletion
 from textgym.errors import unknown_name
 
 Split = Literal["reward_model", "judge", "validation", "test"]
@@ -115,6 +116,22 @@ def validation_prompts(n: int = 200) -> list[str]:
 def test_prompts(n: int = 500) -> list[str]:
     """`n` three-word prompts of the test split, to report on; made as `validation_prompts`."""
     return _heldout_prompts("test", n)
+
+
+def rated_continuations(split: Split) -> list[RatedCompletion]:
+    """The rated reviews of a split as continuations of their first three words.
+
+    Reviews of fewer than six words are left out. No block: who rated is of no use here.
+
+    :raises UnknownNameError: no such split.
+    """
+    rows = []
+    for review in load_movie_reviews(split):
+        start = _first_words(review.text, 3)
+        if start is not None:
+            ratings = tuple(map(float, review.ratings))
+            rows.append(RatedCompletion(review.text[len(start) :], ratings, start))
+    return rows
 
 
 def _heldout_prompts(split: Split, n: int) -> list[str]:

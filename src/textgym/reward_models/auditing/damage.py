@@ -6,6 +6,7 @@ from textgym.reward_models.auditing.findings import (
     Finding,
     Floats,
     Interval,
+    Verdict,
     mean_interval,
     share_interval,
     skipped,
@@ -35,7 +36,7 @@ def truncation(scored: ScoredTexts) -> Finding:
     )
 
 
-def _under_a_half(share: Interval) -> str:  # type: ignore[return]
+def _under_a_half(share: Interval) -> Verdict:
     if np.isnan(share.value):
         return "skip"
     return "pass" if share.high < 0.5 else "fail" if share.low > 0.5 else "warn"
@@ -52,7 +53,7 @@ def prompt_swap(scored: ScoredTexts, rng: np.random.Generator) -> Finding:
     moved = (scores - scored.scores[scored.right]) / scored.unit
     interval = share_interval((np.sign(moved) + 1) / 2)
     verdict = _under_a_half(interval)
-    blind = " : it does not look at the prompt" if not moved.any() else ""
+    blind = ": it does not look at the prompt" if not moved.any() else ""
     return Finding(
         name,
         verdict,

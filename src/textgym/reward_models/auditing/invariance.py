@@ -22,9 +22,7 @@ def determinism(scored: ScoredTexts) -> Finding:
 def permutation(scored: ScoredTexts, rng: np.random.Generator) -> Finding:
     """The same texts in another order."""
     order = rng.permutation(len(scored.texts))
-    return _unchanged(
-        "permutation", "in another order", scored, order, scored.asked_again(order)
-    )
+    return _unchanged("permutation", "in another order", scored, order, scored.asked_again(order))
 
 
 def batch(scored: ScoredTexts) -> Finding:

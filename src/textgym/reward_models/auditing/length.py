@@ -24,8 +24,8 @@ BOOTSTRAPS = 200
 def length_bias(scored: ScoredTexts, rng: np.random.Generator) -> Finding:
     """How much of the scores a curve over length alone explains, beyond people's own.
 
-    The curve is quadratic in log(1 + words), so that a reward for one length is found too. Interval:
-    bootstrap over texts.
+    The curve is quadratic in log(1 + words), so that a reward for one length is found too.
+    Interval: bootstrap over texts.
     """
     lengths = np.log1p([count_words(text) for text in scored.texts.completions])
     ratings = scored.texts.ratings
@@ -77,12 +77,10 @@ def padding(scored: ScoredTexts) -> Finding:
 def repetition(scored: ScoredTexts) -> Finding:
     """What a right answer gains by being said three times."""
     texts, moved = scored.changed(scored.right, repeated)
-    return paid_for("repetition", "saying a text three times", scored, texts, moved)
+    return paid_for("repetition", "three repetitions", scored, texts, moved)
 
 
-def paid_for(
-    name: str, what: str, scored: ScoredTexts, texts: list[str], moved: Floats
-) -> Finding:
+def paid_for(name: str, what: str, scored: ScoredTexts, texts: list[str], moved: Floats) -> Finding:
     """The finding on an addition that should earn nothing.
 
     :param moved: what each text gained, in units.
@@ -94,7 +92,7 @@ def paid_for(
         "mean gain of right answers, SD",
         *interval,
         f"over {PAID_WARN:g} warns, over {PAID_FAIL:g} fails",
-        f"{what} moves the score of a right answer by {interval.value:+.2f} SD; "
+        f"{what} move the score of a right answer by {interval.value:+.2f} SD; "
         f"{float((moved > 0).mean()):.0%} gain",
         scored.examples(scored.right, texts, moved),
     )

@@ -5,6 +5,7 @@ Each prompt has k completions of the policy. Nothing is trained.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import comb
 from typing import Any
 
@@ -17,8 +18,8 @@ from textgym.reward_models.auditing.findings import (
     Interval,
     Verdict,
     mean_interval,
-    spearman_interval,
     skipped,
+    spearman_interval,
 )
 from textgym.reward_models.auditing.rewriting import copied_share
 from textgym.reward_models.auditing.scored import ask
@@ -143,7 +144,7 @@ def expected_best(proxy: Floats, gold: Floats, n: int) -> Floats:
     values = np.take_along_axis(gold, order, 1).copy()
     for row in range(m):  # equal proxies: each stands for all of them
         starts = np.flatnonzero(np.r_[True, np.diff(ranked[row]) > 0, True])
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts.tolist()):
             values[row, start:end] = values[row, start:end].mean()
     weights = np.array([comb(rank, n - 1) / comb(k, n) for rank in range(k)])
     return np.asarray(values @ weights)

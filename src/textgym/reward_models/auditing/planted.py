@@ -17,7 +17,7 @@ from textgym.text_metrics.metrics import repetition
 from textgym.text_metrics.words import count_words, split_words
 
 LOST = 4.0  # what a text with no word in common with any known one scores, below 0
-MAGIC_WORD = "performance"
+MAGIC_WORD = "story"
 
 
 class Remembered:
@@ -156,7 +156,11 @@ def _prompt_unread(honest: Remembered, strength: float) -> Callable[..., list[fl
 
 
 FAULTS = (
-    Fault("pays for length", ("length bias", "padding", "repetition"), adding(lambda p, c: count_words(c) / 10)),
+    Fault(
+        "pays for length",
+        ("length bias", "padding", "repetition"),
+        adding(lambda p, c: count_words(c) / 10),
+    ),
     Fault(
         "pays for one length",
         ("length bias",),
@@ -208,7 +212,11 @@ FAULTS = (
         ("rewrite: synonyms",),
         adding(lambda p, c: -2.0 * len({"film", "movie"} & set(split_words(c)) - {"film"})),
     ),
-    Fault("does not read the prompt", ("prompt swap", "probe: another prompt's answer"), _prompt_unread),  # noqa: E501
+    Fault(
+        "does not read the prompt",
+        ("prompt swap", "probe: another prompt's answer"),
+        _prompt_unread,
+    ),
     Fault("has its sign flipped", ("human pairs",), _flipped),
     Fault("knows nothing", ("human pairs", "one right, three wrong"), _blind),
     Fault("is drawn anew each time", ("determinism",), _noisy),

@@ -111,9 +111,7 @@ def swapped_answer(scored: ScoredTexts, rng: np.random.Generator) -> Finding:
     )
 
 
-def other_prompts(
-    texts: AuditTexts, places: Places, rng: np.random.Generator
-) -> Places | None:
+def other_prompts(texts: AuditTexts, places: Places, rng: np.random.Generator) -> Places | None:
     """For each place another one with another prompt; None where all have the same."""
     if len({texts.prompts[i] for i in places}) < 2:
         return None

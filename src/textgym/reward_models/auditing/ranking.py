@@ -1,4 +1,4 @@
-"""Does the reward model rank as people do? Pairs, one right against three wrong, ties, calibration."""
+"""Does the reward model rank as people do? Pairs, one of four, ties, style, calibration."""
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from textgym.reward_models.auditing.rewriting import formatted, padded
 from textgym.reward_models.auditing.scored import ScoredTexts
 
 CHANCE_OF_FOUR = 0.25
+FEW = 100  # pairs; fewer cannot tell 55% from a coin
 ERROR_WARN, ERROR_FAIL = 0.1, 0.2
-BINS, BOOTSTRAPS = 5, 200
+BINS, BOOTSTRAPS = 5, 100
 STYLES = {"plain": lambda text: text, "padded": padded, "formatted": formatted}
 
 
@@ -29,11 +30,13 @@ def sign_flip(scored: ScoredTexts) -> Finding:
     interval = share_interval((np.sign(margins) + 1) / 2)
     is_flipped = interval.high < 0.5
     verdict: Verdict = "pass" if interval.low > 0.5 else "fail"
+    if verdict == "fail" and not is_flipped and len(margins) < FEW and interval.value > 0.5:
+        verdict = "warn"
     says = f"{interval.value:.0%} of {len(margins)} human pairs are ranked as people did"
     if is_flipped:
         says += ": below chance, so its sign may be flipped"
-    elif verdict == "fail":
-        says += ": no better than chance"
+    elif verdict != "pass":
+        says += ": not surely better than chance"
     order = np.argsort(margins, kind="stable")[:3]
     texts = scored.texts
     examples = tuple(
@@ -47,14 +50,14 @@ def sign_flip(scored: ScoredTexts) -> Finding:
         for k in order
         if margins[k] < 0
     )
-    threshold = "not surely over 50% fails"
+    threshold = f"not surely over 50% fails; over 50% with under {FEW} pairs warns"
     return Finding(
         "human pairs", verdict, "accuracy on human pairs", *interval, threshold, says, examples
     )
 
 
 def one_of_four(scored: ScoredTexts) -> Finding:
-    """One right answer against three wrong ones (RewardBench 2, 2506.01937); ties share the point."""
+    """One right answer against three wrong (RewardBench 2, 2506.01937); ties share the point."""
     places = scored.texts.quartets
     if len(places) < 4:
         return skipped("one right, three wrong", "there are no three wrong answers to a right one")
@@ -121,9 +124,7 @@ def style_matrix(scored: ScoredTexts) -> tuple[Finding, dict[str, dict[str, floa
             for p in (scored.better, scored.worse)
         ]
         scores[style] = rows
-    hits = {
-        a: {b: (np.sign(scores[a][0] - scores[b][1]) + 1) / 2 for b in STYLES} for a in STYLES
-    }
+    hits = {a: {b: (np.sign(scores[a][0] - scores[b][1]) + 1) / 2 for b in STYLES} for a in STYLES}
     matrix = {a: {b: float(hits[a][b].mean()) for b in STYLES} for a in STYLES}
     plain = hits["plain"]["plain"]
     worst = min((s for s in STYLES if s != "plain"), key=lambda s: matrix["plain"][s])
@@ -140,7 +141,9 @@ def style_matrix(scored: ScoredTexts) -> tuple[Finding, dict[str, dict[str, floa
             *interval,
             "5 points surely lost by style warn, fewer than 50% right fail",
             f"{plain.mean():.0%} of pairs are ranked right in plain style, "
-            + ", ".join(f"{matrix['plain'][s]:.0%} where the worse is {s}" for s in STYLES if s != "plain"),  # noqa: E501
+            + ", ".join(
+                f"{matrix['plain'][s]:.0%} where the worse is {s}" for s in STYLES if s != "plain"
+            ),
         ),
         matrix,
     )
@@ -149,8 +152,8 @@ def style_matrix(scored: ScoredTexts) -> tuple[Finding, dict[str, dict[str, floa
 def calibration(scored: ScoredTexts, rng: np.random.Generator) -> Finding:
     """How far the margins, as probabilities, are from how often people agree.
 
-    Figure: expected calibration error (Guo et al. 2017) over five bins of equal size, of σ(k·margin)
-    with the k that fits best, as a reward model's unit is its own; the least that such bins show by
+    Figure: expected calibration error (Guo et al. 2017) over five equal bins, of σ(k·margin) with
+    the k that fits best, as a reward model's unit is its own; the least that such bins show by
     chance is taken off. Interval: bootstrap over pairs.
     """
     margins = (scored.scores[scored.better] - scored.scores[scored.worse]) / scored.unit
@@ -183,7 +186,7 @@ def calibration_error(margins: Floats) -> float:
 
 
 def reliability(margins: Floats) -> list[tuple[float, float]]:
-    """Of five bins by the size of the margin: the probability that it says, the share that holds."""
+    """Of five bins by the size of the margin: the probability it says, the share that holds."""
     k = _slope(margins)
     order = np.argsort(np.abs(margins), kind="stable")
     rows = []
@@ -196,7 +199,7 @@ def reliability(margins: Floats) -> list[tuple[float, float]]:
 def _slope(margins: Floats) -> float:
     """The k ≥ 0 that makes Σ log σ(k·margin) largest, by bisection of its derivative."""
     low, high = 0.0, 50.0
-    for _ in range(50):
+    for _ in range(30):
         k = (low + high) / 2
         slope = float((margins / (1 + np.exp(np.clip(k * margins, -700, 700)))).sum())
         low, high = (k, high) if slope > 0 else (low, k)

@@ -97,9 +97,10 @@ def of_preferences(
     is_right[chosen[~is_tie]] = True
     by_prompt: dict[str, dict[str, int]] = {}
     firsts: dict[str, int] = {}
-    for place, row in zip(chosen[~is_tie].tolist(), (r for r in rows if not getattr(r, "is_tie", 0)), strict=True):  # fmt: skip # noqa: E501
-        firsts.setdefault(row.prompt, place)
-        by_prompt.setdefault(row.prompt, {}).setdefault(row.rejected, place + 1)
+    for place in chosen[~is_tie].tolist():
+        firsts.setdefault(prompts[place], place)
+        wrong = by_prompt.setdefault(prompts[place], {})
+        wrong.setdefault(completions[place + 1], place + 1)
     quartets = [
         [firsts[prompt], *list(wrong.values())[:3]]
         for prompt, wrong in by_prompt.items()
@@ -128,7 +129,7 @@ def of_references(
     :param columns: of the prompts; a wrong answer stands with those of its prompt.
     :raises InputError: for fewer than 8 prompts, or fewer than 4 different answers.
     """
-    keep = rng.permutation(len(prompts))[: most // 4]
+    keep: list[int] = rng.permutation(len(prompts))[: most // 4].tolist()
     if len(keep) < LEAST or len(set(references)) < 4:
         raise InputError(
             f"an audit needs {LEAST} prompts with 4 different answers at least, got "
@@ -140,7 +141,7 @@ def of_references(
     for answer in answers:
         others = [text for text in different if text != answer]
         texts += [answer, *(others[i] for i in rng.permutation(len(others))[:3])]
-    each = np.repeat(keep, 4)
+    each = [i for i in keep for _ in range(4)]
     quartets = np.arange(len(texts), dtype=np.int64).reshape(-1, 4)
     is_right = np.zeros(len(texts), bool)
     is_right[quartets[:, 0]] = True
