@@ -243,7 +243,7 @@ STRONG = {"knows nothing": 2.0}
 
 @pytest.fixture(scope="module")
 def known():
-    return of_ratings(rated_continuations("validation"), np.random.default_rng(0), most=120)
+    return of_ratings(rated_continuations("validation"), np.random.default_rng(0), most=100)
 
 
 def test_an_honest_reward_passes_every_check(known):
