@@ -8,21 +8,20 @@ send it again with the same key).
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from fastapi.templating import Jinja2Templates
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from textgym.errors import InputError, StorageError
 from textgym.labelling import schemas
 from textgym.labelling.access import Access, Session
 from textgym.labelling.guard import ENTRANCE, LOOPBACK, Guard
-from textgym.reward_models.people.records import SKIP_REASONS
+from textgym.labelling.pages import add_pages
+from textgym.labelling.sessions import Anyone, Owner, Rater
 from textgym.reward_models.people.store import ConflictError, LabelStore
 
 HERE = Path(__file__).parent
@@ -38,31 +37,11 @@ def make_app(store: LabelStore, access: Access, *, hosts: Iterable[str] = LOOPBA
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     _add_errors(app)
-    _add_pages(app, store, access)
+    add_pages(app, store, access)
     _add_rater_routes(app, store)
     _add_owner_routes(app, store, access)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     return Guard(app, access, hosts)
-
-
-def _session(request: Request) -> Session:
-    return request.state.session  # type: ignore[no-any-return]
-
-
-def _rater(session: Annotated[Session, Depends(_session)]) -> str:
-    if not session.rater:
-        raise HTTPException(403, "for raters: open the page with an address of your own")
-    return session.rater
-
-
-def _owner(session: Annotated[Session, Depends(_session)]) -> Session:
-    if not session.is_owner:
-        raise HTTPException(403, "for the owner of the store")
-    return session
-
-
-Rater = Annotated[str, Depends(_rater)]
-Owner = Annotated[Session, Depends(_owner)]
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -92,58 +71,13 @@ def _add_errors(app: FastAPI) -> None:
         return reply(507, str(error))
 
 
-def _add_pages(app: FastAPI, store: LabelStore, access: Access) -> None:
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined
-    )
-    templates = Jinja2Templates(env=environment)
-
-    def page(request: Request, name: str, **values: Any) -> HTMLResponse:
-        return templates.TemplateResponse(request, name, values)
-
-    @app.get(ENTRANCE)
-    def enter(request: Request, ticket: str = "") -> HTMLResponse:
-        session = access.redeem(ticket)
-        if session is None:
-            raise HTTPException(401, "this address was used already, or is none: ask for a new one")
-        store.join(session.rater)
-        # A page that goes on, not a redirect: after a click elsewhere a redirect would arrive
-        # without the cookie, which is for requests from our own pages only.
-        response = page(request, "entered.html")
-        response.set_cookie(
-            access.cookie_name,
-            access.cookie(session),
-            max_age=30 * 86_400,
-            httponly=True,
-            samesite="strict",
-        )
-        return response
-
-    @app.get("/")
-    def label(request: Request, rater: Rater) -> HTMLResponse:
-        return page(request, "label.html", is_owner=_session(request).is_owner)
-
-    @app.get("/owner")
-    def owner(request: Request, session: Owner) -> HTMLResponse:
-        return page(request, "owner.html")
-
-
 def _add_rater_routes(app: FastAPI, store: LabelStore) -> None:
     def progress(rater: str) -> schemas.ProgressView:
         return schemas.progress_view(store.progress(rater))
 
     @app.get("/api/session")
-    def session(session: Annotated[Session, Depends(_session)]) -> schemas.SessionReply:
-        settings = store.settings
-        return schemas.SessionReply(
-            rater=session.rater,
-            is_owner=session.is_owner,
-            store=settings.id,
-            guidelines=settings.guidelines,
-            scale=settings.scale,
-            skip_reasons=list(SKIP_REASONS),
-            lease=store.lease,
-        )
+    def session(session: Anyone) -> schemas.SessionReply:
+        return schemas.session_view(session, store)
 
     @app.post("/api/next")
     def next_showings(body: schemas.NextRequest, rater: Rater) -> schemas.NextReply:
@@ -168,7 +102,8 @@ def _add_rater_routes(app: FastAPI, store: LabelStore) -> None:
     def history(
         rater: Rater, limit: Annotated[int, Query(ge=1, le=500)] = 50
     ) -> schemas.HistoryReply:
-        names = ("choice", "strength", "score", "rewrite", "reason", "note", "answered_at")
+        what = ("choice", "strength", "score", "rewrite", "reason", "facts")
+        names = (*what, "note", "answered_at")
         return schemas.HistoryReply(
             answers=[
                 schemas.PastAnswer(

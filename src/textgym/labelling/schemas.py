@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from textgym.labelling.access import Session
 from textgym.reward_models.people.records import (
+    SKIP_REASONS,
     Event,
     Item,
     NewItem,
@@ -18,6 +20,7 @@ from textgym.reward_models.people.records import (
     Showing,
     Text,
 )
+from textgym.reward_models.people.store import LabelStore
 
 
 class Body(BaseModel):
@@ -82,6 +85,7 @@ class AnswerRequest(Body):
     score: float | None = None
     rewrite: str | None = None
     reason: Literal["cannot_judge", "wrong_language", "offensive", "broken", "other"] | None = None
+    facts: Literal["a", "b", "both", "neither", "unsure", "right", "wrong"] | None = None
     note: str = ""
     shown_at: float = 0.0
     answered_at: float = 0.0
@@ -122,6 +126,7 @@ class PastAnswer(Body):
     score: float | None
     rewrite: str | None
     reason: str | None
+    facts: str | None
     note: str
     answered_at: float
 
@@ -143,6 +148,7 @@ class SessionReply(Body):
     store: str
     guidelines: str
     scale: tuple[int, int]
+    asks: list[str]
     skip_reasons: list[str]
     lease: float
 
@@ -238,6 +244,7 @@ class EventBody(Body):
     score: float | None
     rewrite: str | None
     reason: str | None
+    facts: str | None
     note: str
     is_swapped: bool
     is_repeat: bool
@@ -299,6 +306,7 @@ class SettingsReply(Body):
     raters: int
     scale: tuple[int, int]
     guidelines: str
+    asks: tuple[str, ...]
     repeats: float
     gold: float
     seed: int
@@ -322,3 +330,18 @@ def showing_view(showing: Showing) -> ShowingView:
 def progress_view(progress: Progress) -> ProgressView:
     """As it goes over the wire."""
     return ProgressView(**vars(progress))
+
+
+def session_view(session: Session, store: LabelStore) -> SessionReply:
+    """Who asks, and what the page needs to know of the store."""
+    settings = store.settings
+    return SessionReply(
+        rater=session.rater,
+        is_owner=session.is_owner,
+        store=settings.id,
+        guidelines=settings.guidelines,
+        scale=settings.scale,
+        asks=list(settings.asks),
+        skip_reasons=list(SKIP_REASONS),
+        lease=store.lease,
+    )

@@ -22,6 +22,12 @@ CHOICES: Mapping[Kind, tuple[Choice, ...]] = {
     "rating": ("rate", "skip"),
     "edit": ("edit", "skip"),
 }
+FACTS: Mapping[Kind, tuple[str, ...]] = {
+    "pair": ("a", "b", "both", "neither", "unsure"),
+    "rating": ("right", "wrong", "unsure"),
+    "edit": ("right", "wrong", "unsure"),
+}
+ASKABLE = ("strength", "facts", "rewrite")
 SKIP_REASONS = ("cannot_judge", "wrong_language", "offensive", "broken", "other")
 
 
@@ -106,6 +112,8 @@ class Reply:
     :param score: of a rating, on the store's scale.
     :param rewrite: the text as the rater would have written it: of an edit, or beside a choice.
     :param reason: one of `SKIP_REASONS`, for a skip.
+    :param facts: which side has its facts right, asked apart from liking: one of `FACTS`. Assured
+        wording hides errors from raters (Hosking et al. 2023, arXiv 2309.16349).
     :param shown_at, answered_at: seconds since 1970 by the rater's own clock.
     """
 
@@ -116,6 +124,7 @@ class Reply:
     score: float | None = None
     rewrite: str | None = None
     reason: str | None = None
+    facts: str | None = None
     note: str = ""
     shown_at: float = 0.0
     answered_at: float = 0.0
@@ -127,6 +136,7 @@ class Event:
 
     :param id: grows by one per event; events are never changed.
     :param winner: the choice in the order of the item's texts; None but for answered pairs.
+    :param facts: as said of the screen, like `choice`; `facts_of` has it of the item's texts.
     :param undoes: the answer that this event takes back.
     :param received_at: seconds since 1970 by the server's clock.
     """
@@ -142,6 +152,7 @@ class Event:
     score: float | None
     rewrite: str | None
     reason: str | None
+    facts: str | None
     note: str
     is_swapped: bool
     is_repeat: bool
@@ -174,6 +185,8 @@ class Settings:
     :param raters: how many people an item is for.
     :param scale: lowest and highest score of a rating; whole steps between them.
     :param guidelines: shown to raters on demand; plain text.
+    :param asks: what raters are asked beside their choice: "strength", "facts", "rewrite" (the
+        text chosen, as they would have written it).
     :param repeats: share of showings that ask a rater again.
     :param gold: share of showings that are gold items, while there are any.
     :param seed: of all chance in the store.
@@ -183,6 +196,7 @@ class Settings:
     raters: int = 1
     scale: tuple[int, int] = (1, 5)
     guidelines: str = ""
+    asks: tuple[str, ...] = ()
     repeats: float = 0.05
     gold: float = 0.05
     seed: int = 0
@@ -210,6 +224,12 @@ def winner_of(choice: str | None, is_swapped: bool) -> Winner | None:
     if choice not in ("a", "b"):
         return None
     return "first" if (choice == "a") != is_swapped else "second"
+
+
+def facts_of(event: Event) -> str | None:
+    """Which text has its facts right: "first", "second", "both", "neither", "unsure"; of one text
+    "right", "wrong", "unsure"; None where nothing was said."""
+    return winner_of(event.facts, event.is_swapped) or event.facts
 
 
 def standing(events: Iterable[Event]) -> list[Event]:

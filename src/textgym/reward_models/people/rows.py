@@ -32,7 +32,7 @@ def item_of(row: sqlite3.Row) -> Item:
 def event_of(row: sqlite3.Row) -> Event:
     """A row of `EVENTS`."""
     what = ("id", "item", "showing", "key", "choice", "strength", "score", "rewrite", "reason")
-    names = (*what, "note", "shown_at", "answered_at", "received_at", "undoes")
+    names = (*what, "facts", "note", "shown_at", "answered_at", "received_at", "undoes")
     is_swapped = bool(row["is_swapped"])
     return Event(
         rater=row["name"],
@@ -46,7 +46,7 @@ def event_of(row: sqlite3.Row) -> Event:
 def content_of(of: Reply | Event) -> tuple[Any, ...]:
     """What a reply says, in the order of the columns."""
     what = (of.showing, of.key, of.choice, of.strength, of.score, of.rewrite, of.reason)
-    return (*what, of.note)
+    return (*what, of.facts, of.note)
 
 
 def limit_of(limit: int | None) -> int:

@@ -31,7 +31,7 @@ CREATE INDEX showings_of_rater ON showings (rater);
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, showing INTEGER NOT NULL REFERENCES showings,
     key TEXT NOT NULL UNIQUE, choice TEXT, strength INTEGER, score REAL, rewrite TEXT,
-    reason TEXT, note TEXT NOT NULL, shown_at REAL NOT NULL, answered_at REAL NOT NULL,
+    reason TEXT, facts TEXT, note TEXT NOT NULL, shown_at REAL NOT NULL, answered_at REAL NOT NULL,
     received_at REAL NOT NULL, undoes INTEGER UNIQUE REFERENCES events
 ) STRICT;
 CREATE INDEX events_of_showing ON events (showing);

@@ -268,8 +268,9 @@ class LabelStore:
             if showing.answer is not None:
                 raise ConflictError(f"showing {showing.id} is answered already: undo it first")
             event = connection.execute(
-                "INSERT INTO events (showing, key, choice, strength, score, rewrite, reason, note,"
-                " shown_at, answered_at, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO events (showing, key, choice, strength, score, rewrite, reason,"
+                " facts, note, shown_at, answered_at, received_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*content_of(reply), reply.shown_at, reply.answered_at, self._clock()),
             ).lastrowid
             connection.execute(
@@ -464,4 +465,4 @@ class LabelStore:
     def _read_settings(self) -> Settings:
         rows = self._database.rows("SELECT name, value FROM settings")
         values = {row["name"]: json.loads(row["value"]) for row in rows}
-        return Settings(**(values | {"scale": tuple(values["scale"])}))
+        return Settings(**(values | {name: tuple(values[name]) for name in ("scale", "asks")}))

@@ -5,7 +5,9 @@ from typing import Any
 
 from textgym.errors import InputError
 from textgym.reward_models.people.records import (
+    ASKABLE,
     CHOICES,
+    FACTS,
     KINDS,
     SKIP_REASONS,
     Choice,
@@ -28,6 +30,8 @@ def checked(settings: Settings) -> Settings:
         raise InputError(f"raters must be at least 1, got {settings.raters}")
     if not low < high or high - low > 100:
         raise InputError(f"scale must rise, by at most 100, got {low} to {high}")
+    if not set(settings.asks) <= set(ASKABLE):
+        raise InputError(f"asks must be among {', '.join(ASKABLE)}, got {settings.asks!r:.60}")
     for name in ("repeats", "gold"):
         if not 0 <= getattr(settings, name) <= 0.5:
             raise InputError(f"{name} must be from 0 to 0.5, got {getattr(settings, name)}")
@@ -98,5 +102,8 @@ def check_reply(reply: Reply, showing: Showing, scale: tuple[int, int]) -> None:
         reply.reason is not None and reply.reason not in SKIP_REASONS
     ):
         raise InputError(f"reason must be among {', '.join(SKIP_REASONS)}, of a skip only")
+    facts = FACTS[showing.item.kind]
+    if reply.facts is not None and (reply.choice == "skip" or reply.facts not in facts):
+        raise InputError(f"facts must be among {', '.join(facts)}, of no skip: {reply.facts!r:.40}")
     if not (math.isfinite(reply.shown_at) and math.isfinite(reply.answered_at)):
         raise InputError("shown_at and answered_at must be finite")
