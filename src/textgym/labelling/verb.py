@@ -1,5 +1,6 @@
 """The verb `textgym label`: a store made, filled, served, or written out."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.labelling.sources import read_items
+from textgym.labelling.terminal import label_in_terminal
+from textgym.labelling.words import language_for
 from textgym.paths import absolute, expand
 from textgym.reward_models.people.records import KINDS
 from textgym.reward_models.people.store import LabelStore
@@ -24,6 +27,7 @@ def label(
     raters: int = 1,
     scale: str = "1-5",
     guidelines: str | Path | None = None,
+    ask: Sequence[str] = (),
     name: str = "owner",
     invite: Sequence[str] = (),
     host: str = "127.0.0.1",
@@ -32,6 +36,7 @@ def label(
     known_as: Sequence[str] = (),
     new_token: bool = False,
     serve: bool = True,
+    terminal: bool = False,
 ) -> int:
     """Ask people about texts on a page of this machine, and keep what they answer in one file.
 
@@ -48,6 +53,9 @@ def label(
     :param raters: how many people are asked about an item; of a new store.
     :param scale: of ratings, lowest and highest; of a new store.
     :param guidelines: a text file that raters can open; of a new store.
+    :param ask: what raters are asked beside their choice: strength (slightly or clearly better),
+        facts (which has its facts right, apart from liking), rewrite (the text chosen, as they
+        would have written it); of a new store.
     :param name: what your own answers are stored under.
     :param invite: names of others who answer; each gets an address.
     :param host: the address to listen on.
@@ -56,12 +64,14 @@ def label(
     :param known_as: further names that this machine is reached by.
     :param new_token: end all sessions and make another token.
     :param serve: go on to serve; without it, the store is made and filled only.
+    :param terminal: ask here, one question after another, and serve no page.
     :raises InputError: for what cannot be read, a file that is no store, or a port in use.
     :raises StorageError: if another process writes the store, or nothing can be written.
     """
     check_numbers({"port": port})
     if kind not in KINDS:
         raise InputError(f"kind must be among {', '.join(KINDS)}, got {kind!r:.40}")
+    serve = serve and not terminal
     if serve:
         from textgym.labelling.serving import check_host, require_extra
 
@@ -73,6 +83,7 @@ def label(
     settings: dict[str, Any] = {
         "raters": raters,
         "scale": _scale(scale),
+        "asks": tuple(ask),
         "guidelines": "" if guidelines is None else read_small_file(expand(guidelines)),
     }
     with LabelStore(absolute(store), wait=1.0, **settings) as opened:
@@ -80,6 +91,9 @@ def label(
             before = len(opened.items())
             opened.add_items(items)
             print(f"{store}: {len(opened.items()) - before} items added, of {len(items)} read")
+        if terminal:
+            language = language_for(None, os.environ.get("LANG", "").replace("_", "-"))
+            label_in_terminal(opened, name, language=language)
         if serve:
             from textgym.labelling.serving import serve as run_server
 
