@@ -1,15 +1,16 @@
 """The label server's application: routes for raters, for the owner and for training processes.
 
 A 2xx reply to an answer means that it is on the disk. Every error is `{"error": "one line"}`: 401,
-403, 408, 413, 415 and 421 by the guard, 403 for what is the owner's, 409 where something else is
-stored already, 422 for a body that does not fit, 507 if nothing can be written (keep the answer and
-send it again with the same key).
+403, 408, 413, 415 and 421 by the guard, 400 for what is no JSON, 403 for what is the owner's, 409
+where something else is stored already, 422 for a body that does not fit, 507 if nothing can be
+written (keep the answer and send it again with the same key).
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -22,7 +23,9 @@ from textgym.labelling.access import Access, Session
 from textgym.labelling.guard import ENTRANCE, LOOPBACK, Guard
 from textgym.labelling.pages import add_pages
 from textgym.labelling.sessions import Anyone, Owner, Rater
+from textgym.labelling.summary_schemas import SummaryReply
 from textgym.reward_models.people.store import ConflictError, LabelStore
+from textgym.reward_models.people.summary import summarize
 
 HERE = Path(__file__).parent
 Since = Annotated[int, Query(ge=0)]
@@ -126,6 +129,11 @@ def _add_owner_routes(app: FastAPI, store: LabelStore, access: Access) -> None:
         store.join(body.rater)
         ticket = access.ticket(Session(body.rater, is_owner=False))
         return schemas.InvitationReply(path=f"{ENTRANCE}?ticket={ticket}")
+
+    @app.get("/api/owner/summary")
+    def summary(owner: Owner) -> SummaryReply:
+        found = summarize(store.items(), store.events(), store.settings, np.random.default_rng(0))
+        return SummaryReply.of(found, store.settings.raters)
 
     @app.get("/api/settings")
     def settings(owner: Owner) -> schemas.SettingsReply:

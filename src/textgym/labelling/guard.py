@@ -43,13 +43,13 @@ class Guard:
     """
 
     def __init__(self, app: Any, access: Access, hosts: Iterable[str] = LOOPBACK) -> None:
-        self._app, self._access = app, access
+        self.app, self._access = app, access
         self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
@@ -65,7 +65,7 @@ class Guard:
             return
         scope.setdefault("state", {})["session"] = session
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         longest = OWNER_BODY_BYTES if session is not None and session.is_owner else BODY_BYTES
         try:
@@ -76,7 +76,7 @@ class Guard:
         if body is None:
             await _refuse(send, 413, f"a request has at most {longest:,} bytes")
             return
-        await self._app(scope, _replayed(body, receive), send)
+        await self.app(scope, _replayed(body, receive), send)
 
     def _session(self, headers: dict[str, str]) -> Session | None:
         try:

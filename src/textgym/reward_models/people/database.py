@@ -21,6 +21,7 @@ from textgym.reward_models.people.schema import APPLICATION_ID, TABLES, VERSION
 from textgym.storage import require_regular_file
 
 MAGIC = b"SQLite format 3\x00"
+BUSY_SECONDS = 5.0  # to wait for another program that has the file
 
 
 class StoreInUse(StorageError):
@@ -60,7 +61,7 @@ class Database:
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,
-                timeout=5.0,
+                timeout=BUSY_SECONDS,
             )
             connection.row_factory = sqlite3.Row
             try:
