@@ -215,7 +215,7 @@ FIELDS = st.sampled_from(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(body=BODIES | st.dictionaries(FIELDS, BODIES, max_size=6))
 def test_no_body_is_an_internal_error(app, owner, body):

@@ -23,7 +23,8 @@ ITEMS = [
 
 
 def event(id, item, rater, choice, *, swapped=False, repeat=False, seconds=2.0, **more):
-    values = {"strength": None, "score": None, "rewrite": None, "reason": None, "note": ""}
+    values = {"strength": None, "score": None, "rewrite": None, "reason": None}
+    values |= {"note": "", "facts": None}
     return Event(
         id=id,
         item=item,

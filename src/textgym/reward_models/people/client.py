@@ -193,7 +193,7 @@ class LabelClient:
     def settings(self) -> Settings:
         """What holds for the whole store."""
         values = self._call("GET", "/api/settings")
-        return Settings(**(values | {"scale": tuple(values["scale"])}))
+        return Settings(**(values | {name: tuple(values[name]) for name in ("scale", "asks")}))
 
     def add_items(self, items: Sequence[NewItem]) -> list[int]:
         """Add items, a few hundred a request; each gets a key, so that none is added twice."""
