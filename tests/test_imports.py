@@ -48,6 +48,7 @@ LEAVES = {
     "near_copies",
     "splits",
     "terminal",
+    "trl_rewards",
 }
 # Whom a room may import, besides itself and the leaves.
 ALLOWED = {

@@ -17,6 +17,8 @@ class AsyncReward:
     :param name: how it is called in logs and errors.
     """
 
+    is_async = True
+
     def __init__(self, reward: Callable[..., Any], name: str) -> None:
         self.reward, self.name = reward, name
         self.__signature__ = inspect.signature(reward)

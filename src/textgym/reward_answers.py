@@ -1,4 +1,4 @@
-"""The check of a reward model's answers: finite numbers, one a text, or an error.
+"""A reward model's answers and their check: finite numbers, one a text, or an error.
 
 An error names the reward model, the prompt and the step.
 """
@@ -6,6 +6,7 @@ An error names the reward model, the prompt and the step.
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,26 @@ from textgym.errors import RewardError, RewardFailure
 Span = tuple[int, int, float]
 
 LARGEST_SCORE = 1e15  # the squares of larger ones, summed over a batch, overflow float32
+
+
+@dataclass(frozen=True)
+class RewardOutput:
+    """What a reward model may return instead of plain numbers.
+
+    :param scores: one total per text, length b. None says "does not apply to this text"; it has a
+        meaning only inside a weighted sum, a total of None is an error.
+    :param components: named parts of the total, each of length b, for the logs. NaN or None in one
+        says that the part does not apply to that text.
+    :param spans: per text, `(start, end, amount)` in characters of the completion, for dense
+        rewards. They split the total; what they leave of it goes to the last token.
+    :param extra: columns for the record, a value of any kind for each text: they reach the info of
+        an episode's last step (`reward_extra`) and the run's `reward_extra.jsonl`.
+    """
+
+    scores: Sequence[float | None]
+    components: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    spans: Sequence[Sequence[Span]] | None = None
+    extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 class Asked(NamedTuple):
@@ -138,6 +159,33 @@ def check_components(components: object, length: int, where: Asked) -> dict[str,
         name: check_scores(values, length, where, f"{name} ", is_none_allowed=True)
         for name, values in components.items()
     }
+
+
+def check_extra(extra: object, length: int, where: Asked) -> dict[str, list[Any]]:
+    """Columns for the record, a value for each text; what JSON does not hold becomes a text.
+
+    :raises RewardError: for anything but lists of this length by name.
+    """
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        raise where.error("returned extra columns that are no mapping from names to lists")
+    columns = {name: _as_list(values, where, f"{name} ") for name, values in extra.items()}
+    for name, values in columns.items():
+        if len(values) != length:
+            raise where.error(f"returned {len(values)} values of {name} for {length} texts")
+    return {name: [to_json(value) for value in values] for name, values in columns.items()}
+
+
+def to_json(value: Any) -> Any:
+    """A value that JSON holds: itself, or what `str` says of it."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    return str(value)
 
 
 def check_spans(spans: object, completions: Sequence[str], where: Asked) -> list[list[Span]] | None:

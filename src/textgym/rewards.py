@@ -15,12 +15,18 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from textgym.async_rewards import AsyncReward, is_async
 from textgym.errors import InputError, RewardError, RewardFailure
-from textgym.reward_answers import Asked, Span, check_components, check_scores, check_spans
+from textgym.reward_answers import (
+    Asked,
+    check_components,
+    check_extra,
+    check_scores,
+    check_spans,
+)
+from textgym.reward_answers import RewardOutput as RewardOutput
 from textgym.reward_arguments import (
     TEXTS,
     TOKEN_IDS,
@@ -29,27 +35,11 @@ from textgym.reward_arguments import (
     meanings,
     signature_of,
 )
+from textgym.trl_rewards import FromTRL, chat_hint, is_for_trl
 
 Reward = Callable[..., Any]
 
 _ATOMS = (str, int, float, bool, bytes, type(None))
-
-
-@dataclass(frozen=True)
-class RewardOutput:
-    """What a reward model may return instead of plain numbers.
-
-    :param scores: one total per text, length b. None says "does not apply to this text"; it has a
-        meaning only inside a weighted sum, a total of None is an error.
-    :param components: named parts of the total, each of length b, for the logs. NaN or None in one
-        says that the part does not apply to that text.
-    :param spans: per text, `(start, end, amount)` in characters of the completion, for dense
-        rewards. They split the total; what they leave of it goes to the last token.
-    """
-
-    scores: Sequence[float | None]
-    components: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    spans: Sequence[Sequence[Span]] | None = None
 
 
 def reward_name(reward: object) -> str:
@@ -86,7 +76,8 @@ def call_reward(
         one that hangs goes on until the process ends, so the error is meant to be fatal.
     :param retries: how often it is asked again after it raised or hung; a warning says so.
     :param signature: the model's `signature_of`, from who asks often.
-    :return: `scores` float64 [b], `components` float64 [b] each (NaN: does not apply), and `spans`.
+    :return: `scores` float64 [b], `components` float64 [b] each (NaN: does not apply), `spans` and
+        `extra`.
     :raises RewardFailure: if the model raises (whatever it is, but for an interrupt) or hangs.
     :raises RewardError: if it returns what the contract forbids, or asks for what nobody supplies.
     """
@@ -119,7 +110,9 @@ def call_reward(
     output = answer if isinstance(answer, RewardOutput) else RewardOutput(answer)  # type: ignore[arg-type]
     scores = check_scores(output.scores, len(completions), where, "", is_none_allowed=False)
     components = check_components(output.components, len(completions), where)
-    return RewardOutput(scores, components, check_spans(output.spans, completions, where))  # type: ignore[arg-type]
+    spans = check_spans(output.spans, completions, where)
+    extra = check_extra(output.extra, len(completions), where) if output.extra else {}
+    return RewardOutput(scores, components, spans, extra)  # type: ignore[arg-type]
 
 
 def check_arguments(reward: Reward, columns: Iterable[str]) -> None:
@@ -148,7 +141,8 @@ def _ask_once(ask: Callable[[], object], timeout: float | None, where: Asked) ->
         raise
     except BaseException as error:  # SystemExit too: it would end the run without a word
         text = " ".join(str(error).split())
-        raise where.failure(f"raised {type(error).__name__}: {text:.300}") from error
+        hint = chat_hint(error)
+        raise where.failure(f"raised {type(error).__name__}: {text:.300}{hint}") from error
     finally:
         now = _working_directory()
         if directory is not None and now != directory:
@@ -204,7 +198,10 @@ def _ask_in_time(ask: Callable[[], object], timeout: float, where: Asked) -> obj
 
 
 def check_reward(reward: object) -> Reward:
-    """The reward itself, if it can be called at all; an `async def` one is made one that waits.
+    """The reward itself, if it can be called at all.
+
+    An `async def` one is made one that waits, and one whose signature is TRL's (`is_for_trl`) is
+    called as TRL calls it.
 
     :raises InputError: if it is a name (the front door resolves those) or no callable.
     """
@@ -215,6 +212,8 @@ def check_reward(reward: object) -> Reward:
             "textgym.rewards for the contract"
         )
     _check_is_for_texts(reward)
+    if not isinstance(reward, FromTRL) and is_for_trl(reward):
+        return FromTRL(reward)
     if is_async(reward):
         return AsyncReward(reward, reward_name(reward))
     return reward

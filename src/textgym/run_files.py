@@ -3,6 +3,7 @@
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+REWARD_EXTRA = "reward_extra.jsonl"  # what a reward model wants recorded beside its texts
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 BEST, LAST, PREVIOUS = "best", "last", "previous"

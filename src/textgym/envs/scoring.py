@@ -169,6 +169,9 @@ class Scores:
             for name, values in output.components.items():
                 if values[i] == values[i]:  # NaN: the part does not apply to this text
                     text.ending["reward_components"][name] = float(values[i])
+            if output.extra:
+                own = {name: values[i] for name, values in output.extra.items()}
+                text.ending["reward_extra"] = own
             if output.spans is not None:
                 text.ending["token_rewards"] = token_rewards(
                     text.reward,

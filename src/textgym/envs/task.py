@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from textgym.async_rewards import AsyncReward, is_async
+from textgym.async_rewards import is_async
 from textgym.checks import check_numbers
 from textgym.constraints import Constraint, as_constraint
 from textgym.envs.replies import (
@@ -122,7 +122,7 @@ class Task:
     def calls_beside(self) -> int:
         """`reward_workers` as a number."""
         if self.reward_workers is None:
-            return 16 if isinstance(self.reward, AsyncReward) else 0
+            return 16 if getattr(self.reward, "is_async", False) else 0
         return self.reward_workers
 
     @property

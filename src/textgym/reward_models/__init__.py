@@ -9,6 +9,7 @@ from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
+    from textgym.reward_models.for_trl import from_trl, to_trl
     from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
     from textgym.reward_models.learned.ensemble import Ensemble
     from textgym.reward_models.learned.fitting import FitReport, fit_bradley_terry
@@ -37,6 +38,8 @@ __all__ = [
     "Squash",
     "WeightedSum",
     "fit_bradley_terry",
+    "from_trl",
+    "to_trl",
 ]
 
 _MODULES = {
@@ -59,6 +62,8 @@ _MODULES = {
     "Squash": "wrappers",
     "WeightedSum": "composition",
     "fit_bradley_terry": "learned.fitting",
+    "from_trl": "for_trl",
+    "to_trl": "for_trl",
 }
 
 

@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class PartScores:
     scores: npt.NDArray[np.float64]
     components: dict[str, npt.NDArray[np.float64]]
     spans: Sequence[Sequence[tuple[int, int, float]]] | None
+    extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def _may_abstain(reward: Reward) -> Reward:
@@ -46,7 +47,8 @@ def _may_abstain(reward: Reward) -> Reward:
             return output  # the seam judges it
         has_score = [math.nan if score is None else 1.0 for score in output.scores]
         filled: list[Any] = [0.0 if score is None else score for score in output.scores]
-        return RewardOutput(filled, {**output.components, _OWN: has_score}, output.spans)
+        components = {**output.components, _OWN: has_score}
+        return RewardOutput(filled, components, output.spans, output.extra)
 
     ask_part.name = reward_name(reward)  # type: ignore[attr-defined]
     return ask_part
@@ -82,7 +84,7 @@ def score_part(
     components = {name: np.asarray(values) for name, values in output.components.items()}
     has_score = components.pop(_OWN, np.ones(len(completions)))
     scores = np.where(np.isnan(has_score), np.nan, np.asarray(output.scores, np.float64))
-    return PartScores(scores, components, output.spans)
+    return PartScores(scores, components, output.spans, output.extra)
 
 
 def free_name(name: str, taken: Container[str]) -> str:
@@ -127,6 +129,11 @@ class WeightedSum:
             )
         self.parts: list[tuple[str, Reward, float]] = named
 
+    @property
+    def inner_rewards(self) -> list[Reward]:
+        """The parts."""
+        return [reward for _, reward, _ in self.parts]
+
     def state_dict(self) -> dict[str, Any]:
         """The state of each part, None where it has none; a run's checkpoint keeps it."""
         return {name: state_of(reward, name) for name, reward, _ in self.parts}
@@ -159,9 +166,11 @@ class WeightedSum:
         components: dict[str, npt.NDArray[np.float64]] = {}
         parts: list[tuple[str, npt.NDArray[np.float64], dict[str, npt.NDArray[np.float64]]]] = []
         spans: list[list[tuple[int, int, float]]] = [[] for _ in completions]
+        extra: dict[str, Sequence[Any]] = {}
         for name, reward, weight in self.parts:
             answer = score_part(reward, prompts, completions, columns, completion_ids)
             components[name] = answer.scores
+            extra |= {f"{name}/{key}": column for key, column in answer.extra.items()}
             weighted = np.where(np.isnan(answer.scores), 0.0, answer.scores) * weight
             parts.append((name, weighted, answer.components))
             if weight == 0:
@@ -180,6 +189,7 @@ class WeightedSum:
             scores,
             {key: part.tolist() for key, part in components.items()},
             spans if any(spans) else None,
+            extra,
         )
 
 

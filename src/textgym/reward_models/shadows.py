@@ -32,9 +32,14 @@ class WithShadows:
         self.label = self.name if label is None else label
 
     @property
+    def inner_rewards(self) -> list[Reward]:
+        """The reward model and its shadows."""
+        return [self.reward, *self.shadows.values()]
+
+    @property
     def shadowed_parts(self) -> list[Reward]:
         """The reward model and its shadows: each is to get what it asks for."""
-        return [self.reward, *self.shadows.values()]
+        return self.inner_rewards
 
     def __call__(
         self,
@@ -50,15 +55,16 @@ class WithShadows:
         """
         answer = score_part(self.reward, prompts, completions, columns, completion_ids)
         components: dict[str, Any] = dict(answer.components)
+        extra = dict(answer.extra)
         for name, shadow in self.shadows.items():
             looked = score_part(shadow, prompts, completions, columns, completion_ids)
             components[free_name(name, components)] = looked.scores
+            extra |= {f"{name}/{key}": column for key, column in looked.extra.items()}
             for key, part in looked.components.items():
                 components[free_name(f"{name}/{key}", components)] = part
         scores = [None if np.isnan(score) else float(score) for score in answer.scores]
-        return RewardOutput(
-            scores, {key: part.tolist() for key, part in components.items()}, answer.spans
-        )
+        columns = {key: part.tolist() for key, part in components.items()}
+        return RewardOutput(scores, columns, answer.spans, extra)
 
     def state_dict(self) -> dict[str, Any] | None:
         """The state of each; None where none of them has one."""

@@ -28,6 +28,11 @@ class _Wrapper:
         self.reward = check_reward(reward)
         self.name = reward_name(reward)
 
+    @property
+    def inner_rewards(self) -> list[Reward]:
+        """The inner model."""
+        return [self.reward]
+
     def change(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The new scores [b] of the inner ones [b]; NaN stands for None and must stay NaN."""
         raise NotImplementedError
@@ -46,7 +51,7 @@ class _Wrapper:
         components = {key: part.tolist() for key, part in answer.components.items()}
         components[free_name("raw", components)] = answer.scores.tolist()
         scores = [None if np.isnan(score) else float(score) for score in changed]
-        return RewardOutput(scores, components)
+        return RewardOutput(scores, components, extra=answer.extra)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the inner reward, None where it has none; a run's checkpoint keeps it."""

@@ -15,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from textgym.agents.runs.metrics_writer import JSONLines
 from textgym.json_lines import cut_rows
-from textgym.run_files import HELD_OUT, METRICS, SAMPLES
+from textgym.run_files import HELD_OUT, METRICS, REWARD_EXTRA, SAMPLES
 from textgym.saved_fields import SavedFields
 
 Numbers = dict[str, float | int]
@@ -98,7 +98,13 @@ def cut_record(run: Path, until: RowsUntil, step: int) -> None:
     :param step: of the state, counted through all `learn`s; held-out evaluations stay up to it.
     :raises StorageError: if they cannot be written.
     """
-    for name, last in ((METRICS, until.metrics), (SAMPLES, until.samples), (HELD_OUT, step)):
+    ends = {
+        METRICS: until.metrics,
+        REWARD_EXTRA: until.metrics,
+        SAMPLES: until.samples,
+        HELD_OUT: step,
+    }
+    for name, last in ends.items():
         cut_rows(run / name, -1 if last is None else last)
 
 

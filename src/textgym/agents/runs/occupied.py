@@ -16,13 +16,14 @@ from textgym.run_files import (
     HELD_OUT_SETTINGS,
     METRICS,
     PROVENANCE,
+    REWARD_EXTRA,
     SAMPLES,
     TENSORBOARD,
 )
 from textgym.storage import LOCK, TEMPORARY
 
 _RECORDS = (
-    *(CONFIG, METRICS, PROVENANCE, SAMPLES, TENSORBOARD),
+    *(CONFIG, METRICS, PROVENANCE, REWARD_EXTRA, SAMPLES, TENSORBOARD),
     *(HELD_OUT, HELD_OUT_SETTINGS, HELD_OUT_PROMPTS, HELD_OUT_SCORES),
 )
 _NOBODYS = frozenset({LOCK, ".gitkeep", ".gitignore", ".DS_Store", ".ipynb_checkpoints"})
@@ -73,7 +74,7 @@ def remove_records(directory: Path) -> None:
 
     Rows of a record stay under another name: somebody may have removed the checkpoints alone.
     """
-    for name in (METRICS, SAMPLES, HELD_OUT, HELD_OUT_SCORES):
+    for name in (METRICS, REWARD_EXTRA, SAMPLES, HELD_OUT, HELD_OUT_SCORES):
         rows = directory / name
         if rows.is_file() and rows.stat().st_size:
             count = len(list(directory.glob(f"{name}.*")))

@@ -9,6 +9,8 @@ from textgym.saved_fields import SavedFields
 
 # What the figures of a rollout read of an episode that ended before its rollout did.
 _EPISODE = ("completion", "completion_length", "prompt_cut", "finish_reason", "reward_components")
+# What the record has of one for which a reward model gave further columns.
+_WITH_EXTRA = ("prompt", "reward_extra")
 
 
 def recorder_state(recorder: Recorder) -> dict[str, Any]:
@@ -69,6 +71,8 @@ def go_on_at(recorder: Recorder, step: int, offset: int) -> None:
 
 def _episode_state(info: dict[str, Any]) -> dict[str, Any]:
     kept = {name: info[name] for name in _EPISODE if name in info}
+    if "reward_extra" in info:
+        kept |= {name: info[name] for name in _WITH_EXTRA if name in info}
     if "episode" in info:
         kept["episode"] = {"r": float(info["episode"]["r"])}
     return kept
@@ -77,10 +81,13 @@ def _episode_state(info: dict[str, Any]) -> dict[str, Any]:
 def _episode_of(state: Any) -> dict[str, Any]:
     fields = SavedFields(state, "state of the recorder: episode")
     info: dict[str, Any] = {}
-    if fields.has("completion"):
-        if not isinstance(fields.value("completion"), str):
-            raise fields.error("completion", "a text")
-        info["completion"] = fields.value("completion")
+    for name in ("completion", "prompt"):
+        if fields.has(name):
+            if not isinstance(fields.value(name), str):
+                raise fields.error(name, "a text")
+            info[name] = fields.value(name)
+    if fields.has("reward_extra"):
+        info["reward_extra"] = fields.table("reward_extra").content
     for name in ("completion_length", "prompt_cut"):
         if fields.has(name):
             info[name] = fields.whole(name)

@@ -28,6 +28,7 @@ from textgym.agents.runs.flat_rewards import FlatRewards
 from textgym.agents.runs.logger_state import LoggerState, RowsUntil, mark_start
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.metrics_writer import JSONLines
+from textgym.agents.runs.reward_extra import tell_reward, write_reward_extra
 from textgym.agents.runs.run import Run
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
 from textgym.policies.sb3.text_policy import TextPolicy
@@ -137,6 +138,8 @@ class Recorder:
         if self._rollout_began or agent is None or agent.num_timesteps >= agent._total_timesteps:
             return
         self.join_logger()
+        if self.env is not None:
+            tell_reward(self.env, agent, self.updates)
         self._rollout_began = time.perf_counter()
 
     def episode_done(self, info: dict[str, Any]) -> None:
@@ -159,6 +162,7 @@ class Recorder:
         for key, value in figures.items():
             logger.record(key, value, exclude=("stdout", "log") if key in untold else None)
         self.flat_rewards.add(_returns(self.episodes))
+        write_reward_extra(self.episodes, logger, self.run, self.agent.num_timesteps)
         if rollout.kl is not None:
             for name, figure in vars(rollout.kl).items():
                 if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
