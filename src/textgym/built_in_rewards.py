@@ -68,9 +68,15 @@ BUILT_IN = (
     ),
     BuiltIn(
         "shortness",
-        "reward_models.composition:ShortnessPenalty",
+        "reward_models.length_penalties:ShortnessPenalty",
         "a penalty on texts under a number of words",
         Facts("[-words / divisor, 0], by default [-2, 0]", licence=OWN),
+    ),
+    BuiltIn(
+        "overlong",
+        "reward_models.length_penalties:OverlongPenalty",
+        "a penalty on texts over a number of words",
+        Facts("[-1, 0]", licence=OWN),
     ),
     BuiltIn(
         "crowd",

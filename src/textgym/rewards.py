@@ -127,6 +127,14 @@ def check_arguments(reward: Reward, columns: Iterable[str]) -> None:
         raise InputError(f"reward model {reward_name(reward)!r} {error}") from None
 
 
+def asked_rewards(reward: Reward) -> list[Reward]:
+    """The reward models that a composition of them asks; of any other one itself."""
+    inner = getattr(reward, "inner_rewards", None)
+    if inner is None:
+        return [reward]
+    return [asked for part in inner for asked in asked_rewards(part)]
+
+
 def fresh(value: Any) -> Any:
     """A copy of a value that its receiver may change; what cannot change is itself."""
     return value if type(value) in _ATOMS else copy.deepcopy(value)

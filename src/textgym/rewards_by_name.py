@@ -8,6 +8,7 @@ from typing import Any
 from textgym import registry
 from textgym.errors import InputError, TextGymError, unknown_name
 from textgym.paths import absolute, is_directory
+from textgym.reward_arguments import TOKEN_IDS
 from textgym.reward_models.composition import free_name
 from textgym.rewards import Reward, check_reward, reward_name
 from textgym.typed_arguments import split_arguments, typed_arguments
@@ -114,7 +115,7 @@ def _instance(target: object, arguments: dict[str, str], spec: str) -> Reward:
     """A reward as it is; a class or a maker of rewards, called with the arguments."""
     if not callable(target):
         raise InputError(f"reward {spec!r} is {target!r:.60}, which cannot be called")
-    if not isinstance(target, type) and _is_reward(target):
+    if not isinstance(target, type) and _is_reward(target, arguments):
         if arguments:
             raise InputError(f"reward {spec!r} takes no arguments: it is a reward itself")
         return check_reward(target)
@@ -132,18 +133,23 @@ def _instance(target: object, arguments: dict[str, str], spec: str) -> Reward:
     return check_reward(made)
 
 
-def _is_reward(target: Callable[..., Any]) -> bool:
-    """Whether it takes texts itself, rather than making something that does."""
+def _is_reward(target: Callable[..., Any], given: Iterable[str]) -> bool:
+    """Whether it takes texts itself, rather than making something that does.
+
+    :param given: names of the arguments that were written for it.
+    """
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):
         return True
-    required = [
-        p
+    required = {
+        p.name
         for p in parameters
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(required) >= 2 or any(p.name == "completions" for p in parameters)
+    }
+    if any(p.name in ("completions", TOKEN_IDS) for p in parameters):
+        return True
+    return len(required.difference(given)) >= 2
 
 
 def _check_arguments(target: Callable[..., Any], arguments: dict[str, str], spec: str) -> None:

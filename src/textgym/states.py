@@ -91,6 +91,17 @@ def state_of(thing: object, where: str = "it") -> Any:
     return savable(state, f"{where}: state_dict")
 
 
+def has_state(thing: object, where: str = "it") -> bool:
+    """Whether something, or a part of it, goes on from a state; see `state_of`."""
+
+    def holds_anything(state: Any) -> bool:
+        if isinstance(state, dict):
+            return any(map(holds_anything, state.values()))
+        return state is not None
+
+    return holds_anything(state_of(thing, where))
+
+
 def load_state_of(thing: object, state: Any, where: object) -> None:
     """Go on from what `state_of` gave.
 

@@ -8,6 +8,7 @@ way.)
 
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from textgym.async_rewards import AsyncReward, is_async
 from textgym.errors import InputError, RewardError
 from textgym.reward_answers import RewardOutput
 from textgym.reward_arguments import TEXTS, TOKEN_IDS, match_arguments, signature_of
+from textgym.states import load_state_of, state_of
 
 EXTRAS = ("trainer_state", "log_extra", "log_metric")
 
@@ -120,6 +122,17 @@ class FromTRL:
             answer = [self._score(score) for score in answer]
         return RewardOutput(answer, logged.components(), extra=logged.columns)
 
+    def state_dict(self) -> Any:
+        """The reward's own state; None where it has none."""
+        return state_of(self.reward, self.name)
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none.
+        """
+        load_state_of(self.reward, state, self.name)
+
     def _score(self, score: Any) -> Any:
         if score is None:
             return self.none
@@ -204,10 +217,17 @@ def set_trainer_state(reward: object, state: TrainerState) -> None:
         set_trainer_state(inner, state)
 
 
+def trainer_state_of(reward: object) -> TrainerState | None:
+    """What `set_trainer_state` gave; None where nothing in it was written for TRL."""
+    if isinstance(reward, FromTRL):
+        return reward.trainer_state
+    states = (trainer_state_of(inner) for inner in getattr(reward, "inner_rewards", ()))
+    return next((state for state in states if state is not None), None)
+
+
 def _holds_mappings(annotation: Any) -> bool:
     if isinstance(annotation, str):
-        words = annotation.lower().replace("[", " ").replace(",", " ").replace(".", " ").split()
-        return bool({"dict", "mapping"} & {*words})
+        return bool({"dict", "mapping"} & {*re.findall(r"\w+", annotation.lower())})
     origin = typing.get_origin(annotation) or annotation
     if isinstance(origin, type) and issubclass(origin, Mapping):  # a TypedDict is a dict too
         return True

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from textgym.errors import InputError, RewardError
-from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
+from textgym.reward_models.composition import WeightedSum
+from textgym.reward_models.length_penalties import ShortnessPenalty
 from textgym.reward_models.wrappers import Clip
 from textgym.rewards import RewardOutput, call_reward
 

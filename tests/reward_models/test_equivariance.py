@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
+from textgym.reward_models.composition import WeightedSum
 from textgym.reward_models.learned.ngrams import NgramLogistic
+from textgym.reward_models.length_penalties import ShortnessPenalty
 from textgym.reward_models.rules.lexicon import Lexicon
 from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
 from textgym.reward_models.wrappers import Clip, Normalize, Squash

@@ -11,13 +11,14 @@ from textgym.agents.evaluation.bundled_rewards import crowd
 from textgym.agents.fitting.reward_fitting import fitting_bar
 from textgym.envs.tasks.movie_reviews import Review, load_movie_reviews
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.reward_models.composition import ShortnessPenalty, WeightedSum
+from textgym.reward_models.composition import WeightedSum
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.comparisons import comparisons
 from textgym.reward_models.learned.ensemble import Ensemble
 from textgym.reward_models.learned.fitting import FitReport, fit_bradley_terry
 from textgym.reward_models.learned.ngrams import NgramModel
 from textgym.reward_models.learned.pairs import pair_accuracy
+from textgym.reward_models.length_penalties import ShortnessPenalty
 from textgym.reward_models.wrappers import Squash
 from textgym.rewards import Reward
 

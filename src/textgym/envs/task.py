@@ -16,7 +16,7 @@ from textgym.envs.replies import (
 from textgym.envs.texts.prompts import Prompts, PromptSource, check_rows, check_source
 from textgym.errors import InputError, unknown_name
 from textgym.reward_answers import LARGEST_SCORE
-from textgym.rewards import Reward, check_arguments, check_reward
+from textgym.rewards import Reward, asked_rewards, check_arguments, check_reward
 from textgym.tokenizer import Tokenizer
 
 
@@ -160,7 +160,7 @@ class Task:
         if self.reply is not None:
             check_reply_arguments(self.id, self.reply, columns)
             columns += DIALOGUE_COLUMNS
-        for reward in getattr(self.reward, "shadowed_parts", [self.reward]):
+        for reward in asked_rewards(self.reward):
             check_arguments(reward, columns)
 
     def width(self, source: PromptSource) -> int:

@@ -1,7 +1,4 @@
-"""Several reward models as one: the weighted sum, every part logged, shadows included.
-
-And the part that most sums on texts need: a floor under the length.
-"""
+"""Several reward models as one: the weighted sum, every part logged, shadows included."""
 
 import functools
 import itertools
@@ -17,7 +14,6 @@ from textgym.errors import InputError
 from textgym.rewards import Reward, RewardOutput, call_reward, check_reward, reward_name
 from textgym.saved_fields import SavedFields
 from textgym.states import load_state_of, state_of
-from textgym.text_metrics.words import count_words
 
 _OWN = "\0own"  # a component's name that no reward model uses
 
@@ -32,6 +28,15 @@ class PartScores:
     components: dict[str, npt.NDArray[np.float64]]
     spans: Sequence[Sequence[tuple[int, int, float]]] | None
     extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def as_output(self) -> RewardOutput:
+        """The same as a reward model returns it."""
+        return RewardOutput(
+            [None if math.isnan(score) else score for score in self.scores.tolist()],
+            {name: values.tolist() for name, values in self.components.items()},
+            self.spans,
+            self.extra,
+        )
 
 
 def _may_abstain(reward: Reward) -> Reward:
@@ -195,35 +200,15 @@ class WeightedSum:
 
 def _with_weight(part: Reward | Weighted) -> Weighted:
     reward, weight = part if isinstance(part, tuple) else (part, 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise InputError(
-            f"the weight of {reward_name(reward)!r} must be a finite number, got {weight!r}"
-        )
+    check_finite(f"the weight of {reward_name(reward)!r}", weight)
     return check_reward(reward), float(weight)
 
 
-class ShortnessPenalty:
-    """-max(0, words - n) / divisor for a completion of n words: a floor under the length.
+def check_finite(what: str, value: object) -> None:
+    """Raises unless a setting is a finite number.
 
-    RL on texts pays KL per token while short texts score as extreme as long ones, so an unguarded
-    policy first gets short. Add this with weight 1 to a reward in standard deviations.
-
-    :param words: from this many words on the penalty is 0.
-    :param divisor: missing words that cost 1.
-    :raises InputError: if either is not positive.
+    :param what: what it is called.
+    :raises InputError: naming it.
     """
-
-    name = "shortness"
-
-    def __init__(self, words: float = 14, divisor: float = 7) -> None:
-        if not (words > 0 and divisor > 0):
-            raise InputError(f"words and divisor must be above 0, got {words} and {divisor}")
-        self.words, self.divisor = words, divisor
-
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
-    ) -> list[float]:
-        """:returns: a float in [-words / divisor, 0] per completion."""
-        return [
-            0.0 - max(0.0, self.words - count_words(text)) / self.divisor for text in completions
-        ]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{what} must be a finite number, got {value!r:.40}")

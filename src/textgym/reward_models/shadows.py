@@ -36,11 +36,6 @@ class WithShadows:
         """The reward model and its shadows."""
         return [self.reward, *self.shadows.values()]
 
-    @property
-    def shadowed_parts(self) -> list[Reward]:
-        """The reward model and its shadows: each is to get what it asks for."""
-        return self.inner_rewards
-
     def __call__(
         self,
         prompts: Sequence[str],

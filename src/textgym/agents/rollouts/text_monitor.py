@@ -53,5 +53,6 @@ class _Fill:
 
     def __call__(self, text: FinishedText) -> None:
         self.episode["r"] = self.before + np.float32(text.reward)
-        if "token_rewards" in text.ending:
-            self.info["token_rewards"] = text.ending["token_rewards"]
+        for key in ("token_rewards", "reward_extra"):
+            if key in text.ending:
+                self.info[key] = text.ending[key]
