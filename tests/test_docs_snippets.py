@@ -44,6 +44,7 @@ def clean_registry():
         ("agents.md", 5),
         ("reward-models.md", 2),
         ("data.md", 2),
+        ("judgement-files.md", 1),
         ("masks.md", 4),
         ("oracle.md", 1),
         ("resuming.md", 1),

@@ -41,6 +41,7 @@ LEAVES = {
     "interrupts",
     "json_lines",
     "lazy_names",
+    "messages",
     "moved",
     "paths",
     "run_files",

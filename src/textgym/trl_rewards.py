@@ -18,6 +18,7 @@ import numpy as np
 
 from textgym.async_rewards import AsyncReward, is_async
 from textgym.errors import InputError, RewardError
+from textgym.messages import message
 from textgym.reward_answers import RewardOutput
 from textgym.reward_arguments import TEXTS, TOKEN_IDS, match_arguments, signature_of
 from textgym.states import load_state_of, state_of
@@ -104,9 +105,9 @@ class FromTRL:
         turns = columns.get("turns")
         supplied: dict[str, Any] = {**columns}
         if self.chat:
-            supplied["prompts"] = [_message("user", prompt) for prompt in prompts]
+            supplied["prompts"] = [message("user", prompt) for prompt in prompts]
             supplied["completions"] = [
-                _message("assistant", text) if turns is None else _messages(turns[row])
+                message("assistant", text) if turns is None else _messages(turns[row])
                 for row, text in enumerate(completions)
             ]
         else:
@@ -200,10 +201,10 @@ def expects_chat(reward: Callable[..., Any]) -> bool:
 
 def chat_hint(error: BaseException) -> str:
     """For the error of a reward that took a text for messages, or messages for a text."""
-    message = str(error)
+    text = str(error)
     if isinstance(error, TypeError | IndexError | AttributeError) and (
-        message.startswith(("string indices must be", "string index out of range"))
-        or message.startswith("'str' object has no attribute")
+        text.startswith(("string indices must be", "string index out of range"))
+        or text.startswith("'str' object has no attribute")
     ):
         return " (if it expects chat messages: textgym.reward_models.from_trl(reward, chat=True))"
     return ""
@@ -252,10 +253,6 @@ def _contract_signature(reward: Callable[..., Any], chat: bool) -> inspect.Signa
     if takes_more:
         found.append(parameter("columns", parameter.VAR_KEYWORD))
     return inspect.Signature(found)
-
-
-def _message(role: str, text: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": text}]
 
 
 def _messages(turns: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

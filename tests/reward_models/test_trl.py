@@ -1,5 +1,6 @@
 """Against the real package: TRL's rewards run here, and ours in its trainers."""
 
+import json
 import math
 import warnings
 
@@ -9,6 +10,7 @@ from textgym_testing import tiny_lm
 
 import textgym
 from textgym.reward_models import Length, Lexicon, Repetition, WeightedSum, from_trl, to_trl
+from textgym.reward_models.people.preference_rows import Judgement, preference_rows
 from textgym.rewards import call_reward, check_reward
 from textgym.rewards_by_name import resolve_reward
 from textgym.tokenizer import Tokenizer
@@ -181,3 +183,34 @@ def test_three_of_ours_run_in_its_grpo_trainer(checkpoint, tmp_path):
         }
         assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-6)
         assert math.isfinite(row["loss"])
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_an_exported_file_trains_its_dpo_trainer(checkpoint, tmp_path, chat):
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    said = [
+        Judgement(f"Prompt {n} ", "good ones", "bad ones", ("first", "second", "tie")[n % 3], "x")
+        for n in range(9)
+    ]
+    rows = list(preference_rows(said, chat=chat, ties=False))
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    parts = opened(checkpoint)
+    if chat:
+        parts[
+            "processing_class"
+        ].chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    trainer = DPOTrainer(
+        args=DPOConfig(output_dir=str(tmp_path / "run"), max_length=96, **SETTINGS),
+        train_dataset=Dataset.from_json(str(path), cache_dir=str(tmp_path / "cache")),
+        **parts,
+    )
+    before = [weight.clone() for weight in trainer.model.parameters()]
+    trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert len(losses) == 2 and losses[0] == pytest.approx(math.log(2), abs=1e-3)
+    assert losses[1] != losses[0] and all(map(math.isfinite, losses))
+    after = trainer.model.parameters()
+    assert any(not old.equal(new) for old, new in zip(before, after, strict=True))

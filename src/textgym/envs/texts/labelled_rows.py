@@ -19,6 +19,7 @@ from textgym.envs.texts.records import (
     text_format,
 )
 from textgym.errors import InputError
+from textgym.messages import common_start, is_messages, text_of
 
 Rows = str | Path | Iterable[Any]  # a file, or rows given in Python
 
@@ -78,7 +79,9 @@ def read_ratings(path: Rows, *, what: str = "ratings") -> Iterator[RatedCompleti
     All rows are of the first row's kind.
 
     Rated rows: `text`, `ratings` (a list of numbers; in .csv written as JSON), optionally `prompt`
-    and `block`. Preference rows: `prompt`, `chosen`, `rejected`, optionally `tie`.
+    and `block`. Preference rows: `prompt`, `chosen`, `rejected`, optionally `tie`; as texts or, as
+    TRL's conversational files have them, as chat messages (`textgym.messages.text_of`), where the
+    prompt may stand in front of both completions instead.
 
     :param path: the file, or a list or dataset of mappings, of `RatedCompletion` or `Preference`.
     :param what: what errors call rows that are given in Python.
@@ -154,6 +157,7 @@ def _is_number(value: Any) -> bool:
 
 def _preference(record: Record, path: object) -> Preference:
     where = record.place(path)
+    record = _without_messages(record, where)
     prompt, chosen, rejected = (
         _filled(record, column, path) for column in ("prompt", "chosen", "rejected")
     )
@@ -168,3 +172,28 @@ def _preference(record: Record, path: object) -> Preference:
             "tie=true for a reward model (DPO takes no ties)"
         )
     return Preference(prompt, chosen, rejected, is_tie)
+
+
+def _without_messages(record: Record, where: str) -> Record:
+    """The row with texts in the place of chat messages.
+
+    :raises InputError: for messages whose content is no text, or texts and messages in one row.
+    """
+    columns = ("prompt", "chosen", "rejected")
+    values = {name: record.values[name] for name in columns if name in record.values}
+    if not any(map(is_messages, values.values())):
+        return record
+    sides = [values.get("chosen"), values.get("rejected")]
+    if not all(map(is_messages, sides)):
+        raise InputError(f"{where}: 'chosen' and 'rejected' must both be messages, or both texts")
+    if not is_messages(values.get("prompt")):  # it stands in front of both
+        one, other = values["chosen"], values["rejected"]
+        start = common_start(one, other)
+        if not start:
+            raise InputError(f"{where}: expected the column 'prompt', or one start of both sides")
+        values = {"prompt": one[:start], "chosen": one[start:], "rejected": other[start:]}
+    try:
+        texts = {name: text_of(value) for name, value in values.items()}
+    except TypeError as error:
+        raise InputError(f"{where}: {error}") from None
+    return Record(record.line, {**record.values, **texts})
