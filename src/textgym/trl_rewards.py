@@ -2,8 +2,7 @@
 
 TRL calls a reward function by keyword, and beside the texts it passes things that the contract here
 has not: `trainer_state`, `log_extra` and `log_metric`; and of chat data, lists of messages in the
-place of texts. `from_trl` gives a reward all that. (`textgym.reward_models.to_trl` goes the other
-way.)
+place of texts. `FromTRL` gives a reward all that (`textgym.reward_models.from_trl`).
 """
 
 import inspect
@@ -49,30 +48,8 @@ class TrainerState:
     is_local_process_zero: bool = True
 
 
-def from_trl(
-    reward: Callable[..., Any], *, chat: bool | None = None, none: float | None = None
-) -> "FromTRL":
-    """A reward that was written for TRL as a reward model: it is called as TRL calls it.
-
-    It gets by keyword what it names, and all of it if it takes `**kwargs`: `prompts`,
-    `completions`, `completion_ids` (where an episode was played), the prompts' columns,
-    `trainer_state`, `log_extra(column, values)` and `log_metric(name, value)`. An `async def` one
-    is awaited. Truth values count as 1 and 0. What it logs is a component of its answer
-    (`reward_components/NAME`): a metric, and a column of numbers. A column of anything else goes
-    to the run's `reward_extra.jsonl`, beside its text.
-
-    :param chat: whether a text is a list of messages, `[{"role": "assistant", "content": text}]`,
-        and a prompt `[{"role": "user", "content": prompt}]`; a dialogue has a message a turn.
-        None: if the annotation of its `completions` or `prompts` says that they hold mappings.
-    :param none: the score of a text for which it answers None. Without it, None is None: "does not
-        apply", which counts only inside a weighted sum.
-    :raises InputError: if `reward` cannot be called.
-    """
-    return FromTRL(reward, chat=chat, none=none)
-
-
 class FromTRL:
-    """See `from_trl`.
+    """A reward written for TRL as a reward model; see `textgym.reward_models.from_trl`.
 
     `trainer_state` is what the reward gets next under that name; training keeps it up to date.
     """

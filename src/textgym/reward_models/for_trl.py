@@ -1,4 +1,4 @@
-"""Reward models of ours as rewards for TRL's trainers."""
+"""Rewards written for TRL as reward models, and reward models of ours for TRL's trainers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,9 +7,29 @@ import numpy as np
 
 from textgym.reward_arguments import TOKEN_IDS
 from textgym.rewards import Reward, call_reward, check_reward, reward_name
-from textgym.trl_rewards import EXTRAS, from_trl
+from textgym.trl_rewards import EXTRAS, FromTRL
 
-__all__ = ["from_trl", "to_trl"]
+
+def from_trl(
+    reward: Callable[..., Any], *, chat: bool | None = None, none: float | None = None
+) -> FromTRL:
+    """A reward that was written for TRL as a reward model: it is called as TRL calls it.
+
+    It gets by keyword what it names, and all of it if it takes `**kwargs`: `prompts`,
+    `completions`, `completion_ids` (where an episode was played), the prompts' columns,
+    `trainer_state`, `log_extra(column, values)` and `log_metric(name, value)`. An `async def` one
+    is awaited. Truth values count as 1 and 0. What it logs is a component of its answer
+    (`reward_components/NAME`): a metric, and a column of numbers. A column of anything else goes
+    to the run's `reward_extra.jsonl`, beside its text.
+
+    :param chat: whether a text is a list of messages, `[{"role": "assistant", "content": text}]`,
+        and a prompt `[{"role": "user", "content": prompt}]`; a dialogue has a message a turn.
+        None: if the annotation of its `completions` or `prompts` says that they hold mappings.
+    :param none: the score of a text for which it answers None. Without it, None is None: "does not
+        apply", which counts only inside a weighted sum.
+    :raises InputError: if `reward` cannot be called.
+    """
+    return FromTRL(reward, chat=chat, none=none)
 
 
 def to_trl(reward: Reward) -> Callable[..., list[float | None]]:
