@@ -1,13 +1,12 @@
 """Every token-level algorithm on the movie reviews: same start, reward and budget, several seeds.
 
-    python benchmarks/algorithms.py [--seeds 5] [--timesteps 40000] [--only ppo,grpo]
+    python -m benchmarks.algorithms [--seeds 5] [--timesteps 40000] [--only ppo,grpo]
 
-Each run is a process of one thread. What is told is the independent judge's score of 500 held-out
-prompts' continuations: the interquartile mean over seeds and prompts with a 95% bootstrap interval
-that resamples both (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice"), with what keeps it honest: distinct-2, perplexity under the start model, KL
-and length. Runs that are done already (`--runs`) are not run again. Writes
-`benchmarks/results/algorithms.md`.
+A study of `textgym compare`, from the root of the checkout, one cell a word: each run is a process
+of one thread, all continue the same prompts of movies that nothing has seen, scored by two judges
+that no run trains on. Runs that are done (`--runs`) are not made again. Then tokens a second, each
+word by itself. Writes `benchmarks/results/algorithms.md` and the README's picture; the study's own
+report, with every pair of words and all texts, stands in `--runs`.
 """
 
 import argparse
@@ -16,22 +15,21 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from machine import where
+from benchmarks.machine import where
 
 ENVIRONMENT = "textgym/MovieReview-v0"
-TEMPERATURE, MAX_NEW_TOKENS = 0.8, 40
+TEMPERATURE, MAX_NEW_TOKENS, PROMPTS = 0.8, 40, 200
 KL_COEF = 0.25
 SPEED_TOKENS = 8_000
 FEWER_SEEDS = {"trpo": 3}  # five minutes a run and more
-JUDGE_TAG = "reward_components/critic"
+GOLD = ("critic", "other_raters")
 SHOWN = {"ppo": "#1f6f8b", "grpo": "#d1602f", "dpo": "#7a5195", "dqn": "#4c8c4a"}
-# Beside make_agent's defaults. Learning rates were halved from them while reward less β·KL on the
+# Beside make_agent's defaults. Learning rates were halved from them while reward minus β·KL on the
 # validation prompts rose (seed 11). best_of_n and dpo at lower ones hardly left the start.
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"kl_coef": KL_COEF, "learning_rate": 7.5e-5, "final_learning_rate": 7.5e-6},
@@ -49,13 +47,40 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def train(name: str, seed: int, timesteps: int, directory: Path | None = None) -> tuple[Any, float]:
-    """An agent that has learned, and the seconds that it took."""
-    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+def spec(name: str) -> str:
+    """An agent with its settings, as `textgym compare --agent` takes it."""
+    return ",".join([name, *(f"{key}={value}" for key, value in SETTINGS[name].items())])
+
+
+def compare(names: list[str], seeds: int, arguments: argparse.Namespace) -> Any:
+    """The study of some words; what is done already stays."""
+    import textgym
+    from textgym.envs.tasks.movie_reviews import test_prompts
+
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    prompts = arguments.runs / "prompts.txt"
+    prompts.write_text("".join(f"{p}\n" for p in test_prompts(PROMPTS)), encoding="utf-8")
+    return textgym.compare(
+        ENVIRONMENT,
+        policy="start",
+        agent=[spec(name) for name in names],
+        reward="benchmarks.floored_crowd:floored_crowd",
+        gold=GOLD,
+        seeds=seeds,
+        timesteps=arguments.timesteps,
+        prompts=prompts,
+        out=arguments.runs / "study",
+        jobs=arguments.jobs,
+        env_kwargs={"max_new_tokens": MAX_NEW_TOKENS},
+        temperature=TEMPERATURE,
+    )
+
+
+def speed(name: str, out: Path) -> None:
+    """Tokens a second of an agent that has the machine to itself, written to `out`."""
+    from benchmarks.floored_crowd import floored_crowd
 
     import textgym
-    from textgym.agents.evaluation.bundled_rewards import crowd
-    from textgym.demonstration.reward import training_reward
     from textgym.policies.language_model.causal_lm import CausalLM
 
     torch.set_num_threads(1)
@@ -63,177 +88,120 @@ def train(name: str, seed: int, timesteps: int, directory: Path | None = None) -
         name,
         ENVIRONMENT,
         policy=CausalLM.from_pretrained("start").float(),
-        reward=training_reward(crowd()),
+        reward=floored_crowd(),
         n_envs=32,
-        seed=seed,
+        seed=0,
         temperature=TEMPERATURE,
         env_kwargs={"max_new_tokens": MAX_NEW_TOKENS},
-        out=directory,
         **SETTINGS[name],
     )
     begin = time.perf_counter()
-    interval = None if isinstance(agent, OffPolicyAlgorithm) else 1  # a row each rollout
-    agent.learn(timesteps, log_interval=interval)
-    return agent, time.perf_counter() - begin
+    agent.learn(SPEED_TOKENS)
+    out.write_text(json.dumps(agent.num_timesteps / (time.perf_counter() - begin)), "utf-8")
 
 
-def speed(name: str, out: Path) -> None:
-    """Tokens a second of an agent that has the machine to itself, written to `out`."""
-    agent, seconds = train(name, seed=0, timesteps=SPEED_TOKENS)
-    out.write_text(json.dumps(agent.num_timesteps / seconds), encoding="utf-8")
+def page(made: Any, speeds: dict[str, float], timesteps: int) -> str:
+    """The table, the best by the first judge first."""
+    from textgym.agents.comparison.study import kl_of, scores_of
+    from textgym.agents.comparison.verdict_tables import with_interval
 
-
-def run(name: str, seed: int, timesteps: int, out: Path) -> None:
-    """One run: train, play the held-out prompts, write `out`."""
-    import textgym
-    from textgym.agents.evaluation.bundled_rewards import critic, crowd
-    from textgym.demonstration.reward import training_reward
-    from textgym.envs.tasks.movie_reviews import test_prompts
-    from textgym.policies.language_model.causal_lm import CausalLM
-
-    torch.set_num_threads(1)
-    start = CausalLM.from_pretrained("start").float()
-    reward = training_reward(crowd())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    policy: Any = start
-    steps = 0
-    if name != "start":
-        agent, _ = train(name, seed, timesteps, out.with_suffix(""))
-        steps, policy = agent.num_timesteps, CausalLM.from_agent(agent)
-    report = textgym.evaluate(
-        ENVIRONMENT,
-        policy=policy,
-        reward=reward,
-        gold=[critic()],
-        reference=start,
-        prompts=test_prompts(500),
-        temperature=TEMPERATURE,
-        env_kwargs={"max_new_tokens": MAX_NEW_TOKENS},
-        seed=seed,
-    )
-    texts = [episode.completion for episode in report.episodes]
-    scores = critic()([episode.prompt for episode in report.episodes], texts)
-    row = {
-        "agent": name,
-        "seed": seed,
-        "tokens": steps,
-        **report.figures(),
-        "scores": [float(score) for score in scores],
-        "samples": texts[:6],
-    }
-    out.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
-
-
-def interquartile_mean(scores: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """IQM of `[seeds, prompts]` scores with a 95% interval, resampling seeds and prompts."""
-    rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(2000):
-        seeds = rng.integers(len(scores), size=len(scores))
-        prompts = rng.integers(scores.shape[1], size=scores.shape[1])
-        means.append(_middle_half(scores[seeds][:, prompts]))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return _middle_half(scores), float(low), float(high)
-
-
-def _middle_half(scores: np.ndarray) -> float:
-    """The mean without the lowest and the highest quarter."""
-    ordered = np.sort(scores, axis=None)
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
-
-
-def page(rows: list[dict[str, Any]], speeds: dict[str, float], timesteps: int) -> str:
-    """The table, best first."""
-    by_agent: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_agent.setdefault(row["agent"], []).append(row)
-    table = []
-    for name, runs in by_agent.items():
-        iqm, low, high = interquartile_mean(np.array([row["scores"] for row in runs]))
-        judge, reward, distinct, perplexity, kl, length = (
-            np.mean([pick(row) for row in runs])
-            for pick in (
-                lambda row: row["judges"]["critic"][0],
-                lambda row: row["reward"][0],
-                lambda row: row["distinct_2"],
-                lambda row: row["perplexity"],
-                lambda row: row["kl"][0],
-                lambda row: row["length"][0],
-            )
-        )
-        rate = f"{speeds[name]:,.0f}" if name in speeds else ""
-        table.append(
-            (
-                iqm,
-                f"| {name} | {len(runs)} | {iqm:.3f} ({low:.3f} to {high:.3f}) | {judge:.3f} | "
-                f"{reward:.3f} | {kl:.2f} | {reward - KL_COEF * kl:.3f} | {perplexity:.1f} | "
-                f"{distinct:.3f} | {length:.1f} | {rate} |",
-            )
-        )
-    table.sort(key=lambda entry: -entry[0])
+    study, verdict = made.study, made.verdict
+    by_judge = [{c.cell: c for c in judgement.cells} for judgement in verdict.judgements]
+    costs = {c.cell: c for c in verdict.costs}
+    rows = []
+    for cell in study.cells:
+        runs = study.runs_of(cell.label)
+        name = runs[0].config["agent"]
+        judged, cost = [of[cell.label] for of in by_judge], costs[cell.label]
+        reward = np.mean([scores_of(run, cell.reward)[-1].mean() for run in runs])
+        priced = reward - KL_COEF * np.mean([kl_of(run)[-1].mean() for run in runs])
+        start = np.mean([scores_of(run, cell.reward)[0].mean() for run in runs])
+        figures = [
+            with_interval(judged[0].score),
+            *(with_interval(of.gain, sign="+") for of in judged),
+            f"{reward - start:+.3f}",
+            f"{cost.kl:.2f}",
+            f"{priced - start:+.3f}",
+            f"{cost.perplexity_ratio:.2f}",
+            f"{cost.distinct_2:.3f}",
+            f"{cost.length:.1f}",
+            f"{speeds[name]:,.0f}" if name in speeds else "",
+        ]
+        rows.append((-judged[0].gain.value, name, len(runs), figures, runs[0]))
+    rows.sort(key=lambda row: row[:2])
+    first = verdict.judgements[0]
+    head = [
+        "agent", "seeds", f"{GOLD[0]}, IQM", *(f"gain by {judge}, SD" for judge in GOLD),
+        "gain in reward", "KL, nats", f"less {KL_COEF} KL", "perplexity ratio", "distinct-2",
+        "length", "tokens/s",
+    ]  # fmt: skip
+    texts = []
+    for _, name, _, _, run in rows:
+        ends = run.record.texts[run.record.steps[-1]]
+        texts += [f"- **{name}**", *(f"  - … {text.completion.strip()}" for text in ends[:4])]
     lines = [
         f"# The algorithms on the movie reviews, {timesteps:,} tokens each",
         "",
-        "textgym/MovieReview-v0 from the bundled start model, 32 environments, at most "
-        f"{MAX_NEW_TOKENS} tokens a text, temperature {TEMPERATURE}; reward: the crowd's model and "
-        "the demo's term for short texts; played on 500 held-out prompts, by which no setting was "
-        "chosen.",
+        f"{ENVIRONMENT} from the bundled start model, 32 environments, at most {MAX_NEW_TOKENS} "
+        f"tokens a text, temperature {TEMPERATURE}; reward: the crowd's model and the demo's term "
+        f"for short texts; scored on {PROMPTS} held-out prompts, by which no setting was chosen. "
+        f"A study of `textgym compare`.",
         "",
-        "| agent | seeds | judge, IQM (95%) | judge, mean | reward | KL, nats | "
-        f"reward less {KL_COEF} KL | perplexity under the start | distinct-2 | length | tokens/s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-        *(line for _, line in table),
+        f"**{verdict.headline}**",
         "",
-        "The judge is in deviations of human reviews, KL in nats per text, length in tokens; "
-        f"tokens/s are those of {SPEED_TOKENS:,} tokens with the machine to itself, one thread, "
-        "rollout, reward and update together.",
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {name} | {n} | {' | '.join(figures)} |" for _, name, n, figures, _ in rows),
+        "",
+        f"The start's {GOLD[0]} is {with_interval(first.start)}, its distinct-2 "
+        f"{verdict.costs[0].distinct_2_start:.3f}, its length "
+        f"{verdict.costs[0].length_start:.1f}. Gains are in deviations of the judge's scores of "
+        "the start's texts, paired by seed and prompt, with 95% intervals that hold together; KL "
+        "in nats per text to the start, length in tokens, perplexity under the start over that of "
+        f"the start's own texts; tokens/s are those of {SPEED_TOKENS:,} tokens of one word at a "
+        "time on one thread, rollout, reward and update together.",
+        "",
+        "Read with care:",
+        "",
+        *(f"- {caution}" for caution in verdict.cautions),
         "",
         "Beside make_agent's defaults:",
         "",
         *(
-            f"- {name}: " + (", ".join(f"`{k}={v}`" for k, v in settings.items()))
-            for name, settings in SETTINGS.items()
+            f"- {name}: " + ", ".join(f"`{k}={v}`" for k, v in SETTINGS[name].items())
+            for _, name, *_ in sorted(rows, key=lambda row: row[1])
         ),
         "",
-        "First continuations of seed 0:",
+        "First continuations of the first seed:",
         "",
+        *texts,
+        "",
+        *where(1),
     ]
-    for name, runs in by_agent.items():
-        first = min(runs, key=lambda row: row["seed"])
-        lines += [f"- **{name}**", *(f"  - … {text.strip()}" for text in first["samples"][:4])]
-    return "\n".join([*lines, "", *where(1)]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
-def _smooth(values: np.ndarray, window: int = 7) -> np.ndarray:
-    """Moving mean over an odd window."""
-    padded = np.pad(values, window // 2, mode="edge")
-    return np.convolve(padded, np.ones(window) / window, mode="valid")
-
-
-def picture(runs: Path, path: Path) -> None:
-    """The judge's score over the tokens of a run, mean over seeds, for four algorithms."""
+def picture(made: Any, path: Path) -> None:
+    """The judge's score at each held-out evaluation, mean and 95% over seeds, of four words."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from textgym.json_lines import read_metrics
+    from textgym.agents.comparison.held_out_curves import band_of, curves_of, judge_tag
 
+    tag = judge_tag(GOLD[0])
     figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    for name, colour in SHOWN.items():
-        curves = []
-        for record in sorted(runs.glob(f"{name}-*/metrics.jsonl")):
-            rows = [row for row in read_metrics(record) if JUDGE_TAG in row]
-            curves.append(([row["step"] for row in rows], [row[JUDGE_TAG] for row in rows]))
-        if not curves:
+    for cell in made.study.cells:
+        runs = made.study.runs_of(cell.label)
+        name = runs[0].config["agent"]
+        if name not in SHOWN:
             continue
-        grid = np.linspace(0, max(steps[-1] for steps, _ in curves), 40)
-        values = np.array([_smooth(np.interp(grid, *curve)) for curve in curves])
-        label = f"{name} ({len(curves)} seeds)"
-        axes.plot(grid, values.mean(0), color=colour, linewidth=2, label=label)
-        axes.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.12)
-    axes.set_xlabel("completion tokens; bands from the lowest seed to the highest")
-    axes.set_ylabel("independent judge (SD of human reviews)")
+        band = band_of([curves_of(run, GOLD) for run in runs], tag)
+        label = f"{name} ({len(runs)} seeds)"
+        axes.plot(band.steps, band.mean, color=SHOWN[name], linewidth=2, marker="o", label=label)
+        axes.fill_between(band.steps, band.lower, band.upper, color=SHOWN[name], alpha=0.12)
+    axes.set_xlabel("completion tokens; bands: 95% over seeds")
+    axes.set_ylabel("independent judge, 200 held-out prompts")
     axes.set_title("One environment, one start, one reward: four algorithms")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#8a8a8a", alpha=0.2)
@@ -246,40 +214,25 @@ def picture(runs: Path, path: Path) -> None:
 def main() -> int:
     """Run what is missing, and write the page and the picture."""
     arguments = _arguments()
-    if arguments.one:
-        name, seed = arguments.one.split(":")
-        if seed == "speed":
-            speed(name, arguments.runs / f"{name}.speed")
-        else:
-            run(name, int(seed), arguments.timesteps, arguments.runs / f"{name}-{seed}.json")
+    if arguments.speed:
+        speed(arguments.speed, arguments.runs / f"{arguments.speed}.speed")
         return 0
-    names = ["start", *arguments.only.split(",")] if arguments.only else ["start", *SETTINGS]
-    jobs = [
-        (name, seed)
-        for seed in range(arguments.seeds)
-        for name in names
-        if seed < FEWER_SEEDS.get(name, arguments.seeds)
-        and not (arguments.runs / f"{name}-{seed}.json").exists()
-    ]
-    command = [sys.executable, __file__, "--timesteps", str(arguments.timesteps)]
-    command += ["--runs", str(arguments.runs), "--one"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def start(job: tuple[str, int | str]) -> None:
-        done = subprocess.run([*command, f"{job[0]}:{job[1]}"], env=environment, check=False)
-        print(f"{job[0]} seed {job[1]}: exit {done.returncode}", flush=True)
-
-    with ThreadPoolExecutor(arguments.processes) as pool:
-        list(pool.map(start, jobs))
-    for name in names[1:]:  # one after the other
+    names = arguments.only.split(",") if arguments.only else list(SETTINGS)
+    few = min([arguments.seeds, *(FEWER_SEEDS.get(name, arguments.seeds) for name in names)])
+    made = compare(names, few, arguments)
+    if few < arguments.seeds:  # the words that are left out keep the seeds that they have
+        rest = [name for name in names if name not in FEWER_SEEDS]
+        made = compare(rest, arguments.seeds, arguments)
+    command = [sys.executable, "-m", "benchmarks.algorithms", "--runs", str(arguments.runs)]
+    for name in names:
         if not (arguments.runs / f"{name}.speed").exists():
-            start((name, "speed"))
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            subprocess.run([*command, "--speed", name], env=environment, check=True)
     speeds = {p.stem: json.loads(p.read_text("utf-8")) for p in arguments.runs.glob("*.speed")}
-    rows = [json.loads(path.read_text("utf-8")) for path in sorted(arguments.runs.glob("*.json"))]
-    text = page([row for row in rows if row["agent"] in names], speeds, arguments.timesteps)
+    text = page(made.report, speeds, arguments.timesteps)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(text, encoding="utf-8")
-    picture(arguments.runs, arguments.picture)
+    picture(made.report, arguments.picture)
     print(text)
     return 0
 
@@ -288,10 +241,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--timesteps", type=int, default=40_000)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--jobs", type=int, help="runs at a time")
     parser.add_argument("--only", default="", help="agents, with commas between")
     parser.add_argument("--runs", type=Path, default=Path("runs/algorithms"))
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--speed", help=argparse.SUPPRESS)
     default = Path(__file__).resolve().parent / "results" / "algorithms.md"
     parser.add_argument("--out", type=Path, default=default)
     pictures = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "algorithms.png"
