@@ -46,6 +46,7 @@ export function markSide(side) {
 /** Starts the clock of a showing: it runs from the moment when it has been painted. */
 export function startClock() {
   paintedAt = Infinity
+  delete document.documentElement.dataset.painted
   scrollTo(0, 0)
   requestAnimationFrame(() => setTimeout(() => {
     paintedAt = performance.now()

@@ -24,6 +24,7 @@ const CHOICES = ["a", "b", "tie", "both_bad", "much_a", "much_b"]
 let again = null // {entry} of an answer that is being changed, {undone} of one that was taken back
 let stage = "choosing" // or "rewriting", with `side`
 let side = null
+let strength = null // of the choice whose text is being rewritten
 let possible = []
 
 const outbox = new Outbox(`${options.store}.${options.rater}`, showSaved, onStored, onRefused)
@@ -136,7 +137,7 @@ function leave() {
 function choose(choice, event) {
   if (isTooSoon(event)) return say(word("too_soon"))
   const view = current()
-  const strength = choice.startsWith("much_") ? 2 : options.strength ? 1 : null
+  strength = choice.startsWith("much_") ? 2 : options.strength ? 1 : null
   const of = choice.replace("much_", "")
   const isSide = of === "a" || of === "b"
   if (isSide && options.rewrite && element("rewrite-too").querySelector("input").checked) {
@@ -157,7 +158,7 @@ function save(event) {
   const written = element("editor").value
   const rewrite = written === inField(text) ? text : written
   if (view.kind === "edit") answer("edit", { rewrite })
-  else answer(side, rewrite === text ? {} : { rewrite })
+  else answer(side, { ...(strength && { strength }), ...(rewrite !== text && { rewrite }) })
 }
 
 function act(action, event) {
