@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
@@ -11,10 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from textgym.labelling import schemas
 from textgym.labelling.access import Access
 from textgym.labelling.guard import ENTRANCE
-from textgym.labelling.overview import overview_of
 from textgym.labelling.sessions import Owner, Rater, session_of
+from textgym.labelling.summary_schemas import SummaryReply
 from textgym.labelling.words import catalogue, language_for, languages
 from textgym.reward_models.people.store import LabelStore
+from textgym.reward_models.people.summary import summarize
 
 TEMPLATES = Path(__file__).parent / "templates"
 LANGUAGE_COOKIE = "textgym_language"
@@ -60,5 +62,7 @@ def add_pages(app: FastAPI, store: LabelStore, access: Access) -> None:
 
     @app.get("/owner")
     def owner(request: Request, session: Owner) -> HTMLResponse:
-        report = overview_of(store.items(), store.events(), store.raters(), store.settings)
+        rng = np.random.default_rng(0)
+        summary = summarize(store.items(), store.events(), store.settings, rng)
+        report = SummaryReply.of(summary, store.settings.raters)
         return page(request, "owner.html", report=report)

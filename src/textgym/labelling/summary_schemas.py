@@ -34,6 +34,7 @@ class RaterView(Body):
     self_agreement: EstimateView
     left: EstimateView
     seconds: float | None
+    hasty: int
 
     @classmethod
     def of(cls, rater: RaterSummary) -> "RaterView":
@@ -43,7 +44,7 @@ class RaterView(Body):
             for name in ("gold", "self_agreement", "left")
         }
         plain: dict[str, Any] = {
-            name: getattr(rater, name) for name in ("name", "answers", "skips", "ties")
+            name: getattr(rater, name) for name in ("name", "answers", "skips", "ties", "hasty")
         }
         return cls(**plain, **estimates, seconds=_known(rater.seconds))
 

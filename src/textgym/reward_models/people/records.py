@@ -152,7 +152,6 @@ class Event:
     score: float | None
     rewrite: str | None
     reason: str | None
-    facts: str | None
     note: str
     is_swapped: bool
     is_repeat: bool
@@ -160,6 +159,7 @@ class Event:
     answered_at: float
     received_at: float
     undoes: int | None = None
+    facts: str | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from textgym.reward_models.people.agreement import (
 from textgym.reward_models.people.records import Event, Item, Settings, counted, standing
 
 WINNERS = ("first", "second", "tie", "both_bad")
+HASTY = 1.5  # seconds: nobody has read two texts by then
 PAUSE = 300.0  # seconds: whoever took longer for an answer was doing something else
 
 
@@ -31,6 +32,7 @@ class RaterSummary:
     :param gold: share of gold items answered as known.
     :param self_agreement: share of repeats answered as before.
     :param left: share of choices between a and b that fell on a, the text shown on the left.
+    :param hasty: answers within `HASTY` seconds of the text's appearance.
     :param seconds: median between a text's appearance and its answer, NaN without any; pauses are
         left out.
     """
@@ -43,6 +45,7 @@ class RaterSummary:
     self_agreement: Estimate
     left: Estimate
     seconds: float
+    hasty: int
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ def _rater(name: str, answers: Sequence[Event], gold: Mapping[int, str | None]) 
         _self_agreement(answers),
         _left(answers),
         median(times) if times else float("nan"),
+        sum(time < HASTY for time in times),
     )
 
 
