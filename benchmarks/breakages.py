@@ -508,4 +508,30 @@ BREAKAGES = (
         (("mark_start(logger, step)", "pass"),),
         ("tests/faults/test_killed_runs.py",),
     ),
+    Breakage(
+        "the labelling page answers again while a key is held",
+        "labelling/static/keys.js",
+        (("if (event.repeat || event.isComposing", "if (event.isComposing"),),
+        ("tests/labelling/test_page.py",),
+        "double_click",
+    ),
+    Breakage(
+        "an answer leaves the browser before the server has it",
+        "labelling/static/outbox.js",
+        (
+            (
+                "const answer = await post(entry.route, entry.body)",
+                "this.forget(name); const answer = await post(entry.route, entry.body)",
+            ),
+        ),
+        ("tests/labelling/test_page.py",),
+        "outage",
+    ),
+    Breakage(
+        "a text to be judged is obeyed as HTML",
+        "labelling/static/text.js",
+        (("element.textContent = text", "element.innerHTML = text"),),
+        ("tests/labelling/test_page.py",),
+        "obeyed_by_nothing",
+    ),
 )
