@@ -76,20 +76,17 @@ def judged(folder):
     """A store that three people have worked on."""
     draw = random.Random(1)
     store = LabelStore(Path(folder) / "judged.db", raters=3, seed=3, repeats=0.15, gold=0.2)
-    store.add_items(
-        [
-            NewItem(
-                f"Take {n + 1}: the film is ",
-                (Text(f"{draw.choice(GOOD)} ({n})"), Text(f"{draw.choice(BAD)} ({n})")),
-                gold=draw.choice(("first", "first", None, None, None)),
-            )
-            for n in range(40)
-        ]
-    )
+    for number in range(40):
+        texts = (Text(f"{draw.choice(GOOD)} ({number})"), Text(f"{draw.choice(BAD)} ({number})"))
+        right = draw.choice(("first", "second"))
+        texts = texts if right == "first" else texts[::-1]
+        gold = right if draw.random() < 0.4 else None
+        store.add_items([NewItem(f"Take {number + 1}: the film is ", texts, gold=gold)])
     for rater, skill in PEOPLE.items():
         for number in range(44):
             for showing in store.next(rater):
-                right, wrong = "ba" if showing.is_swapped else "ab"
+                is_a_good = any(text in showing.on_screen[0].text for text in GOOD)
+                right, wrong = "ab" if is_a_good else "ba"
                 is_right = draw.random() < skill
                 choice = right if is_right else draw.choice(["tie", "both_bad", wrong])
                 times = {"shown_at": 1e9, "answered_at": 1e9 + 1 + draw.expovariate(0.2)}
