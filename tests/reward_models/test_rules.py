@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from textgym.errors import InputError, RewardError
+from textgym.reward_models.rules.lexicon import Lexicon
 from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
 from textgym.rewards import call_reward, reward_name
 
@@ -63,6 +64,18 @@ def test_keyword_without_its_column_says_so() -> None:
         score(Keyword(), "some tea", topic=["tea"])
     with pytest.raises(InputError, match="at least one"):
         Keyword("...")
+
+
+@pytest.mark.parametrize("value", [None, 3, [None], [], "..."])
+def test_keywords_that_are_none_name_their_row(value: Any) -> None:
+    with pytest.raises(RewardError, match=r"^reward model 'keyword' got .*\(prompt 'two'\)$"):
+        call_reward(Keyword(), ["one", "two"], ["tea", "tea"], {"keyword": ["tea", value]})
+
+
+def test_what_is_no_text_is_refused_by_all() -> None:
+    for reward in (Length(), Regex("a"), Keyword("a"), Repetition(), Lexicon()):
+        with pytest.raises(RewardError, match=r"completion of type NoneType, .*\(prompt 'two'\)$"):
+            call_reward(reward, ["one", "two"], ["tea", None], {})  # type: ignore[list-item]
 
 
 def test_repetition_is_minus_the_share_of_repeated_bigrams() -> None:

@@ -20,11 +20,11 @@ def list_rewards() -> int:
     """List the reward models: range, speed, licence of what they use, what to install."""
     table = registry.rewards
     rows = [
-        (name, description, facts.range, facts.speed, facts.licence, _to_install(facts.extra))
-        for name, description in table.describe().items()
-        for facts in [table.facts(name)]
+        (name, description, *table.facts(name)) for name, description in table.describe().items()
     ]
-    return _print(("reward model", "what it is", "range", "texts/s", "licence", "needs"), rows)
+    _print(("reward model", "what it is", "range", "texts/s", "licence", "extra"), rows)
+    print("With arguments: --reward length,target=40. An extra: pip install 'textgym[metrics]'.")
+    return 0
 
 
 def list_agents() -> int:
@@ -48,10 +48,6 @@ def environment_lines() -> dict[str, str]:
     return lines
 
 
-def _to_install(extra: str) -> str:
-    return f"textgym[{extra}]" if extra.isidentifier() else extra
-
-
 def _show(kind: str, lines: Mapping[str, str]) -> int:
     return _print((kind, "what it is"), [*lines.items()])
 
@@ -59,8 +55,9 @@ def _show(kind: str, lines: Mapping[str, str]) -> int:
 def _print(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """A table; names are never cut, so that they can be copied."""
     console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
-    table = Table(*head)
+    table = Table(*head, expand=len(head) > 2)
     table.columns[0].no_wrap = True
+    table.columns[1].ratio = 1
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

@@ -19,20 +19,40 @@ if TYPE_CHECKING:
     from textgym.reward_models.learned.ngrams import NgramBradleyTerry, NgramLogistic, NgramRidge
     from textgym.reward_models.length_penalties import OverlongPenalty, ShortnessPenalty
     from textgym.reward_models.lexicographic import Lexicographic, Ranked
+    from textgym.reward_models.rules.answers import ExactMatch, NumericAnswer
+    from textgym.reward_models.rules.chinese_sentiment import ChineseSentiment
+    from textgym.reward_models.rules.error_rates import CharacterErrorRate, WordErrorRate
+    from textgym.reward_models.rules.fluency import Fluency
+    from textgym.reward_models.rules.json_schema import JsonSchema
     from textgym.reward_models.rules.lexicon import Lexicon
+    from textgym.reward_models.rules.novelty import Novelty
+    from textgym.reward_models.rules.overlap import Bleu, Chrf, Rouge
+    from textgym.reward_models.rules.readability import Readability
+    from textgym.reward_models.rules.reference import ReferenceReward
     from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
+    from textgym.reward_models.rules.similarity import SentenceEncoder, Similarity
+    from textgym.reward_models.rules.toxicity import Toxicity
+    from textgym.reward_models.rules.transformers_reader import TransformersReader
+    from textgym.reward_models.rules.verse import Rhyme, Syllables
     from textgym.reward_models.time_limit import TimeLimit
     from textgym.reward_models.worker_pool import WorkerPool
     from textgym.reward_models.wrappers import Clip, Normalize, Squash
 
 __all__ = [
+    "Bleu",
     "BradleyTerryRewardModel",
     "Cached",
+    "CharacterErrorRate",
+    "ChineseSentiment",
+    "Chrf",
     "Clip",
     "Ensemble",
+    "ExactMatch",
     "FitProgress",
     "FitReport",
+    "Fluency",
     "Gate",
+    "JsonSchema",
     "Keyword",
     "Length",
     "Lexicographic",
@@ -41,14 +61,26 @@ __all__ = [
     "NgramLogistic",
     "NgramRidge",
     "Normalize",
+    "Novelty",
+    "NumericAnswer",
     "OverlongPenalty",
     "Ranked",
+    "Readability",
+    "ReferenceReward",
     "Regex",
     "Repetition",
+    "Rhyme",
+    "Rouge",
+    "SentenceEncoder",
     "ShortnessPenalty",
+    "Similarity",
     "Squash",
+    "Syllables",
     "TimeLimit",
+    "Toxicity",
+    "TransformersReader",
     "WeightedSum",
+    "WordErrorRate",
     "WorkerPool",
     "fit_bradley_terry",
     "from_trl",
@@ -56,13 +88,20 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Bleu": "rules.overlap",
     "BradleyTerryRewardModel": "learned.bradley_terry",
     "Cached": "caching",
+    "CharacterErrorRate": "rules.error_rates",
+    "ChineseSentiment": "rules.chinese_sentiment",
+    "Chrf": "rules.overlap",
     "Clip": "wrappers",
     "Ensemble": "learned.ensemble",
+    "ExactMatch": "rules.answers",
     "FitProgress": "learned.fitting_loop",
     "FitReport": "learned.fitting",
+    "Fluency": "rules.fluency",
     "Gate": "gating",
+    "JsonSchema": "rules.json_schema",
     "Keyword": "rules.rules",
     "Length": "rules.rules",
     "Lexicographic": "lexicographic",
@@ -72,14 +111,26 @@ _MODULES = {
     "NgramRidge": "learned.ngrams",
     "Normalise": "wrappers",  # its name before 0.1, which warns
     "Normalize": "wrappers",
+    "Novelty": "rules.novelty",
+    "NumericAnswer": "rules.answers",
     "OverlongPenalty": "length_penalties",
     "Ranked": "lexicographic",
+    "Readability": "rules.readability",
+    "ReferenceReward": "rules.reference",
     "Regex": "rules.rules",
     "Repetition": "rules.rules",
+    "Rhyme": "rules.verse",
+    "Rouge": "rules.overlap",
+    "SentenceEncoder": "rules.similarity",
     "ShortnessPenalty": "length_penalties",
+    "Similarity": "rules.similarity",
     "Squash": "wrappers",
+    "Syllables": "rules.verse",
     "TimeLimit": "time_limit",
+    "Toxicity": "rules.toxicity",
+    "TransformersReader": "rules.transformers_reader",
     "WeightedSum": "composition",
+    "WordErrorRate": "rules.error_rates",
     "WorkerPool": "worker_pool",
     "fit_bradley_terry": "learned.fitting",
     "from_trl": "for_trl",

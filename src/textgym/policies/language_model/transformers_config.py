@@ -70,6 +70,15 @@ def to_transformers(
     return content
 
 
+def is_supported(content: Any, path: Path) -> bool:
+    """Whether `from_transformers` takes a `config.json`: our decoder can do what it says."""
+    try:
+        from_transformers(content, path)
+    except InputError:
+        return False
+    return True
+
+
 def from_transformers(content: Any, path: Path) -> CausalLMConfig:
     """Our configuration from transformers' `config.json`; refuses what the decoder cannot do.
 

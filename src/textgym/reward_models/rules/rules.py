@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from textgym.errors import InputError
+from textgym.reward_models.rules.columns import check_texts, column_values
 from textgym.text_metrics.metrics import repetition
 from textgym.text_metrics.words import (
     contains_phrase,
@@ -52,6 +53,7 @@ class Length:
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
         """:returns: one float in [-1, 1] per completion."""
+        check_texts(self.name, prompts, completions)
         lengths = [
             count_words(text) if self.unit == "words" else count_characters(text.strip())
             for text in completions
@@ -91,6 +93,7 @@ class Regex:
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
         """:returns: `match` or `miss` per completion."""
+        check_texts(self.name, prompts, completions)
         scores = []
         for text in completions:
             found = self.pattern.fullmatch(text.strip()) if self.full else self.pattern.search(text)
@@ -120,7 +123,10 @@ class Keyword:
 
     @staticmethod
     def _split(words: str | Sequence[str]) -> list[list[str]]:
-        listed = [words] if isinstance(words, str) else list(words)
+        listed = [words] if isinstance(words, str) else words
+        is_list = isinstance(listed, Sequence | set | frozenset)
+        if not is_list or not all(isinstance(word, str) for word in listed):
+            raise InputError("expected a word, a phrase or a list of them: fill it in")
         phrases = [split_words(word) for word in listed]
         if not phrases or not all(phrases):
             raise InputError(
@@ -133,16 +139,14 @@ class Keyword:
     ) -> list[float]:
         """:returns: found / wanted per completion.
 
-        :raises InputError: if the column is needed and missing.
+        :raises RewardError: naming the prompt, if the column is missing, or holds no word.
         """
+        check_texts(self.name, prompts, completions)
         if self._phrases is not None:
             wanted = [self._phrases] * len(completions)
-        elif self.column in columns:
-            wanted = [self._split(words) for words in columns[self.column]]
         else:
-            raise InputError(
-                f"the keyword reward needs the prompt column {self.column!r}, got columns "
-                f"{sorted(columns)}: add it to the prompts or pass words=[...]"
+            wanted = column_values(
+                self.name, prompts, columns, self.column, self._split, instead="words"
             )
         scores = []
         for text, phrases in zip(completions, wanted, strict=True):
@@ -171,4 +175,5 @@ class Repetition:
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
         """:returns: -repetition(text, n) per completion."""
+        check_texts(self.name, prompts, completions)
         return [0.0 - repetition(text, self.n) for text in completions]
