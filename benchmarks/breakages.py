@@ -534,4 +534,25 @@ BREAKAGES = (
         ("tests/labelling/test_page.py",),
         "obeyed_by_nothing",
     ),
+    Breakage(
+        "a choice is read by its side of the screen, whatever text stood there",
+        "reward_models/people/records.py",
+        (('(choice == "a") != is_swapped', '(choice == "a")'),),
+        ("tests/reward_models/people/test_summary.py",),
+        "by_hand",
+    ),
+    Breakage(
+        "a pair goes to one rater more than wanted",
+        "reward_models/people/queue.py",
+        (("AND :raters > (", "AND :raters + 1 > ("),),
+        ("tests/reward_models/people/test_queue.py",),
+        "Queue",
+    ),
+    Breakage(
+        "another site may ask the label server",
+        "labelling/guard.py",
+        (("if origin is not None and urlsplit", "if origin is None and urlsplit"),),
+        ("tests/labelling/test_guard.py",),
+        "foreign_origin",
+    ),
 )

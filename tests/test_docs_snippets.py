@@ -48,6 +48,7 @@ def clean_registry():
         ("masks.md", 4),
         ("oracle.md", 1),
         ("resuming.md", 1),
+        ("label-store.md", 1),
     ],
 )
 def test_the_snippets_of_a_page_run(page, at_least, tmp_path, monkeypatch, clean_registry):

@@ -9,7 +9,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "label_server.py"
 
 def test_what_was_acknowledged_survives_kills(tmp_path):
     """The small form of `benchmarks/label_server.py`, which has 16 raters × 200 and 30 kills."""
-    words = ["--raters", "4", "--answers", "12", "--kills", "3", "--pause", "0.4"]
+    words = ["--raters", "4", "--answers", "12", "--kills", "3", "--pause", "0.4", "--slow", "0"]
     command = [sys.executable, str(BENCHMARK), *words, "--out", str(tmp_path / "page.md")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -43,7 +43,7 @@ _EXPECTED: dict[Kind, str] = {
 class Flag:
     """One option of a verb, or one of its arguments.
 
-    :param name: the parameter's name; the option is `--name` with - for _.
+    :param name: the parameter's name; the option is `--name` with - for _ (`import_`: `--import`).
     :param default: what the function fills in; `inspect.Parameter.empty` if it must be given.
     :param is_argument: given by position.
     :param is_path: names a file or a directory.
@@ -59,7 +59,11 @@ class Flag:
     @property
     def option(self) -> str:
         """As written on the command line."""
-        return self.name.upper() if self.is_argument else "--" + self.name.replace("_", "-")
+        return (
+            self.name.upper()
+            if self.is_argument
+            else "--" + self.name.rstrip("_").replace("_", "-")
+        )
 
     @property
     def is_required(self) -> bool:

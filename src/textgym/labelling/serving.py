@@ -1,6 +1,7 @@
 """Running the label server: who is let in where, and what is printed."""
 
 import os
+import resource
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -51,6 +52,7 @@ def serve(
         print(f"  {session.rater}: {address}")
     print("  Each address opens once, in the browser that is to stay signed in; Ctrl-C ends.")
     print(f"  For training elsewhere: {url}, token in {token_path(store.path)}", flush=True)
+    _allow_connections()
     try:
         uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])
     except KeyboardInterrupt:  # the way to end it
@@ -73,9 +75,16 @@ def uvicorn_config(app: Any, port: int = 0) -> Any:
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=512,
         timeout_graceful_shutdown=5,
     )
+
+
+def _allow_connections() -> None:
+    """More open connections than the usual 1,024: slow ones must not keep others out."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if most == resource.RLIM_INFINITY else min(8192, most)
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def check_host(host: str, is_public: bool) -> None:

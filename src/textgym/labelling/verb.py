@@ -35,6 +35,8 @@ def label(
     public: bool = False,
     known_as: Sequence[str] = (),
     new_token: bool = False,
+    import_: str | Path | None = None,
+    export: str | Path | None = None,
     serve: bool = True,
     terminal: bool = False,
 ) -> int:
@@ -63,6 +65,9 @@ def label(
     :param public: let other machines reach the page, over plain HTTP.
     :param known_as: further names that this machine is reached by.
     :param new_token: end all sessions and make another token.
+    :param import_: add the answers of a file: an export of Argilla or Label Studio, preferences or
+        ratings.
+    :param export: write the answers as .jsonl, which `fit-reward` and TRL read, and end.
     :param serve: go on to serve; without it, the store is made and filled only.
     :param terminal: ask here, one question after another, and serve no page.
     :raises InputError: for what cannot be read, a file that is no store, or a port in use.
@@ -71,7 +76,9 @@ def label(
     check_numbers({"port": port})
     if kind not in KINDS:
         raise InputError(f"kind must be among {', '.join(KINDS)}, got {kind!r:.40}")
-    serve = serve and not terminal
+    if export is not None and not (texts or import_):
+        return _export(absolute(store), export)
+    serve = serve and not terminal and export is None
     if serve:
         from textgym.labelling.serving import check_host, require_extra
 
@@ -91,6 +98,11 @@ def label(
             before = len(opened.items())
             opened.add_items(items)
             print(f"{store}: {len(opened.items()) - before} items added, of {len(items)} read")
+        if import_ is not None:
+            from textgym.labelling.importing import import_judgements
+
+            added, read = import_judgements(opened, import_, lang=lang)
+            print(f"{store}: {added} answers added, of {read} read")
         if terminal:
             language = language_for(None, os.environ.get("LANG", "").replace("_", "-"))
             label_in_terminal(opened, name, language=language)
@@ -101,6 +113,18 @@ def label(
             run_server(
                 opened, token, host=host, port=port, owner=name, raters=invite, names=known_as
             )
+    return 0 if export is None else _export(absolute(store), export)
+
+
+def _export(store: Path, path: str | Path) -> int:
+    """Write the answers; works beside a server."""
+    from textgym.labelling.exchange import write_labels
+
+    with LabelStore(store, is_read_only=True) as opened:
+        counts = write_labels(opened, path)
+    lines = counts.pop("lines")
+    what = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items())
+    print(f"{path}: {lines} lines ({what})")
     return 0
 
 

@@ -16,6 +16,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from textgym.reward_models.people.database import Database
 from textgym.reward_models.people.queue import pick
 from textgym.reward_models.people.records import (
     KINDS,
+    Choice,
     Event,
     Item,
     Kind,
@@ -267,17 +269,54 @@ class LabelStore:
             check_reply(reply, showing, self.settings.scale)
             if showing.answer is not None:
                 raise ConflictError(f"showing {showing.id} is answered already: undo it first")
-            event = connection.execute(
-                "INSERT INTO events (showing, key, choice, strength, score, rewrite, reason,"
-                " facts, note, shown_at, answered_at, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*content_of(reply), reply.shown_at, reply.answered_at, self._clock()),
-            ).lastrowid
-            connection.execute(
-                "UPDATE showings SET answer = ?, is_skipped = ? WHERE id = ?",
-                (event, int(reply.choice == "skip"), showing.id),
-            )
+            event = self._store(connection, reply)
             return self._events(connection, "events.id = ?", (event,))[0]
+
+    def _store(self, connection: sqlite3.Connection, reply: Reply) -> int:
+        event = connection.execute(
+            "INSERT INTO events (showing, key, choice, strength, score, rewrite, reason,"
+            " facts, note, shown_at, answered_at, received_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*content_of(reply), reply.shown_at, reply.answered_at, self._clock()),
+        ).lastrowid
+        connection.execute(
+            "UPDATE showings SET answer = ?, is_skipped = ? WHERE id = ?",
+            (event, int(reply.choice == "skip"), reply.showing),
+        )
+        return int(event or 0)
+
+    def add_answers(self, rows: Sequence[tuple[NewItem, str, Reply]]) -> int:
+        """Add items with answers that were given elsewhere, all or none.
+
+        :param rows: item, rater and reply; a is the item's first text, `showing` is not read.
+        :returns: answers added; left out are those whose key is stored already, and those of a
+            rater who has answered the item.
+        :raises InputError: for an item or a reply that is none, naming its place.
+        """
+        for place, (item, _, _) in enumerate(rows):
+            check_item(item, f"answer {place}")
+        raters = {name: self.join(name) for _, name, _ in rows}
+        added, now = 0, self._clock()
+        with self._database.writing() as connection:
+            for place, (item, rater, reply) in enumerate(rows):
+                if self._with_key(connection, reply.key) is not None:
+                    continue
+                number = self._add(connection, item)
+                place_of = self._show(connection, raters[rater], now, number, False, False)
+                (showing,) = self._showings(connection, [place_of])
+                if showing.answer is not None:
+                    continue
+                choice: Choice = reply.choice
+                if showing.is_swapped and choice in ("a", "b"):
+                    choice = "b" if choice == "a" else "a"
+                reply = replace(reply, showing=showing.id, choice=choice)
+                try:
+                    check_reply(reply, showing, self.settings.scale)
+                except InputError as error:
+                    raise InputError(f"answer {place}: {error}") from None
+                self._store(connection, reply)
+                added += 1
+        return added
 
     def undo(self, rater: str, key: str, answer: int | None = None) -> tuple[Event, Showing] | None:
         """Take an answer back: an event more, nothing less, and the showing is open again.
