@@ -29,6 +29,7 @@ from textgym.agents.runs.logger_state import LoggerState, RowsUntil, mark_start
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.metrics_writer import JSONLines
 from textgym.agents.runs.reward_extra import tell_reward, write_reward_extra
+from textgym.agents.runs.rollout_rewards import rollout_begins, rollout_ends
 from textgym.agents.runs.run import Run
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
 from textgym.policies.sb3.text_policy import TextPolicy
@@ -140,6 +141,7 @@ class Recorder:
         self.join_logger()
         if self.env is not None:
             tell_reward(self.env, agent, self.updates)
+            rollout_begins(self.env, self._offset() + agent.num_timesteps)
         self._rollout_began = time.perf_counter()
 
     def episode_done(self, info: dict[str, Any]) -> None:
@@ -179,6 +181,8 @@ class Recorder:
                 self.best_reward.add(total)
         self.episodes = []
         self.rollouts += 1
+        if self.env is not None:
+            rollout_ends(self.env, self._offset() + self.agent.num_timesteps, logger)
         if isinstance(self.agent, OffPolicyAlgorithm):
             if self.writer is not None:
                 self.writer.is_waiting = False
@@ -186,6 +190,9 @@ class Recorder:
             if self.writer is not None:
                 self.writer.is_waiting = True
         self._rollout_began = 0.0
+
+    def _offset(self) -> int:
+        return 0 if self.run is None else self.run.step_offset
 
     def learned(self, tokens: int) -> None:
         """Called for each minibatch with its completion tokens."""

@@ -1,0 +1,388 @@
+"""People as a reward, while they answer: the closed loop of training and labelling.
+
+After each rollout a `HumanReward` puts pairs of the policy's own texts into a store of labels,
+reads what people have answered meanwhile, and refits its reward model when enough is new. It never
+waits for a person.
+
+Every refit is noted in the store with its step and the answers it saw, before it is used. So a run
+that goes on from a checkpoint makes those refits again, of the same answers at the same steps, and
+ends as one that was never interrupted: to the last bit.
+"""
+
+import secrets
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from textgym.errors import InputError, StorageError
+from textgym.reward_models.learned.pairs import pair_accuracy
+from textgym.reward_models.people.answers import AnswerLog, Labels
+from textgym.reward_models.people.heads import Array, Heads, TextFeatures, fit_heads
+from textgym.reward_models.people.queries import (
+    RuleName,
+    Written,
+    candidates,
+    disagreement,
+    query_rule,
+)
+from textgym.reward_models.people.records import NewItem, Refit, Text
+from textgym.reward_models.people.store import ConflictError
+from textgym.rewards import Reward, RewardOutput, call_reward
+from textgym.saved_fields import SavedFields
+
+POOL = 1024  # latest texts among which pairs are looked for
+CANDIDATES = 256  # pairs that the rule chooses from
+STALE = 10  # rollouts after which a pair that nobody answered makes room for a newer one
+LONGEST_PAUSE = 64  # rollouts between two tries to reach a store that is gone
+
+
+@dataclass(frozen=True)
+class LoopFigures:
+    """What a rollout's end has to tell.
+
+    :param labels: answers that the model in use was fitted to.
+    :param figures: by tag.
+    :param by_labels: figures of a refit, to be drawn over `labels`, by tag.
+    """
+
+    labels: int
+    figures: dict[str, float] = field(default_factory=dict)
+    by_labels: dict[str, float] = field(default_factory=dict)
+
+
+class HumanReward:
+    """A reward model that learns from people's answers while a policy trains on it.
+
+    Until it is fitted for the first time it gives the score of `prior`, or 0 without one. From
+    then on the mean of its members' standardised scores, minus `caution` times their standard
+    deviation. Outside of training it is fitted once to all that the store holds.
+
+    Whoever collects rollouts calls `begin_rollout` and `end_rollout`; textgym's recorder does.
+
+    :param labels: an open store, or a client of its server.
+    :param features: of texts; they stay as they are.
+    :param prior: the reward model to train on until there are answers.
+    :param queries: how pairs are picked: "disagreement", or "random" as the control. Before the
+        first fit nothing can disagree, and they are drawn at random.
+    :param waiting: pairs of this run that wait for an answer at most.
+    :param first: answers that the first fit needs.
+    :param every: new answers that a further fit needs.
+    :param members: of the ensemble.
+    :param caution: k of mean - k·std.
+    :param run: this run's name in the store. A run of a name that the store has refits of makes
+        those again, at their steps, before any of its own. None: a name that nobody has.
+    :param seed: of the draws.
+    :raises InputError: for a number out of range, or a rule that does not exist.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        features: TextFeatures,
+        *,
+        prior: Reward | None = None,
+        queries: RuleName = "disagreement",
+        waiting: int = 24,
+        first: int = 20,
+        every: int = 10,
+        members: int = 5,
+        caution: float = 0.0,
+        run: str | None = None,
+        seed: int = 0,
+        name: str = "human",
+    ) -> None:
+        numbers = {"waiting": waiting, "first": first, "every": every, "members": members}
+        for key, value in numbers.items():
+            if value < 1:
+                raise InputError(f"{name}: {key} must be at least 1, got {value}")
+        if not 0 <= caution < float("inf"):
+            raise InputError(f"{name}: caution must be from 0, got {caution}")
+        self.features, self.prior, self.name = features, prior, name
+        self.queries, self._rule = queries, query_rule(queries)
+        self.waiting, self.first, self.every, self.members = waiting, first, every, members
+        self.caution, self.seed = float(caution), seed
+        self.run = run or f"run-{secrets.token_hex(4)}"
+        self.heads: Heads | None = None
+        self.fitted: list[int] = []  # ids of the answers that the heads saw
+        self.fitted_at = -1
+        self._log = AnswerLog(labels)
+        self._has_begun = self._has_read = self._is_playing = False
+        self._elsewhere: Heads | None = None
+        self._recorded: list[Refit] = []
+        self._texts: list[Written] = []
+        self._pool: deque[Written] = deque(maxlen=POOL)
+        self._asked: set[frozenset[Written]] = set()
+        self._open: dict[int, int] = {}  # item → rollout in which it was asked
+        self._rollouts = self._failures = self._pause = 0
+
+    # The reward
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
+    ) -> RewardOutput:
+        """:returns: a score per text; the component `disagreement` is the members' std.
+
+        :raises InputError: if the features are not those that the heads were fitted on.
+        """
+        if self._is_playing:
+            self._texts += zip(prompts, completions, strict=True)
+        heads = self.heads if self._has_begun else self._fitted_elsewhere()
+        if heads is None:
+            return self._prior(prompts, completions, columns)
+        texts = [prompt + text for prompt, text in zip(prompts, completions, strict=True)]
+        scores = self._member_scores(heads, texts)
+        spread = scores.std(axis=0)
+        total = scores.mean(axis=0) - self.caution * spread
+        return RewardOutput(total.tolist(), {"disagreement": spread.tolist()})
+
+    def _prior(
+        self, prompts: Sequence[str], completions: Sequence[str], columns: dict[str, Any]
+    ) -> RewardOutput:
+        if self.prior is None:
+            return RewardOutput([0.0] * len(completions))
+        return call_reward(self.prior, prompts, completions, columns)
+
+    def _member_scores(self, heads: Heads, texts: Sequence[str]) -> Array:
+        features = self.features(texts)
+        if features.shape[1] != heads.weights.shape[1]:
+            raise InputError(
+                f"{self.name}: has weights for {heads.weights.shape[1]} features, got "
+                f"{features.shape[1]} ({self.features.name}): use the features it was fitted on"
+            )
+        return heads.scores(features)
+
+    def _fitted_elsewhere(self) -> Heads | None:
+        """Outside of training: fitted once to what the store holds; noted nowhere."""
+        if self._elsewhere is None:
+            self._read()
+            ids = self._log.counted()
+            is_decided = self._log.answered(ids).pairs.is_decided
+            if len(ids) >= self.first and is_decided.any():
+                self._elsewhere = self._fit(ids)
+        return self._elsewhere
+
+    # The loop
+
+    def begin_rollout(self, step: int) -> None:
+        """A rollout begins; what is scored from here to its end is the policy's.
+
+        :param step: completion tokens that were played so far, through all of the run.
+        :raises StorageError: if the store cannot be reached when a run starts or goes on.
+        :raises InputError: if it refuses, or lacks answers that this run was fitted to.
+        """
+        if not self._has_read:
+            self._read()
+        if not self._has_begun:
+            self._has_begun = True
+            if not self._refit_again(step):
+                self._refit_if_due(step)
+        self._texts, self._is_playing = [], True
+
+    def end_rollout(self, step: int) -> LoopFigures:
+        """Ask about the rollout's texts, look for answers, and refit if enough are new.
+
+        A store that cannot be reached is a warning: the run goes on with the model it has, and
+        tries again after one rollout, two, four, ...
+
+        :param step: completion tokens that were played so far, through all of the run.
+        :raises InputError: if the store holds another refit of this run and step.
+        """
+        texts, self._texts = self._texts, []
+        self._is_playing = False
+        self._pool.extend(texts)
+        self._rollouts += 1
+        figures: dict[str, float] = {}
+        by_labels = self._refit_again(step)
+        if self._pause:
+            self._pause -= 1
+        else:
+            try:
+                self._log.read()
+                by_labels = by_labels or self._refit_if_due(step)
+                self._ask(step, len(texts), figures)
+                self._reached()
+            except ConflictError:
+                raise
+            except (StorageError, InputError) as error:
+                self._lost(error)
+        figures |= {
+            "human/labels": float(len(self.fitted)),
+            "human/answers": float(len(self._log.counted())),
+            "human/waiting": float(len(self._open)),
+        }
+        figures |= {f"human/{key}": value for key, value in by_labels.items()}
+        return LoopFigures(len(self.fitted), figures, by_labels)
+
+    def _read(self) -> None:
+        """What the store holds, at the start of a process."""
+        self._log.read()
+        self._recorded = sorted(self._log.labels.refits(self.run), key=lambda refit: refit.step)
+        for item in self._log.items.values():
+            if len(item.texts) == 2:
+                self._asked.add(frozenset((item.prompt, text.text) for text in item.texts))
+            if item.is_open and item.texts[0].source.get("run") == self.run:
+                self._open[item.id] = 0
+        self._has_read = True
+
+    def _ask(self, step: int, new: int, figures: dict[str, float]) -> None:
+        """Put the pairs worth asking into the store; close those that grew stale."""
+        done = self._log.done()
+        self._open = {item: since for item, since in self._open.items() if item not in done}
+        stale = [i for i, since in self._open.items() if self._rollouts - since >= STALE]
+        rng = np.random.default_rng([self.seed, step])
+        texts = list(self._pool)
+        places = candidates(texts, new, self._asked, CANDIDATES, rng)
+        preferences = self._preferences(texts, places)
+        if len(places) and len(preferences) > 1:
+            figures["human/disagreement"] = float(disagreement(preferences).mean())
+        room = self.waiting - len(self._open) + len(stale)
+        rule = self._rule if len(preferences) else query_rule("random")
+        picked = [places[pair] for pair in rule(preferences, places, room, rng)]
+        if not picked:
+            return
+        stale = stale[: max(len(self._open) + len(picked) - self.waiting, 0)]
+        if stale:
+            self._log.labels.close_items(stale)
+        source = {"run": self.run, "step": step}
+        items = [
+            NewItem(
+                texts[first][0],
+                (Text(texts[first][1], source), Text(texts[second][1], source)),
+                key=f"{self.run}/{step}/{number}",
+                priority=float(step),
+                query=self.queries if len(preferences) else "random",
+            )
+            for number, (first, second) in enumerate(picked)
+        ]
+        ids = self._log.labels.add_items(items)
+        self._asked |= {frozenset((texts[i], texts[k])) for i, k in picked}
+        self._open = {i: since for i, since in self._open.items() if i not in set(stale)}
+        self._open |= dict.fromkeys(ids, self._rollouts)
+
+    def _preferences(self, texts: Sequence[Written], places: npt.NDArray[np.int64]) -> Array:
+        """Each member's about each pair, float64 [k, p]; k is 0 before the first fit."""
+        if self.heads is None or not len(places):
+            return np.zeros((0, len(places)))
+        used, compact = np.unique(places, return_inverse=True)
+        features = self.features(["".join(texts[place]) for place in used])
+        compact = compact.reshape(places.shape)
+        return self.heads.preferences(features[compact[:, 0]], features[compact[:, 1]])
+
+    # Refits
+
+    def _refit_if_due(self, step: int) -> dict[str, float]:
+        """A refit to the answers that count now, if enough of them are new.
+
+        Never before the last refit that the store has of this run.
+
+        :returns: figures of the refit; nothing without one.
+        """
+        if self._recorded and step <= self._recorded[-1].step:
+            return {}
+        ids = self._log.counted()
+        new = set(ids).difference(self.fitted)
+        least = self.first if self.heads is None else self.every
+        if len(new) < least or not self._log.answered(ids).pairs.is_decided.any():
+            return {}
+        return self._take(step, ids, is_new=True)
+
+    def _refit_again(self, step: int) -> dict[str, float]:
+        due = [refit for refit in self._recorded if self.fitted_at < refit.step <= step]
+        return self._take(due[-1].step, list(due[-1].answers), is_new=False) if due else {}
+
+    def _take(self, step: int, ids: list[int], *, is_new: bool) -> dict[str, float]:
+        """Fit to these answers, note it in the store, then use it."""
+        figures = self._agreement(sorted(set(ids) - set(self.fitted)))
+        heads = self._fit(ids)
+        if is_new:
+            details = {"labels": len(ids), "features": self.features.name, **figures}
+            self._log.labels.add_refit(self.run, step, ids, details)
+        self.heads, self.fitted, self.fitted_at = heads, ids, step
+        return {"refit": 1.0, **figures}
+
+    def _fit(self, ids: Sequence[int]) -> Heads:
+        answered = self._log.answered(ids)
+        features = self.features(answered.texts)
+        return fit_heads(features, answered.pairs, members=self.members, seed=self.seed)
+
+    def _agreement(self, new: Sequence[int]) -> dict[str, float]:
+        """How often the reward in use sides with new answers that it has not seen; ties left out.
+
+        Nothing where all tie, or where there is neither a model nor a prior.
+        """
+        answered = self._log.answered(new)
+        if not answered.pairs.is_decided.any():
+            return {}
+        if self.heads is not None:
+            scores = self._member_scores(self.heads, answered.texts).mean(axis=0)
+        elif self.prior is not None:
+            blank = [""] * len(answered.texts)
+            scores = np.asarray(call_reward(self.prior, blank, answered.texts, {}).scores)
+        else:
+            return {}
+        return {"agreement": pair_accuracy(scores, answered.pairs)}
+
+    # A store that is gone
+
+    def _lost(self, error: Exception) -> None:
+        if not self._failures:
+            warnings.warn(
+                f"reward model {self.name!r}: {error}; the run goes on with the reward it has "
+                f"({len(self.fitted)} answers) and tries again later",
+                stacklevel=2,
+            )
+        self._pause = min(2**self._failures, LONGEST_PAUSE)
+        self._failures += 1
+
+    def _reached(self) -> None:
+        if self._failures:
+            warnings.warn(
+                f"reward model {self.name!r}: the store of labels is reached again", stacklevel=2
+            )
+        self._failures = 0
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """The run's name and the model in use, with the answers that it saw."""
+        heads = self.heads
+        return {
+            "run": self.run,
+            "has_begun": self._has_begun,
+            "fitted": np.array(self.fitted, np.int64),
+            "fitted_at": self.fitted_at,
+            "features": self.features.name,
+            "heads": None
+            if heads is None
+            else {"weights": heads.weights, "mean": heads.mean, "std": heads.std},
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none, or was made with other features.
+        """
+        fields = SavedFields(state, f"state of {self.name}")
+        run, has_begun = fields.text("run"), fields.flag("has_begun")
+        fitted = fields.array("fitted", "int64", (None,))
+        fitted_at = fields.whole("fitted_at", -1)
+        if fields.text("features") != self.features.name:
+            raise fields.error("features", repr(self.features.name))
+        heads = None
+        if fields.has("heads"):
+            table = fields.table("heads")
+            weights = table.array("weights", "float64", (None, self.features.size))
+            mean, std = (table.array(key, "float64", (len(weights),)) for key in ("mean", "std"))
+            if not len(weights) or not all(np.isfinite(a).all() for a in (weights, mean, std)):
+                raise table.error("weights", "finite numbers of at least one member")
+            if not (std > 0).all():
+                raise table.error("std", "numbers above 0")
+            heads = Heads(weights.copy(), mean.copy(), std.copy())
+        self._has_begun, self.run = has_begun, run
+        self.heads, self.fitted, self.fitted_at = heads, fitted.tolist(), fitted_at
+        self._texts, self._is_playing = [], False
