@@ -208,4 +208,10 @@ BUILT_IN = (
         "a second judge, from raters of other kinds of text",
         Facts("(-inf, inf)", "1,000+", licence="ratings MIT (vaderSentiment)"),
     ),
+    BuiltIn(
+        "human",
+        "human_rewards:human",
+        "people, who answer while the policy trains: human,store=labels.db",
+        Facts("(-inf, inf), in standard deviations", licence="word list MIT (vaderSentiment)"),
+    ),
 )

@@ -55,6 +55,6 @@ def _listening(env: VecEnv) -> list[Any]:
 def _parts(reward: Any) -> Iterator[Any]:
     """A reward model and all that it is made of."""
     yield reward
-    inner = getattr(reward, "inner_rewards", None) or getattr(reward, "shadowed_parts", ())
-    for part in inner:
+    parts: Any = getattr(reward, "inner_rewards", getattr(reward, "shadowed_parts", ()))
+    for part in parts:
         yield from _parts(part)

@@ -1,44 +1,16 @@
 """What a store of labels says about pairs of texts, read little by little while it grows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from textgym.errors import InputError
 from textgym.reward_models.learned.pairs import Pairs
-from textgym.reward_models.people.records import Event, Item, NewItem, Refit, Settings, counted
+from textgym.reward_models.people.client import Labels
+from textgym.reward_models.people.records import Event, Item, counted
 
 LABELS = {"first": 1.0, "second": 0.0, "tie": 0.5, "both_bad": 0.5}
-
-
-class Labels(Protocol):
-    """What training needs of a store: an open `LabelStore`, or a client of its server."""
-
-    @property
-    def settings(self) -> Settings:
-        """What holds for the whole store."""
-
-    def add_items(self, items: Sequence[NewItem]) -> list[int]:
-        """Add items; one whose key is there already is not added again."""
-
-    def close_items(self, ids: Sequence[int]) -> None:
-        """Ask nobody any more about these items."""
-
-    def items(self, since: int = 0, limit: int | None = None) -> list[Item]:
-        """The items with ids above `since`."""
-
-    def events(self, since: int = 0, limit: int | None = None) -> list[Event]:
-        """The lines of the log with ids above `since`."""
-
-    def add_refit(
-        self, run: str, step: int, answers: Sequence[int], details: Mapping[str, Any] | None = None
-    ) -> int:
-        """Note that a reward model was fitted to these answers."""
-
-    def refits(self, run: str | None = None) -> list[Refit]:
-        """The refits of a run, or of all."""
 
 
 @dataclass(frozen=True)

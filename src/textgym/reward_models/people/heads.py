@@ -1,9 +1,9 @@
 """Small Bradley-Terry models on frozen features: refitted to all answers in about a second.
 
 Each member of an ensemble is one weight per feature, fitted on answers that were drawn with
-replacement (the bootstrap of Efron 1979). Where members disagree about a pair, the answers so far do
-not decide it. A fit starts at zero and takes all answers, so a model depends on the answers alone
-and not on what was fitted before.
+replacement (the bootstrap of Efron 1979). Where members disagree about a pair, the answers so far
+do not decide it. A fit starts at zero and takes all answers, so a model depends on the answers
+alone and not on what was fitted before.
 
 Legend: `k` members, `b` texts, `n` answers, `d` features.
 """
@@ -62,7 +62,8 @@ class NgramFeatures:
         owners = np.repeat(np.arange(len(texts)), found.counts)
         signs = np.where(found.buckets % 2 == 0, 1.0, -1.0)
         np.add.at(rows, (owners, found.buckets // 2), signs)
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.maximum(norms, 1e-12))
 
 
 class WithHints:

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from textgym.errors import InputError, StorageError
 from textgym.reward_models.learned.pairs import pair_accuracy
-from textgym.reward_models.people.answers import AnswerLog, Labels
+from textgym.reward_models.people.answers import AnswerLog
+from textgym.reward_models.people.client import Labels
 from textgym.reward_models.people.heads import Array, Heads, TextFeatures, fit_heads
 from textgym.reward_models.people.queries import (
     RuleName,
@@ -118,6 +119,7 @@ class HumanReward:
         self._pool: deque[Written] = deque(maxlen=POOL)
         self._asked: set[frozenset[Written]] = set()
         self._open: dict[int, int] = {}  # item → rollout in which it was asked
+        self._asked_until = -1
         self._rollouts = self._failures = self._pause = 0
 
     # The reward
@@ -175,7 +177,7 @@ class HumanReward:
         :raises StorageError: if the store cannot be reached when a run starts or goes on.
         :raises InputError: if it refuses, or lacks answers that this run was fitted to.
         """
-        if not self._has_read:
+        if not (self._has_read and self._has_begun):
             self._read()
         if not self._has_begun:
             self._has_begun = True
@@ -196,7 +198,6 @@ class HumanReward:
         self._is_playing = False
         self._pool.extend(texts)
         self._rollouts += 1
-        figures: dict[str, float] = {}
         by_labels = self._refit_again(step)
         if self._pause:
             self._pause -= 1
@@ -204,13 +205,14 @@ class HumanReward:
             try:
                 self._log.read()
                 by_labels = by_labels or self._refit_if_due(step)
-                self._ask(step, len(texts), figures)
+                if step > self._asked_until:  # else an earlier life of this run has asked
+                    self._ask(step, len(texts))
                 self._reached()
             except ConflictError:
                 raise
             except (StorageError, InputError) as error:
                 self._lost(error)
-        figures |= {
+        figures = {
             "human/labels": float(len(self.fitted)),
             "human/answers": float(len(self._log.counted())),
             "human/waiting": float(len(self._open)),
@@ -225,11 +227,14 @@ class HumanReward:
         for item in self._log.items.values():
             if len(item.texts) == 2:
                 self._asked.add(frozenset((item.prompt, text.text) for text in item.texts))
-            if item.is_open and item.texts[0].source.get("run") == self.run:
-                self._open[item.id] = 0
+            source = item.texts[0].source
+            if source.get("run") == self.run:
+                self._asked_until = max(self._asked_until, int(source.get("step", 0)))
+                if item.is_open:
+                    self._open[item.id] = 0
         self._has_read = True
 
-    def _ask(self, step: int, new: int, figures: dict[str, float]) -> None:
+    def _ask(self, step: int, new: int) -> None:
         """Put the pairs worth asking into the store; close those that grew stale."""
         done = self._log.done()
         self._open = {item: since for item, since in self._open.items() if item not in done}
@@ -238,8 +243,6 @@ class HumanReward:
         texts = list(self._pool)
         places = candidates(texts, new, self._asked, CANDIDATES, rng)
         preferences = self._preferences(texts, places)
-        if len(places) and len(preferences) > 1:
-            figures["human/disagreement"] = float(disagreement(preferences).mean())
         room = self.waiting - len(self._open) + len(stale)
         rule = self._rule if len(preferences) else query_rule("random")
         picked = [places[pair] for pair in rule(preferences, places, room, rng)]
@@ -299,11 +302,14 @@ class HumanReward:
         """Fit to these answers, note it in the store, then use it."""
         figures = self._agreement(sorted(set(ids) - set(self.fitted)))
         heads = self._fit(ids)
+        answered = self._log.answered(ids)
+        scores = self._member_scores(heads, answered.texts).mean(axis=0)
+        figures["fit"] = pair_accuracy(scores, answered.pairs)
         if is_new:
             details = {"labels": len(ids), "features": self.features.name, **figures}
             self._log.labels.add_refit(self.run, step, ids, details)
         self.heads, self.fitted, self.fitted_at = heads, ids, step
-        return {"refit": 1.0, **figures}
+        return figures
 
     def _fit(self, ids: Sequence[int]) -> Heads:
         answered = self._log.answered(ids)
@@ -311,21 +317,27 @@ class HumanReward:
         return fit_heads(features, answered.pairs, members=self.members, seed=self.seed)
 
     def _agreement(self, new: Sequence[int]) -> dict[str, float]:
-        """How often the reward in use sides with new answers that it has not seen; ties left out.
+        """How often the reward in use sides with answers that it has not seen; ties left out.
 
-        Nothing where all tie, or where there is neither a model nor a prior.
+        With the members' disagreement about those pairs. Nothing where all tie, or where there is
+        neither a model nor a prior.
         """
         answered = self._log.answered(new)
-        if not answered.pairs.is_decided.any():
+        texts, pairs = answered.texts, answered.pairs
+        if not pairs.is_decided.any():
             return {}
         if self.heads is not None:
-            scores = self._member_scores(self.heads, answered.texts).mean(axis=0)
-        elif self.prior is not None:
-            blank = [""] * len(answered.texts)
-            scores = np.asarray(call_reward(self.prior, blank, answered.texts, {}).scores)
-        else:
-            return {}
-        return {"agreement": pair_accuracy(scores, answered.pairs)}
+            features = self.features(texts)
+            spread = disagreement(
+                self.heads.preferences(features[pairs.first], features[pairs.second])
+            )
+            scores = self.heads.scores(features).mean(axis=0)
+            figures = {"disagreement": float(spread.mean())}
+            return {"agreement": pair_accuracy(scores, pairs), **figures}
+        if self.prior is not None:
+            answer = call_reward(self.prior, [""] * len(texts), texts, {})
+            return {"agreement": pair_accuracy(np.asarray(answer.scores), pairs)}
+        return {}
 
     # A store that is gone
 
@@ -383,6 +395,8 @@ class HumanReward:
             if not (std > 0).all():
                 raise table.error("std", "numbers above 0")
             heads = Heads(weights.copy(), mean.copy(), std.copy())
+        if run != self.run:
+            self._has_read = False  # what was read is another run's
         self._has_begun, self.run = has_begun, run
         self.heads, self.fitted, self.fitted_at = heads, fitted.tolist(), fitted_at
         self._texts, self._is_playing = [], False

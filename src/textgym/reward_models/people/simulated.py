@@ -8,6 +8,7 @@ Both may be noisy as Boltzmann's distribution is: the first text is chosen with 
 σ((score₁ - score₂) / temperature), which is Bradley and Terry's model (1952).
 """
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -115,7 +116,7 @@ def answer_open(
         now = clock()
         reply = Reply(
             showing.id,
-            f"{name}-{showing.id}",
+            secrets.token_hex(8),
             choice_of(winner, showing.is_swapped),
             reason="cannot_judge" if winner is None else None,
             shown_at=now,
