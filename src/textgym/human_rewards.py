@@ -50,9 +50,11 @@ def human(
     if hint is not None:
         hinted = resolve_reward(hint)
         beside.setdefault(reward_name(hinted), hinted)
+    hints = {name: _of_texts(reward) for name, reward in beside.items()}
+    features = NgramFeatures()
     return HumanReward(
         open_labels(store, patience=PATIENCE),
-        WithHints(NgramFeatures(), {name: _of_texts(reward) for name, reward in beside.items()}),
+        WithHints(features, hints) if hints else features,
         prior=asked,
         queries=queries,
         waiting=waiting,

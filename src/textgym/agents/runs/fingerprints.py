@@ -125,9 +125,21 @@ def _is_input(path: str) -> bool:
     """Whether it names a file, or a directory of a model; a word may be a folder's name too."""
     place = os.path.expanduser(path)
     if os.path.isfile(place):
-        return "." in os.path.basename(place)
+        return "." in os.path.basename(place) and not _is_database(place)
     marks = (MANIFEST, "config.json", "reward_model.json", CHECKPOINTS)
     return any(os.path.exists(os.path.join(place, mark)) for mark in marks)
+
+
+def _is_database(place: str) -> bool:
+    """Whether a file is an SQLite one, such as a store of labels: it grows while a run reads it.
+
+    What such a run was given is in the store itself: see `HumanReward`.
+    """
+    try:
+        with open(place, "rb") as file:
+            return file.read(16) == b"SQLite format 3\0"
+    except OSError:
+        return False
 
 
 def code_of(name: object) -> Path | None:

@@ -168,6 +168,10 @@ class HumanReward:
                 self._elsewhere = self._fit(ids)
         return self._elsewhere
 
+    def close(self) -> None:
+        """Let go of the store."""
+        self._log.labels.close()
+
     # The loop
 
     def begin_rollout(self, step: int) -> None:
