@@ -43,6 +43,7 @@ def clean_registry():
         ("policies.md", 7),
         ("agents.md", 5),
         ("reward-models.md", 2),
+        ("human-reward.md", 1),
         ("data.md", 2),
         ("judgement-files.md", 1),
         ("masks.md", 4),

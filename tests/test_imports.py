@@ -76,7 +76,7 @@ PARTS = {
         "pretraining": {"language_model"},
         "sb3": {"language_model"},
     },
-    "reward_models": {"rules": set(), "learned": set(), "people": set(), "auditing": {"learned"}},
+    "reward_models": {"rules": set(), "learned": set(), "people": {"learned"}, "auditing": {"learned"}},
     "envs": {"texts": set(), "tasks": {"texts"}},
 }
 
