@@ -23,7 +23,7 @@ from textgym.reward_models.people.heads import NgramFeatures, WithHints, fit_hea
 from textgym.reward_models.people.queries import disagreement
 from textgym.reward_models.rules.lexicon import Lexicon
 
-COUNTS = [100 * 2**k for k in range(9)]
+COUNTS = [100 * 2**k for k in range(8)]
 MEMBERS, TIMES = 3, 4
 RULES = ("disagreement", "random")
 SHARES = (0.8, 0.9)

@@ -76,7 +76,12 @@ PARTS = {
         "pretraining": {"language_model"},
         "sb3": {"language_model"},
     },
-    "reward_models": {"rules": set(), "learned": set(), "people": {"learned"}, "auditing": {"learned"}},
+    "reward_models": {
+        "rules": set(),
+        "learned": set(),
+        "people": {"learned"},
+        "auditing": {"learned"},
+    },
     "envs": {"texts": set(), "tasks": {"texts"}},
 }
 

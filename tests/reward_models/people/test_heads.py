@@ -19,8 +19,8 @@ def test_one_weight_is_where_the_slope_is_zero():
     """Feature 1 against 0: 3 wins, 1 loss, 2 ties of 6; the optimum of one number, by bisection."""
     features = np.array([[1.0], [0.0]])
     answers = pairs_of([(0, 1, 1)] * 3 + [(0, 1, 0)] + [(0, 1, 0.5)] * 2)
-    heads = fit_heads(features, answers, members=1, l2=0.1)
-    expected = brentq(lambda w: expit(w) - 4 / 6 + 0.1 * w, -10, 10)
+    heads = fit_heads(features, answers, members=1, precision=0.6)
+    expected = brentq(lambda w: 6 * expit(w) - 4 + 0.6 * w, -10, 10)
     assert heads.weights[0, 0] == pytest.approx(expected, abs=1e-4)
     assert heads.preferences(features[:1], features[1:])[0, 0] == pytest.approx(
         expit(expected), 1e-4
@@ -29,8 +29,10 @@ def test_one_weight_is_where_the_slope_is_zero():
 
 def test_ties_pull_together():
     features = np.eye(2)
-    decided = fit_heads(features, pairs_of([(0, 1, 1)] * 4), members=1)
-    tied = fit_heads(features, pairs_of([(0, 1, 1)] * 4 + [(0, 1, 0.5)] * 8), members=1)
+    decided = fit_heads(features, pairs_of([(0, 1, 1)] * 4), members=1, precision=0.1)
+    tied = fit_heads(
+        features, pairs_of([(0, 1, 1)] * 4 + [(0, 1, 0.5)] * 8), members=1, precision=0.1
+    )
     gap = [float(np.ptp(heads.weights[0])) for heads in (decided, tied)]
     assert 0 < gap[1] < gap[0] / 2
 
