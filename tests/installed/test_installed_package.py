@@ -46,6 +46,14 @@ def test_the_page_of_a_study_has_its_template():
     assert "DecompressionStream" in script_text()
 
 
+def test_the_labelling_page_is_there():
+    from importlib.resources import files
+
+    room = files("textgym.labelling")
+    for name in ("templates/label.html", "static/label.js", "static/page.css", "words/zh.json"):
+        assert room.joinpath(name).read_text(encoding="utf-8").strip(), name
+
+
 def test_the_data_files_and_their_licences_are_there():
     expected = {
         "envs/data": [
