@@ -555,4 +555,33 @@ BREAKAGES = (
         ("tests/labelling/test_guard.py",),
         "foreign_origin",
     ),
+    Breakage(
+        "a resumed run fits people's answers of the moment, not those it saw at that step",
+        "reward_models/people/human_reward.py",
+        (("list(due[-1].answers), is_new", "self._log.counted(), is_new"),),
+        ("tests/reward_models/people/test_human_reward.py",),
+        "same_name",
+    ),
+    Breakage(
+        "active queries ask what the ensemble is surest of",
+        "reward_models/people/queries.py",
+        (("np.argsort(-spread", "np.argsort(spread"),),
+        ("tests/reward_models/people/test_queries.py",),
+        "most_disagreed",
+    ),
+    Breakage(
+        "agreement with new answers is of the model that was fitted to them",
+        "reward_models/people/human_reward.py",
+        (
+            (
+                "        figures = self._agreement(sorted(set(ids) - set(self.fitted)))\n"
+                "        heads = self._fit(ids)\n",
+                "        new = sorted(set(ids) - set(self.fitted))\n"
+                "        heads = self.heads = self._fit(ids)\n"
+                "        figures = self._agreement(new)\n",
+            ),
+        ),
+        ("tests/reward_models/people/test_human_reward.py",),
+        "agreement",
+    ),
 )

@@ -212,6 +212,10 @@ BUILT_IN = (
         "human",
         "human_rewards:human",
         "people, who answer while the policy trains: human,store=labels.db",
-        Facts("(-inf, inf), in standard deviations", licence="word list MIT (vaderSentiment)"),
+        Facts(
+            "(-inf, inf), in standard deviations",
+            "a small linear model's",
+            "word list MIT (vaderSentiment)",
+        ),
     ),
 )
