@@ -584,4 +584,35 @@ BREAKAGES = (
         ("tests/reward_models/people/test_human_reward.py",),
         "agreement",
     ),
+    Breakage(
+        "ties are halves of wins in a model that has ties",
+        "reward_models/learned/objectives.py",
+        (
+            (
+                "torch.stack([label - tie / 2, tie, 1 - label - tie / 2], dim=1)",
+                "torch.stack([label, 0 * tie, 1 - label], dim=1)",
+            ),
+        ),
+        ("tests/reward_models/test_objectives.py",),
+        "davidson",
+    ),
+    Breakage(
+        "heads that disagree are paid for it",
+        "reward_models/learned/trunk_reward.py",
+        (
+            (
+                "scores.mean(axis=1) - (self.penalty or 0.0) * spread",
+                "scores.mean(axis=1) + (self.penalty or 0.0) * spread",
+            ),
+        ),
+        ("tests/reward_models/test_heads.py",),
+        "disagree",
+    ),
+    Breakage(
+        "a judged step is read one token early",
+        "reward_models/learned/process.py",
+        (("int(before[-1]) if len(before)", "int(before[-2]) if len(before) > 1"),),
+        ("tests/reward_models/test_process.py",),
+        "last_token",
+    ),
 )

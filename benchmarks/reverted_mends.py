@@ -571,7 +571,7 @@ TEXTS = (
     ),
     Breakage(
         "6: fit-reward shortens over-long texts without a count",
-        "reward_models/learned/fitting.py",
+        "reward_models/learned/fit_report.py",
         (("        if self.cut_texts:\n", "        if False:\n"),),
         (f"{REWARDS}/test_fitting.py",),
         "what_was_cut",

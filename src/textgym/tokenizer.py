@@ -155,6 +155,22 @@ class Tokenizer:
             return [self.start_ids + row for row in rows]
         return rows
 
+    def offsets_batch(
+        self, texts: Sequence[str], add_special_tokens: bool = False
+    ) -> list[list[tuple[int, int]]]:
+        """Where each token of `encode_batch` stands in its text: from and to, in characters.
+
+        Tokens put in front stand at (0, 0); bytes of one character all at that character; where a
+        text spells the name of a special token, each of its tokens at the whole text.
+        """
+        found = []
+        start = [(0, 0)] * (len(self.start_ids) if add_special_tokens else 0)
+        for text, row in zip(texts, self.encode_batch(texts), strict=True):
+            encoding = self.backend.encode(text, add_special_tokens=False)
+            same = encoding.ids == row
+            found.append(start + (encoding.offsets if same else [(0, len(text))] * len(row)))
+        return found
+
     def encode_continuation(self, prefix: str, text: str) -> list[int]:
         """Token ids of a text that goes on from another: see `encode_continuations`."""
         return self.encode_continuations([prefix], [text])[0]

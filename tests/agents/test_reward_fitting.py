@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from front_door import byte_lm, read_lines, run_cli
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import textgym
+from textgym.agents.building.checkpoint import load_reward
 from textgym.agents.fitting import reward_fitting
 from textgym.errors import InputError
 
@@ -120,3 +122,64 @@ def test_other_settings_and_a_damaged_state_are_refused_when_going_on(files, tmp
     state.write_text(state.read_text(encoding="utf-8")[:-40], encoding="utf-8")
     with pytest.raises(InputError, match=r"trainer\.json"):
         fit(files, tmp_path / "rm", resume=True)
+
+
+def test_a_frozen_trunk_with_heads_that_disagree(files, tmp_path):
+    keywords = {"freeze": True, "heads": 3, "penalty": 1.0, "per_token": True, "steps": None}
+    report = fit(files, tmp_path / "rm", objective="davidson", **keywords)
+    assert report.learning_curve and report.low <= report.pair_accuracy <= report.high
+    model = load_reward(tmp_path / "rm")
+    answer = model(["a"], ["ab"])
+    assert set(answer.components) == {"mean", "disagreement"}
+    assert [span[:2] for span in answer.spans[0]] == [(0, 1), (1, 2)]
+    before = load_file(files / "lm" / "model.safetensors")
+    after = load_file(tmp_path / "rm" / "checkpoints" / "best" / "trunk" / "model.safetensors")
+    assert all((before[name] == after[name]).all() for name in before)
+    events = EventAccumulator(str(tmp_path / "rm" / "tensorboard"), {"images": 0, "scalars": 0})
+    events.Reload()
+    assert events.Tags()["images"] == ["reward_model/reliability"]
+    curve = events.Scalars("reward_model/pair_accuracy_over_labels")
+    assert [point.step for point in curve] == [labels for labels, _ in report.learning_curve]
+    held = events.Scalars("reward_model/held_out/calibration_error")
+    assert held[-1].value == pytest.approx(report.calibration_error)
+    [image] = events.Images("reward_model/reliability")
+    assert (image.width, image.height) == (462, 440)
+
+
+def test_n_grams_and_a_word_list_beside_a_whole_trunk(files, tmp_path):
+    fit(files, tmp_path / "rm", ngrams=True, lexicon=True)
+    model = load_reward(tmp_path / "rm")
+    assert [member.name for member in model.members] == ["rm", "ngrams", "lexicon"]
+    assert model([""], ["aaa"])[0] > model([""], ["bbb"])[0]
+
+
+def test_judged_steps_on_the_command_line(files, tmp_path):
+    rows = [
+        {"prompt": f"{k}: ", "completions": [f"{k} a", "b"], "labels": [True, k % 3 == 0]}
+        for k in range(30)
+    ]
+    data = tmp_path / "steps.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    arguments = ("--policy", files / "lm", "--out", tmp_path / "rm", "--objective", "process")
+    code, text, error = run_cli("fit-reward", data, *arguments, "--no-progress-bar")
+    assert (code, error) == (0, "") and "held-out step accuracy" in text
+    spans = load_reward(tmp_path / "rm")(["1: "], ["1 a\nb"]).spans[0]
+    assert [span[:2] for span in spans] == [(0, 4), (4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"objective": "process", "freeze": True}, "takes no freeze"),
+        ({"heads": 2}, "need freeze=True"),
+        ({"penalty": 1.0}, "heads of 2 or more"),
+        ({"ngrams": True, "objective": "ordinal"}, "learns from pairs"),
+        ({"lexicon": True}, "goes with ngrams"),
+        ({"objective": "bradley"}, "bradley_terry"),
+        ({"layers": 2}, "leave it out"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(files, tmp_path, keywords, message):
+    with pytest.raises(InputError, match=message):
+        fit(files, tmp_path / "rm", **keywords)
+    assert not (tmp_path / "rm").exists()

@@ -246,7 +246,7 @@ def test_judgements_of_one_text_on_several_rows_are_no_baseline_of_one() -> None
     rows = [rows[k] for k in rng.permutation(len(rows))]
     report = fit_bradley_terry(build(), rows, seed=0, epochs=0.1)
     assert report.baseline < 0.7
-    assert (report.training_rows, report.heldout_rows) == (216, 24)
+    assert (report.training_rows, report.heldout_rows, report.choice_rows) == (195, 24, 21)
     assert ("held-out rows", "24 of 240") in report.rows()
 
 

@@ -15,7 +15,8 @@ from textgym.reward_models.composition import WeightedSum
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.comparisons import comparisons
 from textgym.reward_models.learned.ensemble import Ensemble
-from textgym.reward_models.learned.fitting import FitReport, fit_bradley_terry
+from textgym.reward_models.learned.fit_report import FitReport
+from textgym.reward_models.learned.fitting import fit_reward_model
 from textgym.reward_models.learned.ngrams import NgramModel
 from textgym.reward_models.learned.pairs import pair_accuracy
 from textgym.reward_models.length_penalties import ShortnessPenalty
@@ -79,7 +80,7 @@ def fit_crowd(
     judge_texts = [review.text for review in choice]
     trunk = BradleyTerryRewardModel(start.trainable_copy(), seed=seed, name=NAME)
     with fitting_bar(progress_bar, "fitting") as show:
-        fit = fit_bradley_terry(
+        fit = fit_reward_model(
             trunk,
             rated,
             held,

@@ -14,11 +14,19 @@ if TYPE_CHECKING:
     from textgym.reward_models.gating import Gate
     from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
     from textgym.reward_models.learned.ensemble import Ensemble
-    from textgym.reward_models.learned.fitting import FitReport, fit_bradley_terry
+    from textgym.reward_models.learned.fit_report import FitReport
+    from textgym.reward_models.learned.fitting import fit_bradley_terry, fit_reward_model
     from textgym.reward_models.learned.fitting_loop import FitProgress
+    from textgym.reward_models.learned.head_fitting import fit_heads
     from textgym.reward_models.learned.ngrams import NgramBradleyTerry, NgramLogistic, NgramRidge
+    from textgym.reward_models.learned.process import ProcessRewardModel
+    from textgym.reward_models.learned.process_fitting import fit_process
+    from textgym.reward_models.learned.stacking import stack_frozen, stack_whole
+    from textgym.reward_models.learned.transformers_trunk import TransformersTrunk
+    from textgym.reward_models.learned.trunk_reward import TrunkRewardModel
     from textgym.reward_models.length_penalties import OverlongPenalty, ShortnessPenalty
     from textgym.reward_models.lexicographic import Lexicographic, Ranked
+    from textgym.reward_models.lexicon_scores import LexiconScores
     from textgym.reward_models.rules.answers import ExactMatch, NumericAnswer
     from textgym.reward_models.rules.chinese_sentiment import ChineseSentiment
     from textgym.reward_models.rules.error_rates import CharacterErrorRate, WordErrorRate
@@ -57,6 +65,7 @@ __all__ = [
     "Length",
     "Lexicographic",
     "Lexicon",
+    "LexiconScores",
     "NgramBradleyTerry",
     "NgramLogistic",
     "NgramRidge",
@@ -64,6 +73,7 @@ __all__ = [
     "Novelty",
     "NumericAnswer",
     "OverlongPenalty",
+    "ProcessRewardModel",
     "Ranked",
     "Readability",
     "ReferenceReward",
@@ -79,11 +89,18 @@ __all__ = [
     "TimeLimit",
     "Toxicity",
     "TransformersReader",
+    "TransformersTrunk",
+    "TrunkRewardModel",
     "WeightedSum",
     "WordErrorRate",
     "WorkerPool",
     "fit_bradley_terry",
+    "fit_heads",
+    "fit_process",
+    "fit_reward_model",
     "from_trl",
+    "stack_frozen",
+    "stack_whole",
     "to_trl",
 ]
 
@@ -98,7 +115,7 @@ _MODULES = {
     "Ensemble": "learned.ensemble",
     "ExactMatch": "rules.answers",
     "FitProgress": "learned.fitting_loop",
-    "FitReport": "learned.fitting",
+    "FitReport": "learned.fit_report",
     "Fluency": "rules.fluency",
     "Gate": "gating",
     "JsonSchema": "rules.json_schema",
@@ -106,6 +123,7 @@ _MODULES = {
     "Length": "rules.rules",
     "Lexicographic": "lexicographic",
     "Lexicon": "rules.lexicon",
+    "LexiconScores": "lexicon_scores",
     "NgramBradleyTerry": "learned.ngrams",
     "NgramLogistic": "learned.ngrams",
     "NgramRidge": "learned.ngrams",
@@ -114,6 +132,7 @@ _MODULES = {
     "Novelty": "rules.novelty",
     "NumericAnswer": "rules.answers",
     "OverlongPenalty": "length_penalties",
+    "ProcessRewardModel": "learned.process",
     "Ranked": "lexicographic",
     "Readability": "rules.readability",
     "ReferenceReward": "rules.reference",
@@ -129,11 +148,18 @@ _MODULES = {
     "TimeLimit": "time_limit",
     "Toxicity": "rules.toxicity",
     "TransformersReader": "rules.transformers_reader",
+    "TransformersTrunk": "learned.transformers_trunk",
+    "TrunkRewardModel": "learned.trunk_reward",
     "WeightedSum": "composition",
     "WordErrorRate": "rules.error_rates",
     "WorkerPool": "worker_pool",
     "fit_bradley_terry": "learned.fitting",
+    "fit_heads": "learned.head_fitting",
+    "fit_process": "learned.process_fitting",
+    "fit_reward_model": "learned.fitting",
     "from_trl": "for_trl",
+    "stack_frozen": "learned.stacking",
+    "stack_whole": "learned.stacking",
     "to_trl": "for_trl",
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import nn
 
 from textgym.agents.building.named_files import named_files
 from textgym.agents.building.saved_state import check_agent_state
@@ -39,11 +40,15 @@ from textgym.policies.language_model.run_checkpoints import checkpoints_of, read
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.policies.sb3.q_policy import SoftQPolicy
 from textgym.registry import tasks
-from textgym.reward_models.learned.bradley_terry import KIND as BRADLEY_TERRY
-from textgym.reward_models.learned.bradley_terry import TRUNK_FOLDER, BradleyTerryRewardModel
+from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.ensemble import KIND as ENSEMBLE
 from textgym.reward_models.learned.ensemble import Ensemble
 from textgym.reward_models.learned.ngrams import NgramModel
+from textgym.reward_models.learned.process import ProcessRewardModel
+from textgym.reward_models.learned.transformers_trunk import TRUNK_FILE, TransformersTrunk
+from textgym.reward_models.learned.trunk_reward import TRUNK_FOLDER, TrunkRewardModel
+from textgym.reward_models.lexicon_scores import KIND as LEXICON
+from textgym.reward_models.lexicon_scores import LexiconScores
 from textgym.rewards import Reward
 from textgym.storage import read_json
 
@@ -354,10 +359,27 @@ def _read_reward(directory: Path) -> Reward:
     kind = fields.get("kind") if isinstance(fields, dict) else None
     if kind == ENSEMBLE:
         return Ensemble.from_pretrained(directory, _read_member)
-    if kind == BRADLEY_TERRY:
-        trunk = open_model(directory / TRUNK_FOLDER)
-        return BradleyTerryRewardModel.from_pretrained(directory, trunk)
+    if isinstance(kind, str) and kind in _TRUNK_KINDS:
+        trunk = open_trunk(directory / TRUNK_FOLDER)
+        return _TRUNK_KINDS[kind].from_pretrained(directory, trunk)
+    if kind == LEXICON:
+        return LexiconScores.from_pretrained(directory)
     return NgramModel.from_pretrained(directory)
+
+
+_TRUNK_KINDS: dict[str, type[TrunkRewardModel]] = {
+    kind.kind: kind for kind in (TrunkRewardModel, BradleyTerryRewardModel, ProcessRewardModel)
+}
+
+
+def open_trunk(directory: Path) -> nn.Module:
+    """The trunk that a reward model saved: our language model, or a model of transformers'.
+
+    :raises InputError: naming the file and what is wrong with it.
+    """
+    if (directory / TRUNK_FILE).is_file():
+        return TransformersTrunk.reopen(directory)
+    return open_model(directory)
 
 
 def _read_member(directory: Path) -> Reward:

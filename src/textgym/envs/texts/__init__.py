@@ -10,17 +10,20 @@ from textgym.lazy_names import lazy_names
 if TYPE_CHECKING:
     from textgym.envs.texts.corpus import read_texts, shuffled, split_heldout
     from textgym.envs.texts.labelled_rows import (
+        JudgedSteps,
         Pair,
         Preference,
         RatedCompletion,
         read_pairs,
         read_ratings,
+        read_steps,
     )
     from textgym.envs.texts.prepare import Cleaner, default_rules, rule
     from textgym.envs.texts.prompts import PromptSource
 
 __all__ = [
     "Cleaner",
+    "JudgedSteps",
     "Pair",
     "Preference",
     "PromptSource",
@@ -28,6 +31,7 @@ __all__ = [
     "default_rules",
     "read_pairs",
     "read_ratings",
+    "read_steps",
     "read_texts",
     "rule",
     "shuffled",
@@ -36,6 +40,7 @@ __all__ = [
 
 _MODULES = {
     "Cleaner": "prepare",
+    "JudgedSteps": "labelled_rows",
     "Pair": "labelled_rows",
     "Preference": "labelled_rows",
     "PromptSource": "prompts",
@@ -43,6 +48,7 @@ _MODULES = {
     "default_rules": "prepare",
     "read_pairs": "labelled_rows",
     "read_ratings": "labelled_rows",
+    "read_steps": "labelled_rows",
     "read_texts": "corpus",
     "rule": "prepare",
     "shuffled": "corpus",

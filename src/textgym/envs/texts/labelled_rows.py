@@ -57,6 +57,15 @@ class Preference:
     is_tie: bool = False
 
 
+@dataclass(frozen=True)
+class JudgedSteps:
+    """The steps of one completion, each judged good (1), bad (0) or between."""
+
+    prompt: str
+    steps: tuple[str, ...]
+    labels: tuple[float, ...]
+
+
 def read_pairs(
     path: Rows, *, prompt_column: str = "prompt", completion_column: str = "completion"
 ) -> Iterator[Pair]:
@@ -97,6 +106,19 @@ def read_ratings(path: Rows, *, what: str = "ratings") -> Iterator[RatedCompleti
         yield parse(record, path)
 
 
+def read_steps(path: Rows, *, what: str = "judged steps") -> Iterator[JudgedSteps]:
+    """Judged steps of a .jsonl or .csv file, streamed, or of rows: TRL's stepwise supervision.
+
+    Rows have `prompt`, `completions` (the steps, in order) and `labels` (true, false, or numbers
+    from 0 to 1, one a step).
+
+    :param path: the file, or a list or dataset of mappings or of `JudgedSteps`.
+    :raises InputError: with file and line; no row at all.
+    """
+    for record in _table(path, what):
+        yield record if isinstance(record, JudgedSteps) else _steps(record, path)
+
+
 def _table(path: Rows, what: str) -> Iterator[Any]:
     """Records of a file; of rows given in Python also our own objects, as they are."""
     is_empty = True
@@ -115,7 +137,7 @@ def _file_table(path: str | Path, what: str) -> Iterator[Record]:
 
 
 def _rows(source: object, what: str) -> Iterator[Any]:
-    ours = (Pair, RatedCompletion, Preference)
+    ours = (Pair, RatedCompletion, Preference, JudgedSteps)
     for index, row in enumerate(given_rows(source, what)):
         yield row if isinstance(row, ours) else given_record(row, index, source)
 
@@ -147,6 +169,31 @@ def _rated(record: Record, path: object) -> RatedCompletion:
     prompt = text_column(record, "prompt", path) if record.values.get("prompt") else ""
     text = _filled(record, "text", path)
     return RatedCompletion(text, tuple(map(float, values)), prompt, None if block == "" else block)
+
+
+def _steps(record: Record, path: object) -> JudgedSteps:
+    where = record.place(path)
+    columns: dict[str, Any] = {}
+    for column in ("completions", "labels"):
+        value = record.values.get(column)
+        if isinstance(value, str):  # a .csv field
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                value = None
+        columns[column] = list(value) if isinstance(value, list | tuple) else []
+    steps, labels = columns["completions"], columns["labels"]
+    is_whole = bool(steps) and len(steps) == len(labels)
+    if not is_whole or not all(isinstance(step, str) and step for step in steps):
+        raise InputError(
+            f"{where}: expected steps in 'completions' and as many in 'labels', like "
+            '["2 + 2 = 4", "so 5"] and [true, false]'
+        )
+    if not all(
+        isinstance(label, bool) or (_is_number(label) and 0 <= label <= 1) for label in labels
+    ):
+        raise InputError(f"{where}: expected true, false or numbers from 0 to 1 in 'labels'")
+    return JudgedSteps(_filled(record, "prompt", path), tuple(steps), tuple(map(float, labels)))
 
 
 def _is_number(value: Any) -> bool:

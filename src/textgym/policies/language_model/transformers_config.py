@@ -30,6 +30,11 @@ _FIELDS: dict[str, Any] = {
 }
 
 
+def is_family_of_ours(config: dict[str, Any]) -> bool:
+    """Whether our decoder has the family that a `config.json` names."""
+    return config.get("model_type") in _ARCHITECTURES
+
+
 def is_ours(config: dict[str, Any]) -> bool:
     """Whether textgym wrote a `config.json`, and transformers did not write it again."""
     return config.get("written_by") == _WRITTEN_BY and "transformers_version" not in config

@@ -11,7 +11,10 @@ from textgym.reward_models.learned.pairs import (
     Agreement,
     Pairs,
     Rated,
+    Ratings,
     agreement,
+    all_rater_pairs,
+    all_ratings,
     mean_ratings,
     rater_pairs,
 )
@@ -45,15 +48,30 @@ class Comparisons:
     """What fitting needs to know about rows of either kind. See the two subclasses."""
 
     class Batch(NamedTuple):
-        """Texts, and pairs of places in them."""
+        """Texts, pairs of places in them, and their ratings; None where people only compared."""
 
         texts: list[str]
         pairs: Pairs
+        ratings: Ratings | None = None
 
     texts: list[str]
+    prompts: list[str]
+    """The prompt of each text, "" for none."""
+    completions: list[str]
+    """Each text without its prompt."""
+    n_rows: int
+    """Rows that they came from."""
+    n_labels: int
+    """Single judgements: ratings, or preferences."""
+    groups: npt.NDArray[np.int64]
+    """int64 [texts], which belong together: a block, a preference, else the text alone."""
 
     def pairs(self, rng: np.random.Generator, draws: int = 1) -> Pairs:
         """Pairs of places in `texts`; raters are drawn `draws` times."""
+        raise NotImplementedError
+
+    def whole(self, rng: np.random.Generator) -> "Comparisons.Batch":
+        """All texts as one batch, each pair with the judgements of all who made it."""
         raise NotImplementedError
 
     def steps(self, batch_size: int) -> int:
@@ -78,7 +96,10 @@ class RatedTexts(Comparisons):
 
     def __init__(self, rows: Sequence[Rated]) -> None:
         self.rows = rows
-        self.texts = [getattr(row, "prompt", "") + row.text for row in rows]
+        self.prompts = [getattr(row, "prompt", "") for row in rows]
+        self.completions = [row.text for row in rows]
+        self.texts = [p + c for p, c in zip(self.prompts, self.completions, strict=True)]
+        self.n_rows, self.n_labels = len(rows), sum(len(row.ratings) for row in rows)
         mean_ratings(rows)  # checks
         blocks: dict[Hashable, list[int]] = {}
         for place, row in enumerate(rows):
@@ -86,10 +107,18 @@ class RatedTexts(Comparisons):
                 blocks.setdefault(row.block, []).append(place)
         self.blocks = [places for places in blocks.values() if len(places) > 1]
         self.loose = [place for place, row in enumerate(rows) if row.block is None]
+        self.groups = np.arange(len(rows), dtype=np.int64)
+        for places in self.blocks:
+            self.groups[places] = places[0]
 
     def pairs(self, rng: np.random.Generator, draws: int = 1) -> Pairs:
         """All pairs inside blocks, random pairs of texts without one."""
         return rater_pairs(self.rows, rng, draws=draws)
+
+    def whole(self, rng: np.random.Generator) -> Comparisons.Batch:
+        """See `all_rater_pairs`."""
+        pairs = all_rater_pairs(self.rows, rng)
+        return Comparisons.Batch(self.texts, pairs, all_ratings(self.rows))
 
     def steps(self, batch_size: int) -> int:
         """One per block, and one per `batch_size` texts without a block."""
@@ -108,7 +137,8 @@ class RatedTexts(Comparisons):
             places = groups[int(turn)]
             rows = [self.rows[place] for place in places]
             texts = [self.texts[place] for place in places]
-            yield Comparisons.Batch(texts, rater_pairs(rows, rng, draws=RATERS_PER_PAIR))
+            pairs = rater_pairs(rows, rng, draws=RATERS_PER_PAIR)
+            yield Comparisons.Batch(texts, pairs, all_ratings(rows))
 
     def agreement(self, rng: np.random.Generator) -> Agreement:
         """Rater against rater, and against the rest."""
@@ -123,9 +153,11 @@ class Preferences(Comparisons):
     """Comparisons that came as such: text 2k is the chosen one of row k, text 2k + 1 the other."""
 
     def __init__(self, rows: Sequence[Preferred]) -> None:
-        ends = [end for row in rows for end in (row.chosen, row.rejected)]
-        starts = [row.prompt for row in rows for _ in range(2)]
-        self.texts = [start + end for start, end in zip(starts, ends, strict=True)]
+        self.completions = [end for row in rows for end in (row.chosen, row.rejected)]
+        self.prompts = [row.prompt for row in rows for _ in range(2)]
+        self.texts = [p + c for p, c in zip(self.prompts, self.completions, strict=True)]
+        self.groups = np.repeat(np.arange(len(rows), dtype=np.int64), 2)
+        self.n_rows = self.n_labels = len(rows)
         self.label = np.array([0.5 if getattr(row, "is_tie", False) else 1.0 for row in rows])
 
     def _pairs_of(self, places: npt.NDArray[np.int64], label: npt.NDArray[np.float64]) -> Pairs:
@@ -134,6 +166,10 @@ class Preferences(Comparisons):
     def pairs(self, rng: np.random.Generator, draws: int = 1) -> Pairs:
         """The rows as they are; nothing is drawn."""
         return self._pairs_of(np.arange(len(self.label), dtype=np.int64), self.label)
+
+    def whole(self, rng: np.random.Generator) -> Comparisons.Batch:
+        """The rows as they are."""
+        return Comparisons.Batch(self.texts, self.pairs(rng))
 
     def steps(self, batch_size: int) -> int:
         """One per `batch_size` rows."""

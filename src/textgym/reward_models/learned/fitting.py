@@ -1,4 +1,4 @@
-"""Fitting the learned reward model: from ratings or preferences to a report.
+"""Fitting a reward model with its trunk: from ratings or preferences to a report.
 
 The recipe: Muon on the trunk's block matrices, AdamW on the rest, dropout on the mean hidden state.
 A step takes one block of rated texts (people who rated the same texts) and all pairs inside it,
@@ -14,83 +14,29 @@ import numpy as np
 from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.optimization import build_optimizer
-from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
-from textgym.reward_models.learned.comparisons import Row, comparisons, hold_out
+from textgym.reward_models.learned.comparisons import (
+    Comparisons,
+    Row,
+    comparisons,
+    hold_out,
+)
+from textgym.reward_models.learned.fit_report import FitReport, HeldOut
 from textgym.reward_models.learned.fitting_loop import FitBudget, FitProgress, FittingLoop
 from textgym.reward_models.learned.ngrams import NgramBradleyTerry
-from textgym.reward_models.learned.pairs import pair_accuracy
+from textgym.reward_models.learned.trunk_reward import TrunkRewardModel
 
-FEW_PAIRS = 50  # an accuracy of so many is known to .14
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """How good a fitted reward model is, beside what it should be compared with.
-
-    :param pair_accuracy: share of held-out decided pairs that it ranks as people did.
-    :param baseline: the same for a linear n-gram model fitted on the same training pairs.
-    :param rater_vs_rater: how often two people agree: the ceiling; NaN for preferences.
-    :param rater_vs_rest: how often one person agrees with all the others; NaN for preferences.
-    :param pearson: correlation with held-out mean ratings; NaN for preferences.
-    :param pairs: different pairs of texts behind the accuracies (each may be judged several times).
-    :param training_rows: rows that were learned from.
-    :param heldout_rows: rows behind the held-out figures.
-    :param cut_texts: texts, of both, whose beginnings exceed the trunk's context and were not read.
-    :param split_note: what had to be done to hold rows out, if it was not all that was wanted.
-    """
-
-    pair_accuracy: float
-    baseline: float
-    rater_vs_rater: float
-    rater_vs_rest: float
-    pearson: float
-    pairs: int
-    steps: int
-    seconds: float
-    stopped_early: bool
-    training_rows: int = 0
-    heldout_rows: int = 0
-    cut_texts: int = 0
-    split_note: str = ""
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Label and value of each line of a printed table; without what is not known."""
-        shares = [
-            ("held-out pair accuracy", self.pair_accuracy),
-            ("n-gram baseline", self.baseline),
-            ("rater against rater (ceiling)", self.rater_vs_rater),
-            ("rater against the rest", self.rater_vs_rest),
-            ("correlation with mean ratings", self.pearson),
-        ]
-        rows = [(label, f"{value:.3f}") for label, value in shares if value == value]
-        rows.append(("held-out pairs", str(self.pairs)))
-        if self.heldout_rows:
-            held, total = self.heldout_rows, self.heldout_rows + self.training_rows
-            rows.append(("held-out rows", f"{held} of {total}"))
-        return [*rows, ("steps", str(self.steps))]
-
-    def notes(self) -> list[str]:
-        """A line for each thing that a reader of the figures must know."""
-        notes = [self.split_note] if self.split_note else []
-        if self.pairs < FEW_PAIRS:
-            spread = 0.98 / max(1, self.pairs) ** 0.5  # 1.96 standard deviations of a coin
-            notes.append(
-                f"note: only {self.pairs} held-out pairs: the accuracies are known to ± "
-                f"{spread:.2f}; add judgements before you rely on them"
-            )
-        if self.cut_texts:
-            notes.append(
-                f"note: {self.cut_texts} texts are longer than the model's context: only their "
-                "ends were read; shorten them or take a model with a longer context"
-            )
-        return notes
+CHOSEN_ON_HELD_OUT = (
+    "note: too few rows to hold more out: the best state was chosen on the held-out pairs, which "
+    "flatters them a little"
+)
 
 
-def fit_bradley_terry(
-    model: BradleyTerryRewardModel,
+def fit_reward_model(
+    model: TrunkRewardModel,
     training: Sequence[Row],
     validation: Sequence[Row] | None = None,
     *,
+    choice: Sequence[Row] | None = None,
     seed: int = 0,
     steps: int | None = None,
     epochs: float = 1.0,
@@ -106,18 +52,21 @@ def fit_bradley_terry(
     save: Callable[[Callable[[], dict[str, Any]]], None] | None = None,
     state: dict[str, Any] | None = None,
 ) -> FitReport:
-    """Fit in place, go back to the state with the best held-out pair accuracy, standardise.
+    """Fit in place, go back to the state with the best pair accuracy, standardise, report.
 
     :param training: rated texts (`.text`, `.ratings`, `.block`, maybe `.prompt`) or preferences
         (`.prompt`, `.chosen`, `.rejected`, maybe `.is_tie`), all of one kind.
     :param validation: held-out rows of the same kind; None holds a tenth of `training` out:
         whole blocks and prompts, and near-copies of a text on one side (`textgym.splits`).
+    :param choice: rows by which the best state is chosen, and the fit is stopped early; None holds
+        another tenth out where `validation` is None, and takes the validation rows where they are
+        given.
     :param steps: optimizer steps at most.
     :param epochs: the budget where `steps` is not given: passes over the training rows.
     :param seconds: wall-clock time at most. The learning rate then follows the clock too, so a seed
         means another model on another machine: prefer steps.
     :param batch_size: texts (without blocks) or preferences per step.
-    :param evaluations: held-out evaluations per pass, for early stopping; 0 for none.
+    :param evaluations: evaluations per pass on `choice`, for early stopping; 0 for none.
     :param patience: evaluations without a better result before it stops.
     :param standardise_on: texts whose scores get mean 0 and standard deviation 1; default: the
         training texts.
@@ -131,19 +80,15 @@ def fit_bradley_terry(
     budget = {"steps": steps, "epochs": epochs, "seconds": seconds}
     _check(budget, evaluations, patience, batch_size)
     rng = np.random.default_rng(seed)
-    split_note = ""
-    if validation is None:
-        split = hold_out(training, rng)
-        (training, validation), split_note = split.divide(training), split.note
-    data, held = comparisons(training), comparisons(validation)
+    fold = divide(training, validation, choice, rng, needs_choice=evaluations > 0)
+    data, held = comparisons(fold.training), comparisons(fold.validation)
     baseline_pairs = data.pairs(rng)
-    held_pairs = held.pairs(rng, draws=8)
-    if not held_pairs.is_decided.any():
-        raise InputError("no usable held-out pairs: add rows that people decided between")
+    held_out = held_out_pairs(held, rng)
+    chooser = held_out if fold.choice is None else held_out_pairs(comparisons(fold.choice), rng)
     baseline = NgramBradleyTerry.fit(data.texts, baseline_pairs)  # also checks the pairs
 
     def accuracy() -> float:
-        return pair_accuracy(model.raw(held.texts), held_pairs)
+        return chooser.accuracy(model.raw(chooser.data.texts))
 
     model.requires_grad_(True)
     optimizers = build_optimizer(
@@ -161,22 +106,68 @@ def fit_bradley_terry(
     every = max(1, per_pass // evaluations) if evaluations else None
     loop.run(data, FitBudget(steps or max(1, round(epochs * per_pass)), seconds, every, patience))
     model.standardise(data.texts if standardise_on is None else standardise_on)
-    scores, ceiling = model.raw(held.texts), held.agreement(rng)
-    return FitReport(
-        pair_accuracy=pair_accuracy(scores, held_pairs),
-        baseline=pair_accuracy(baseline.raw(held.texts), held_pairs),
-        rater_vs_rater=ceiling.rater_vs_rater,
-        rater_vs_rest=ceiling.rater_vs_rest,
-        pearson=held.correlation(scores),
-        pairs=held_pairs.count_decided(),
+    return held_out.report(
+        model.raw(held.texts),
+        model.objective,
+        baseline,
+        rng,
+        seed=seed,
         steps=loop.step,
         seconds=loop.seconds,
         stopped_early=loop.stopped_early,
-        training_rows=len(training),
-        heldout_rows=len(validation),
+        training_rows=data.n_rows,
+        choice_rows=len(fold.choice or ()),
         cut_texts=model.count_cut([*data.texts, *held.texts]),
-        split_note=split_note,
+        split_note=fold.note,
     )
+
+
+fit_bradley_terry = fit_reward_model  # its name while Bradley-Terry was the only objective
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows to learn from, to report on, and to choose by (None: those to report on)."""
+
+    training: Sequence[Row]
+    validation: Sequence[Row]
+    choice: Sequence[Row] | None
+    note: str
+
+
+def divide(
+    training: Sequence[Row],
+    validation: Sequence[Row] | None,
+    choice: Sequence[Row] | None,
+    rng: np.random.Generator,
+    *,
+    needs_choice: bool,
+) -> Fold:
+    """What is not given is held out of the training rows, a tenth each; see `hold_out`.
+
+    :raises InputError: if nothing can be held out.
+    """
+    if validation is not None:
+        return Fold(training, validation, choice, "")
+    split = hold_out(training, rng)
+    (training, validation), note = split.divide(training), split.note
+    if choice is None and needs_choice:
+        try:
+            training, choice = hold_out(training, rng).divide(training)
+        except InputError:
+            note = "\n".join(filter(None, [note, CHOSEN_ON_HELD_OUT]))
+    return Fold(training, validation, choice, note)
+
+
+def held_out_pairs(held: Comparisons, rng: np.random.Generator) -> HeldOut:
+    """Held-out rows with eight draws of raters.
+
+    :raises InputError: if nobody decided between any two of them.
+    """
+    pairs = held.pairs(rng, draws=8)
+    if not pairs.is_decided.any():
+        raise InputError("no usable held-out pairs: add rows that people decided between")
+    return HeldOut(held, pairs)
 
 
 def _check(

@@ -9,15 +9,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from textgym.errors import DivergenceError, InputError
 from textgym.optimization import Optimizers, cosine_with_warmup
-from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel, bradley_terry_loss
-from textgym.reward_models.learned.comparisons import Comparisons
+from textgym.reward_models.learned.trunk_reward import TrunkRewardModel
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,16 @@ class FitBudget:
     patience: int
 
 
+class Batches(Protocol):
+    """What is learned from, in batches that the model's `loss` takes."""
+
+    def steps(self, batch_size: int) -> int:
+        """Batches of one pass."""
+
+    def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[Any]:
+        """One pass in random order."""
+
+
 class FittingLoop:
     """Fits a model step by step, and remembers the best state so far.
 
@@ -63,7 +72,7 @@ class FittingLoop:
 
     def __init__(
         self,
-        model: BradleyTerryRewardModel,
+        model: TrunkRewardModel,
         optimizer: Optimizers,
         accuracy: Callable[[], float],
         *,
@@ -80,7 +89,7 @@ class FittingLoop:
         self.best_state: dict[str, torch.Tensor] | None = None
         self.without_gain = 0
 
-    def run(self, data: Comparisons, budget: FitBudget) -> None:
+    def run(self, data: Batches, budget: FitBudget) -> None:
         """Steps until the budget is spent, or the held-out pairs say stop; ends with the best.
 
         :raises DivergenceError: for a loss that is not finite; the weights are then as before it.
@@ -144,7 +153,7 @@ class FittingLoop:
         by_clock = self.seconds / max(budget.seconds or 0.0, 1e-9) if is_timed else 0.0
         return min(1.0, max(self.step / budget.steps, by_clock))
 
-    def _batches(self, data: Comparisons) -> Iterator[Comparisons.Batch]:
+    def _batches(self, data: Batches) -> Iterator[Any]:
         """Batches for ever, pass after pass, from where the loop stands.
 
         :raises InputError: if a pass has none.
@@ -162,19 +171,12 @@ class FittingLoop:
                     yield batch
             number += 1
 
-    def _update(self, batch: Comparisons.Batch) -> float:
+    def _update(self, batch: Any) -> float:
         """One optimizer step; returns the loss."""
         chance = np.random.SeedSequence([self.seed, self.step, 1]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(chance >> np.uint64(1)))
-        rows = self.model.encode(batch.texts)
         with torch.enable_grad():
-            scores = self.model.forward(*self.model.batch(rows), generator=generator)
-            device = scores.device
-            first, second, label = (
-                torch.from_numpy(part).to(device)
-                for part in (batch.pairs.first, batch.pairs.second, batch.pairs.label)
-            )
-            loss = bradley_terry_loss(scores[first], scores[second], label)
+            loss = self.model.loss(batch, generator)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())

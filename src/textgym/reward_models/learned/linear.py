@@ -31,7 +31,7 @@ class _BagSum(torch.autograd.Function):
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Single numbers gain nothing from threads, and one thread adds them in a fixed order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -86,7 +86,7 @@ def fit_linear(
         value.backward()  # type: ignore[no-untyped-call]
         return float(value.detach())
 
-    with torch.enable_grad(), _one_thread():
+    with torch.enable_grad(), one_thread():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     weights = torch.zeros(buckets, dtype=torch.float32)
     weights[torch.from_numpy(used)] = (free.detach() * idf).float()

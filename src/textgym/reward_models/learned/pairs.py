@@ -42,11 +42,14 @@ class Pairs:
     :param first: int64 [p].
     :param second: int64 [p].
     :param label: float64 [p], probability that the first is the better one: 1, 0, or .5 for a tie.
+    :param ties: float64 [p], share of ties where a label stands for several people; None where each
+        stands for one, and a tie is a label of .5.
     """
 
     first: npt.NDArray[np.int64]
     second: npt.NDArray[np.int64]
     label: npt.NDArray[np.float64]
+    ties: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -56,10 +59,27 @@ class Pairs:
         """bool [p], True where the label is no tie."""
         return np.asarray(self.label != 0.5)
 
+    @property
+    def tie_share(self) -> npt.NDArray[np.float64]:
+        """float64 [p], share of ties among the judgements that a label stands for."""
+        return (self.label == 0.5).astype(np.float64) if self.ties is None else self.ties
+
     def count_decided(self) -> int:
         """How many different pairs of texts somebody decided, whichever stands first."""
         both = np.sort(np.stack([self.first, self.second]), axis=0)[:, self.is_decided]
         return int(np.unique(both, axis=1).shape[1])
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """m ratings of texts, by their places in a list.
+
+    :param owners: int64 [m], which text was rated.
+    :param values: float64 [m].
+    """
+
+    owners: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -148,6 +168,36 @@ def rater_pairs(
         drawn.append((first, second, (np.sign(difference) + 1.0) / 2.0))
     first, second, label = (np.concatenate(part) for part in zip(*drawn, strict=True))
     return Pairs(first, second, label)
+
+
+def all_rater_pairs(rated: Sequence[Rated], rng: np.random.Generator) -> Pairs:
+    """Pairs of texts, each labelled by the mean over all raters that both have.
+
+    What `rater_pairs` draws one rater at a time, without the noise of drawing: a loss that is
+    linear in the label has the same expectation. Texts without a block have no rater in common;
+    their labels are means over all pairs of one's ratings with the other's.
+
+    :raises InputError: if a text has no finite rating.
+    """
+    table = _Ratings(rated)
+    first, second = text_pairs(rated, rng)
+    is_same = table.is_known[first] & table.is_known[second]
+    label, ties = np.zeros(len(first)), np.zeros(len(first))
+    signs = np.sign(table.table[first[is_same]] - table.table[second[is_same]])
+    label[is_same] = (np.nanmean(signs, axis=1) + 1) / 2
+    ties[is_same] = np.nanmean(np.where(np.isnan(signs), np.nan, signs == 0), axis=1)
+    for p in np.flatnonzero(~is_same):
+        one, other = (np.asarray(rated[int(side[p])].ratings, float) for side in (first, second))
+        outcomes = np.sign(one[:, None] - other[None, :])
+        label[p], ties[p] = (outcomes.mean() + 1) / 2, (outcomes == 0).mean()
+    return Pairs(first, second, label, ties)
+
+
+def all_ratings(rated: Sequence[Rated]) -> Ratings:
+    """Every rating of every text."""
+    owners = np.repeat(np.arange(len(rated)), [len(item.ratings) for item in rated])
+    values = [float(value) for item in rated for value in item.ratings]
+    return Ratings(owners.astype(np.int64), np.array(values, np.float64))
 
 
 class _Ratings:

@@ -1,0 +1,38 @@
+"""The trunk of a reward model: our language model's, or any model of transformers'."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from textgym.errors import InputError
+from textgym.paths import expand, is_directory
+from textgym.policies.language_model.models_by_name import own_policy
+from textgym.policies.language_model.transformers_config import is_family_of_ours
+from textgym.reward_models.learned.transformers_trunk import TransformersTrunk
+from textgym.storage import read_json
+
+
+def is_foreign(policy: object) -> bool:
+    """Whether a directory holds a model that our decoder does not read, such as an encoder."""
+    if not isinstance(policy, str | Path) or not is_directory(policy):
+        return False
+    file = Path(expand(policy)) / "config.json"
+    config = read_json(file) if file.is_file() else None
+    return isinstance(config, dict) and not is_family_of_ours(config)
+
+
+def open_any_trunk(policy: Any, *, layers: int = 1, pad_token: str | None = None) -> nn.Module:
+    """The trunk that a directory, "start", a model or an agent means; the caller's own.
+
+    :param layers: see `TransformersTrunk`; of our own decoder the last one only.
+    :raises InputError: as `own_policy` and `TransformersTrunk.open`.
+    """
+    if is_foreign(policy):
+        return TransformersTrunk.open(policy, layers=layers)
+    if layers != 1:
+        raise InputError(
+            f"layers={layers} goes with a model of transformers' that our decoder does not read: "
+            "leave it out"
+        )
+    return own_policy(policy, pad_token=pad_token)
