@@ -22,7 +22,10 @@ def test_a_preference_file_makes_pairs_that_are_added_once(tmp_path, capsys):
     texts = [written(tmp_path / "pairs.jsonl", rows)]
     for _ in range(2):
         assert label(tmp_path / "labels.db", texts=texts, raters=3, serve=False) == 0
-    assert "2 items added, of 2 read" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 items added, of 2 read" in said and "stays" not in said
+    label(tmp_path / "labels.db", raters=2, serve=False)
+    assert "raters stays 3, as chosen when it was made" in capsys.readouterr().out
     with LabelStore(tmp_path / "labels.db", is_read_only=True) as store:
         assert [item.prompt for item in store.items()] == ["p0", "p1"]
         assert store.items()[0].texts == (Text("x"), Text("y"))

@@ -11,7 +11,7 @@ from textgym.labelling.sources import read_items
 from textgym.labelling.terminal import label_in_terminal
 from textgym.labelling.words import language_for
 from textgym.paths import absolute, expand
-from textgym.reward_models.people.records import KINDS
+from textgym.reward_models.people.records import KINDS, Settings
 from textgym.reward_models.people.store import LabelStore
 from textgym.reward_models.people.token_file import read_or_make_token
 from textgym.storage import read_small_file
@@ -94,6 +94,10 @@ def label(
         "guidelines": "" if guidelines is None else read_small_file(expand(guidelines)),
     }
     with LabelStore(absolute(store), wait=1.0, **settings) as opened:
+        for setting, value in settings.items():
+            kept = getattr(opened.settings, setting)
+            if value not in (kept, getattr(Settings(), setting)):
+                print(f"{store}: {setting} stays {kept!r:.60}, as chosen when it was made")
         if items:
             before = len(opened.items())
             opened.add_items(items)

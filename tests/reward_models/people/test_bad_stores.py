@@ -152,6 +152,27 @@ def test_a_full_disk_loses_nothing(path):
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+def test_what_a_killed_writer_left_is_taken_back(path, tmp_path):
+    """The files as a kill in the middle of a commit leaves them, for a reader and for a writer."""
+    with LabelStore(path) as store:
+        events, items = store.events(), store.items()
+        with contextlib.suppress(ZeroDivisionError), store._database.writing() as connection:
+            connection.execute("PRAGMA cache_size = 1")  # pages go to the file before the commit
+            connection.execute("UPDATE showings SET shown_at = 0")
+            for n in range(200):
+                connection.execute(
+                    "INSERT INTO raters VALUES (?, ?, 0)", (n + 9, "r" * 900 + f"{n}")
+                )
+            for name in ("read.db", "write.db"):
+                shutil.copy(path, tmp_path / name)
+                shutil.copy(f"{path}-journal", tmp_path / f"{name}-journal")
+            raise ZeroDivisionError
+    assert (tmp_path / "read.db").stat().st_size > path.stat().st_size
+    for name, keywords in (("read.db", {"is_read_only": True}), ("write.db", {})):
+        with LabelStore(tmp_path / name, **keywords) as store:
+            assert (store.events(), store.items(), store.raters()) == (events, items, ["anna"])
+
+
 def test_commits_wait_for_the_disk_and_use_no_write_ahead_log(path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)

@@ -49,6 +49,12 @@ class Database:
             self._lock = _locked(self.path, wait)
         try:
             self._connection = self._connect(is_read_only)
+        except StorageError as error:
+            self._release()
+            if not (is_read_only and _awaits_rollback(error)):
+                raise
+            Database(self.path, wait=wait).close()
+            self._connection = self._connect(is_read_only)
         except BaseException:
             self._release()
             raise
@@ -146,6 +152,12 @@ class Database:
             if isinstance(error, sqlite3.IntegrityError):
                 raise
             raise InputError(f"{self.path}: a damaged SQLite file ({error})") from error
+
+
+def _awaits_rollback(error: StorageError) -> bool:
+    """Whether a writer was killed in a transaction: only another writer can take its part back."""
+    name = getattr(error.__cause__, "sqlite_errorname", "") or ""
+    return name in ("SQLITE_READONLY_ROLLBACK", "SQLITE_CANTOPEN", "SQLITE_READONLY_CANTLOCK")
 
 
 def _plain(error: sqlite3.OperationalError) -> str:
