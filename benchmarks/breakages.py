@@ -615,4 +615,32 @@ BREAKAGES = (
         ("tests/reward_models/test_process.py",),
         "last_token",
     ),
+    Breakage(
+        "a judge compares two texts twice in the same order",
+        "reward_models/judges/chat_judge.py",
+        (("((first, second), (second, first))", "((first, second), (first, second))"),),
+        ("tests/reward_models/test_chat_judge.py",),
+        "both_orders",
+    ),
+    Breakage(
+        "a judge pays for a text that it is being asked about",
+        "reward_models/judges/chat_judge.py",
+        (("            await others.wait()\n", "            break\n"),),
+        ("tests/reward_models/test_chat_judge.py",),
+        "paid_once",
+    ),
+    Breakage(
+        "an error repeats the key of a judge's endpoint",
+        "reward_models/judges/endpoint.py",
+        (('text.replace(self.key, "***")', "text"),),
+        ("tests/reward_models/test_chat_judge.py",),
+        "without_the_key",
+    ),
+    Breakage(
+        "a local judge reads the odds one token early",
+        "reward_models/judges/word_models.py",
+        (("log_probs[wanted[r, start + k], token]", "log_probs[wanted[r, start], token]"),),
+        ("tests/reward_models/test_local_judge.py",),
+        "naive",
+    ),
 )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import gymnasium
 import pytest
+from chat_server import chat_server
+from front_door import byte_lm
 
 from textgym import registry
 
@@ -86,3 +88,16 @@ def test_the_settings_in_the_demo_page_are_those_of_the_code():
     rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) \|", (DOCS / "demo.md").read_text("utf-8"), re.M)
     stated = {name: float(value.replace(",", "")) for name, value in rows}
     assert stated == {name: float(value) for name, value in vars(Settings()).items()}
+
+
+def test_the_snippets_of_the_judges_page_run(tmp_path, monkeypatch, capsys):
+    """A model of ours answers at the endpoint."""
+    monkeypatch.chdir(tmp_path)
+    codes = snippets("model-judges.md")
+    assert len(codes) == 3
+    with chat_server(byte_lm(max_position_embeddings=512), "123456789") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        names = {}
+        for code in codes:
+            exec(compile(code, "model-judges.md", "exec"), names)
+    assert len(server.requests) == 1 and "pair accuracy of local_judge" in capsys.readouterr().out

@@ -79,6 +79,7 @@ PARTS = {
     "reward_models": {
         "rules": set(),
         "learned": set(),
+        "judges": set(),
         "people": {"learned"},
         "auditing": {"learned"},
     },

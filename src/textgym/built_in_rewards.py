@@ -32,6 +32,9 @@ class BuiltIn(NamedTuple):
     facts: Facts
 
 
+# They send texts to an endpoint, or open a model: because a user names them, never a checkpoint.
+NEVER_FROM_A_CHECKPOINT = frozenset({"chat_judge", "local_judge"})
+
 OWN = "MIT (textgym)"
 RULES, JUDGES = "reward_models.rules", "agents.evaluation.bundled_rewards"
 READERS = "agents.evaluation.reader_rewards"
@@ -217,5 +220,17 @@ BUILT_IN = (
             "a small linear model's",
             "word list MIT (vaderSentiment)",
         ),
+    ),
+    BuiltIn(
+        "chat_judge",
+        "reward_models.judges.chat_judge:ChatJudge",
+        "asks a chat model at an endpoint for a grade, or which of two texts is better",
+        Facts("[0, 1]", speed="the endpoint's", licence="the endpoint's", extra="judge"),
+    ),
+    BuiltIn(
+        "local_judge",
+        "agents.building.local_judge:local_judge",
+        "asks a language model of a directory, by the log-odds of its answer words",
+        Facts("(-inf, inf), in nats", speed="the model's", licence="the model's"),
     ),
 )

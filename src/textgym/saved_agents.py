@@ -15,6 +15,7 @@ from textgym.agents.runs.directory import goes_on_with, open_to_write
 from textgym.agents.runs.fingerprints import computed_otherwise
 from textgym.agents.runs.settings import to_json
 from textgym.agents_by_name import make_agent
+from textgym.built_in_rewards import NEVER_FROM_A_CHECKPOINT
 from textgym.errors import InputError, TextGymError
 from textgym.paths import is_directory
 from textgym.rewards import Reward
@@ -194,4 +195,9 @@ def _check_names_no_code(
             raise InputError(
                 f"{directory}: its reward is {reward!r}, and a checkpoint imports no code: pass "
                 "reward=... yourself if you trust it"
+            )
+        if name in NEVER_FROM_A_CHECKPOINT and "reward" not in given:
+            raise InputError(
+                f"{directory}: its reward is {reward!r}, and a checkpoint asks no server and opens "
+                "no other model: pass reward=... yourself if you trust it"
             )

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from textgym.agents.evaluation.bundled_rewards import critic, crowd, other_domain_raters
+from textgym.agents.evaluation.human_reviews import agreement_on_reviews
 from textgym.envs.tasks.movie_reviews import load_critic_snippets, load_movie_reviews, review_texts
 from textgym.reward_models.learned.comparisons import RatedTexts
 from textgym.reward_models.learned.ngrams import NgramModel
 from textgym.reward_models.learned.pairs import mean_ratings, pair_accuracy
+from textgym.reward_models.rules.rules import Length
 from textgym.rewards import reward_name
 from textgym.text_metrics.metrics import pearson
 
@@ -56,3 +58,9 @@ def test_they_tell_praise_from_scorn_and_are_fitted_once() -> None:
         )
         assert praise > scorn + 0.5
         assert maker() is maker()
+
+
+def test_held_out_reviews_show_that_length_is_no_taste():
+    result = agreement_on_reviews(Length(10_000), texts=400)
+    assert result.low < 0.5 < result.high and not result.is_above_chance
+    assert result.accuracy < result.baseline < result.rater_vs_rater < result.rater_vs_rest

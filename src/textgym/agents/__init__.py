@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from textgym.agents.algorithms.nlpo import NLPO
     from textgym.agents.algorithms.reinforce import REINFORCE
     from textgym.agents.algorithms.rloo import RLOO
+    from textgym.agents.building.local_judge import local_judge
     from textgym.agents.building.specs import (
         Algorithm,
         CriticFreeSpec,
         OffPolicySpec,
         OnPolicySpec,
     )
+    from textgym.agents.evaluation.human_reviews import agreement_on_reviews
     from textgym.agents.evaluation.oracle import Oracle
     from textgym.agents.evaluation.report import EvaluationReport
     from textgym.agents.rollouts.kl import KLPenalty
@@ -59,6 +61,8 @@ __all__ = [
     "Run",
     "StopAfterSeconds",
     "TextVecEnv",
+    "agreement_on_reviews",
+    "local_judge",
 ]
 
 _MODULES = {
@@ -86,6 +90,8 @@ _MODULES = {
     "Run": "runs.run",
     "StopAfterSeconds": "runs.callbacks",
     "TextVecEnv": "rollouts.vec_env",
+    "agreement_on_reviews": "evaluation.human_reviews",
+    "local_judge": "building.local_judge",
 }
 
 

@@ -1,4 +1,4 @@
-"""The judge: rules, metrics, compositions and learned reward models.
+"""The judge: rules, metrics, compositions, learned reward models and models as judges.
 
 The names below are loaded when they are first used; the rules and the lexicon import no torch.
 """
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from textgym.reward_models.composition import WeightedSum
     from textgym.reward_models.for_trl import from_trl, to_trl
     from textgym.reward_models.gating import Gate
+    from textgym.reward_models.human_agreement import HumanAgreement, agreement_with_people
+    from textgym.reward_models.judges.chat_judge import ChatJudge
+    from textgym.reward_models.judges.local_judge import LocalJudge
+    from textgym.reward_models.judges.preferring import judged_pairs
     from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
     from textgym.reward_models.learned.ensemble import Ensemble
     from textgym.reward_models.learned.fit_report import FitReport
@@ -51,6 +55,7 @@ __all__ = [
     "BradleyTerryRewardModel",
     "Cached",
     "CharacterErrorRate",
+    "ChatJudge",
     "ChineseSentiment",
     "Chrf",
     "Clip",
@@ -60,12 +65,14 @@ __all__ = [
     "FitReport",
     "Fluency",
     "Gate",
+    "HumanAgreement",
     "JsonSchema",
     "Keyword",
     "Length",
     "Lexicographic",
     "Lexicon",
     "LexiconScores",
+    "LocalJudge",
     "NgramBradleyTerry",
     "NgramLogistic",
     "NgramRidge",
@@ -94,11 +101,13 @@ __all__ = [
     "WeightedSum",
     "WordErrorRate",
     "WorkerPool",
+    "agreement_with_people",
     "fit_bradley_terry",
     "fit_heads",
     "fit_process",
     "fit_reward_model",
     "from_trl",
+    "judged_pairs",
     "stack_frozen",
     "stack_whole",
     "to_trl",
@@ -111,6 +120,7 @@ _MODULES = {
     "CharacterErrorRate": "rules.error_rates",
     "ChineseSentiment": "rules.chinese_sentiment",
     "Chrf": "rules.overlap",
+    "ChatJudge": "judges.chat_judge",
     "Clip": "wrappers",
     "Ensemble": "learned.ensemble",
     "ExactMatch": "rules.answers",
@@ -119,11 +129,13 @@ _MODULES = {
     "Fluency": "rules.fluency",
     "Gate": "gating",
     "JsonSchema": "rules.json_schema",
+    "HumanAgreement": "human_agreement",
     "Keyword": "rules.rules",
     "Length": "rules.rules",
     "Lexicographic": "lexicographic",
     "Lexicon": "rules.lexicon",
     "LexiconScores": "lexicon_scores",
+    "LocalJudge": "judges.local_judge",
     "NgramBradleyTerry": "learned.ngrams",
     "NgramLogistic": "learned.ngrams",
     "NgramRidge": "learned.ngrams",
@@ -153,6 +165,7 @@ _MODULES = {
     "WeightedSum": "composition",
     "WordErrorRate": "rules.error_rates",
     "WorkerPool": "worker_pool",
+    "agreement_with_people": "human_agreement",
     "fit_bradley_terry": "learned.fitting",
     "fit_heads": "learned.head_fitting",
     "fit_process": "learned.process_fitting",
@@ -160,6 +173,7 @@ _MODULES = {
     "from_trl": "for_trl",
     "stack_frozen": "learned.stacking",
     "stack_whole": "learned.stacking",
+    "judged_pairs": "judges.preferring",
     "to_trl": "for_trl",
 }
 

@@ -1,0 +1,1 @@
+"""Language models as judges: behind a chat endpoint, or from a directory."""

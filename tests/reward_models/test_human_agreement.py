@@ -1,0 +1,104 @@
+"""Agreement with people: hand-computed accuracies, an interval that covers, judges of pairs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from textgym.errors import InputError
+from textgym.reward_models.human_agreement import agreement_with_people, clustered_interval
+from textgym.rewards import check_reward
+
+
+def preference(prompt, chosen, rejected, is_tie=False):
+    return SimpleNamespace(prompt=prompt, chosen=chosen, rejected=rejected, is_tie=is_tie)
+
+
+ROWS = [
+    preference("a", "44", "1"),
+    preference("b", "333", "22"),
+    preference("c", "1", "22"),
+    preference("d", "22", "33"),
+    preference("e", "1", "22", is_tie=True),
+]
+
+
+def by_length(prompts, completions):
+    return [float(len(text)) for text in completions]
+
+
+def test_preferences_are_counted_by_hand():
+    """Right, right, wrong, equal; the tie counts for nothing."""
+    result = agreement_with_people(by_length, ROWS, baseline=lambda p, c: [-len(t) for t in c])
+    assert result.accuracy == 2.5 / 4 and result.baseline == 1.5 / 4
+    assert (result.pairs, result.equal, result.abstained) == (4, 0.25, 0)
+    assert np.isnan(result.rater_vs_rater) and not result.is_above_chance
+    assert ("pair accuracy of by_length", "0.625 (0.116 to 0.955)") == result.rows()[0]
+
+
+def test_the_interval_is_wilsons_with_the_clusters_own_variance():
+    hits = np.array([1.0, 1.0, 1.0, 0.0])
+    low, high = clustered_interval(hits, np.arange(4))
+    t2 = stats.t.ppf(0.975, 3) ** 2  # variance .75 / 12, so .1875 / .0625 = 3 independent ones
+    middle, half = (0.75 + t2 / 6) / (1 + t2 / 3), t2 * (0.1875 / 3 + t2 / 36)
+    assert low == pytest.approx(middle - half**0.5 / (1 + t2 / 3))
+    assert high == pytest.approx(middle + half**0.5 / (1 + t2 / 3))
+    assert np.isnan(clustered_interval(hits, np.zeros(4, int))).all()
+    assert clustered_interval(np.ones(20), np.arange(20))[0] < 0.9  # no certainty from twenty
+
+
+def test_the_interval_covers_the_mean_where_pairs_of_a_block_are_alike():
+    rng, covered = np.random.default_rng(0), 0
+    clusters = np.repeat(np.arange(40), 10)
+    for _ in range(500):
+        chance = rng.beta(3, 2, 40)  # mean .6
+        low, high = clustered_interval((rng.random(400) < chance[clusters]) * 1.0, clusters)
+        covered += low <= 0.6 <= high
+    assert 0.93 <= covered / 500 <= 0.97
+
+
+class PairJudge:
+    """Prefers the longer text; answers None where they are equally long."""
+
+    name, is_pairwise = "longer", True
+
+    def __init__(self):
+        self.asked = []
+
+    async def __call__(self, prompts, completions):
+        raise AssertionError("a judge of pairs is asked about pairs")
+
+    async def prefer(self, prompts, first, second):
+        self.asked += zip(prompts, first, second, strict=True)
+        signs = [np.sign(len(a) - len(b)) for a, b in zip(first, second, strict=True)]
+        return [None if sign == 0 else (1 + sign) / 2 for sign in signs]
+
+
+@pytest.mark.parametrize("wrap", [lambda judge: judge, check_reward])
+def test_a_judge_of_pairs_is_asked_about_the_pairs_themselves(wrap):
+    judge = PairJudge()
+    result = agreement_with_people(wrap(judge), ROWS)
+    assert sorted(judge.asked) == [
+        ("a", "44", "1"),
+        ("b", "333", "22"),
+        ("c", "1", "22"),
+        ("d", "22", "33"),
+    ]
+    assert result.accuracy == pytest.approx(2 / 3) and result.abstained == 1 and result.pairs == 3
+
+
+def test_rated_texts_have_a_ceiling_and_few_texts_are_whole_blocks():
+    """Two blocks in which both raters like the longer text."""
+    rows = [
+        SimpleNamespace(text="x" * n, ratings=(n, n + 1.0), block=block)
+        for block in range(6)
+        for n in (1, 2, 3)
+    ]
+    result = agreement_with_people(by_length, rows)
+    assert (result.accuracy, result.rater_vs_rater, result.texts, result.pairs) == (1, 1, 18, 18)
+    few = agreement_with_people(by_length, rows, texts=6)
+    assert (few.accuracy, few.texts, few.pairs) == (1, 6, 6)
+    with pytest.raises(InputError, match="no usable pairs for 'nothing'"):
+        nothing = type("Nothing", (), {"name": "nothing", "__call__": lambda s, p, c: [None] * 6})
+        agreement_with_people(nothing(), rows, texts=6)
