@@ -342,6 +342,8 @@ def test_strength_facts_and_a_rewrite_beside_a_choice(labelling):
     page.check("#rewrite-too input")
     page.keyboard.press(side_of(page, "bad"))
     page.fill("#editor", "better")
+    (draft,) = page.evaluate("Object.keys(localStorage).filter((key) => key.includes('draft'))")
+    assert draft.startswith(f"textgym.draft.{run.store.settings.id}.anna.")
     page.reload()
     page.wait_for_selector("html[data-ready]")
     press(page, side_of(page, "bad"))
@@ -352,6 +354,7 @@ def test_strength_facts_and_a_rewrite_beside_a_choice(labelling):
     assert (one.winner, one.strength, one.facts, one.rewrite) == ("first", 2, "neither", None)
     assert (other.winner, other.strength, other.facts) == ("second", 1, None)
     assert other.rewrite == "better"
+    assert "draft" not in page.evaluate("Object.keys(localStorage).join()")
 
 
 def test_ratings_and_rewrites(labelling):

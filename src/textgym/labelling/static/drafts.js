@@ -3,7 +3,9 @@
 /** A text as a field holds it: with line ends of one kind. */
 export const inField = (text) => text.replace(/\r\n?/g, "\n")
 
-const name = (showing) => `textgym.draft.${showing}`
+// Several stores may be served from one address in turn, and their showings have the same numbers.
+const { store, rater } = JSON.parse(document.getElementById("options").textContent)
+const name = (showing) => `textgym.draft.${store}.${rater}.${showing}`
 
 export function readDraft(showing) {
   try { return JSON.parse(localStorage.getItem(name(showing))) ?? {} } catch { return {} }
