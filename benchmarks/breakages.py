@@ -403,6 +403,32 @@ BREAKAGES = (
         "left_out or by_hand",
     ),
     Breakage(
+        "an audit takes a flipped reward for one that ranks as people do",
+        "reward_models/auditing/ranking.py",
+        (
+            (
+                "margins = scored.scores[scored.better] - scored.scores[scored.worse]\n"
+                "    interval",
+                "margins = abs(scored.scores[scored.better] - scored.scores[scored.worse])\n"
+                "    interval",
+            ),
+        ),
+        ("tests/reward_models/test_auditing.py",),
+        "flipped",
+    ),
+    Breakage(
+        "a guard is content where the reward rises, whatever the gold judge says",
+        "agents/runs/alarms.py",
+        (
+            (
+                "fall = means_of(before, gold) - means_of(now, gold)",
+                "fall = means_of(now, reward) - means_of(before, reward)",
+            ),
+        ),
+        ("tests/agents/test_guards.py",),
+        "needs_both",
+    ),
+    Breakage(
         "the policy's generator is not gone on with",
         "agents/building/training_state.py",
         (

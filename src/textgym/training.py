@@ -14,6 +14,7 @@ from textgym.agents.building.named_files import KEYWORDS_WITH_PATHS
 from textgym.agents.evaluation.held_out_callback import HeldOutEvaluations
 from textgym.agents.runs.callbacks import ProgressBar, StopWhen
 from textgym.agents.runs.directory import run_for_verb
+from textgym.agents.runs.guards import Guards, guards_of
 from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.settings import is_json, to_json
 from textgym.agents_by_name import DEFAULT_N_ENVS, make_agent
@@ -24,7 +25,7 @@ from textgym.interrupts import deferred_interrupt
 from textgym.rewards import Reward
 from textgym.saved_agents import load_agent
 
-BUDGETS = ("timesteps", "checkpoint_seconds", "checkpoint_tokens", "keep")
+BUDGETS = ("timesteps", "checkpoint_seconds", "checkpoint_tokens", "keep", "guards")
 
 
 @resumable(may_change=BUDGETS)
@@ -48,6 +49,7 @@ def train(
     prompts: str | Path | Sequence[Any] | None = None,
     gold: Sequence[Reward | str] | Reward | str = (),
     shadow: Sequence[Reward | str] | Reward | str = (),
+    guards: "str | Guards" = "off",
     resume: bool = False,
     force_resume: bool = False,
     progress_bar: bool = True,
@@ -84,6 +86,9 @@ def train(
         several times.
     :param shadow: further reward models that look on: scored and logged in training
         (`reward_components/NAME`), never part of the reward; may be given several times.
+    :param guards: "warn": raise an alarm where the reward model is being gamed (`alarms.jsonl`),
+        "stop": and end the training there, "off": neither. With held-out evaluations and a gold
+        judge the model that it likes best is kept (checkpoints/best_gold).
     :param resume: go on with the run in `out`; what is not given is as it was.
     :param force_resume: resume although inputs, settings or versions are not as they were.
     :param progress_bar: show one.
@@ -97,6 +102,7 @@ def train(
     kept = _recorded(locals())
     check_numbers({**kept, **keywords})
     check_evaluations(evaluations, prompts=prompts, gold=gold)
+    watch = guards_of(guards, report)
     with run_for_verb(out, kept, resume=resume) as run:
         if resume:
             import_environment(env)
@@ -152,10 +158,13 @@ def train(
                 seed=seed,
                 has_own_reference=reference is not None,
             )
+        if watch is not None and held_out is not None:
+            held_out.listeners.append(watch.evaluated)
         _learn(
             trained,
             timesteps,
             held_out=held_out,
+            guards=watch,
             callback=callback,
             progress_bar=progress_bar,
             tb_log_name=agent,
@@ -193,6 +202,7 @@ def _learn(
     timesteps: int,
     *,
     held_out: HeldOutEvaluations | None,
+    guards: Guards | None,
     callback: BaseCallback | list[BaseCallback] | None,
     progress_bar: bool,
     reset_num_timesteps: bool,
@@ -202,11 +212,15 @@ def _learn(
     remaining = timesteps - (0 if reset_num_timesteps else trained.num_timesteps)
     if remaining <= 0:
         if held_out is not None:
+            if guards is not None:
+                guards.init_callback(trained)
+                guards.on_training_start({}, {})
             held_out.make_up(trained)
         return
 
     users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())
-    ours = [] if held_out is None else [held_out]
+    # The guards first: they are to hear the evaluation that is made as training starts.
+    ours = [callback for callback in (guards, held_out) if callback is not None]
     bars = [ProgressBar()] if progress_bar else []
     with deferred_interrupt() as is_interrupted:
         try:

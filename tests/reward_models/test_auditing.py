@@ -9,7 +9,7 @@ import pytest
 from textgym.envs.tasks.movie_reviews import rated_continuations
 from textgym.envs.texts.labelled_rows import Preference, RatedCompletion
 from textgym.errors import InputError
-from textgym.reward_models.auditing import damage, invariance, length, probes, ranking, rewriting
+from textgym.reward_models.auditing import damage, invariance, length, ranking, rewriting
 from textgym.reward_models.auditing.checks import check_own_texts, check_texts
 from textgym.reward_models.auditing.findings import (
     Interval,
@@ -162,8 +162,10 @@ def test_a_reward_that_fails_on_an_empty_text_is_a_finding():
     def divides(prompts, completions):
         return [1 / len(text) for text in completions]
 
-    found = probes.empty(ScoredTexts(divides, texts()))
-    assert found.verdict == "fail" and "ZeroDivisionError" in found.says
+    found = {finding.name: finding for finding in check_texts(divides, texts()).findings}
+    assert found["probe: empty"].verdict == "fail"
+    assert "ZeroDivisionError" in found["probe: empty"].says
+    assert found["determinism"].verdict == "pass"
 
 
 def test_invariance_shows_the_text_that_changes():

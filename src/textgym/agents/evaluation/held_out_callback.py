@@ -8,7 +8,7 @@ is its own: rows, caches, random numbers; what a judge draws or counts is set ba
 
 import contextlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class HeldOutEvaluations(BaseCallback):
         self.timesteps = timesteps
         self.last_step = -1
         self.start_perplexity: float | None = None
+        self.listeners: list[Callable[[Sequence[HeldOutText]], None]] = []
+        """Are given the texts of each evaluation, once they are in the record."""
         self._is_between_updates = False
 
     def _on_training_start(self) -> None:
@@ -119,6 +121,8 @@ class HeldOutEvaluations(BaseCallback):
         if self.start_perplexity is None:
             self.start_perplexity = perplexity(texts)
         self._show(held_out_figures(texts, self.start_perplexity))
+        for listener in self.listeners:
+            listener(texts)
 
     def _show(self, figures: Mapping[str, float]) -> None:
         """Write figures into TensorBoard, at the step that the weights have learned from."""

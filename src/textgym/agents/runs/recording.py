@@ -10,7 +10,7 @@ Every tag is explained in docs/metrics.md.
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,9 @@ from textgym.text_metrics.metrics import distinct_n, duplicate_share, repetition
 
 if TYPE_CHECKING:
     from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv
+
+# Is given the figures of a rollout by tag, and the infos of the episodes that ended in it.
+Listener = Callable[[dict[str, float], list[dict[str, Any]]], None]
 
 FINISH_REASONS = ("stop", "length", "context", "truncated")
 # What every algorithm of Stable-Baselines3 logs when an update begins, and when it is over.
@@ -111,6 +114,7 @@ class Recorder:
         self.rows_until = RowsUntil()
         self.began_at: int | None = None  # the step at which the `learn` at hand began
         self.goes_on: LoggerState | None = None  # with the logger of a run that was interrupted
+        self.listeners: list[Listener] = []  # hear each rollout's figures, before they are written
         self._tokens_learned = 0
         self._rollout_began = self._update_began = 0.0
 
@@ -157,9 +161,11 @@ class Recorder:
         if self._rollout_began:  # else earlier rollouts left enough to learn from
             seconds = now - self._rollout_began
             logger.record("time/rollout_tokens_per_second", rollout.tokens / seconds)
-        if rollout.mean_log_prob is not None:
-            logger.record("policy/entropy", -rollout.mean_log_prob)
         figures = episode_figures(self.episodes)
+        heard = dict(figures)
+        if rollout.mean_log_prob is not None:
+            heard["policy/entropy"] = -rollout.mean_log_prob
+            logger.record("policy/entropy", -rollout.mean_log_prob)
         untold = _alike_in_tables(figures)
         for key, value in figures.items():
             logger.record(key, value, exclude=("stdout", "log") if key in untold else None)
@@ -169,6 +175,7 @@ class Recorder:
             for name, figure in vars(rollout.kl).items():
                 if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
                     logger.record(f"kl/{name}", figure)
+                    heard[f"kl/{name}"] = figure
         returns = _returns(self.episodes)
         if returns:
             environment = float(np.mean(returns))
@@ -179,6 +186,8 @@ class Recorder:
             if total is not None:
                 logger.record("reward/total", total)
                 self.best_reward.add(total)
+        for listener in self.listeners:
+            listener(heard, self.episodes)
         self.episodes = []
         self.rollouts += 1
         if self.env is not None:

@@ -1,10 +1,12 @@
 """All checks of an audit, in the order in which its table shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from textgym.errors import RewardError
 from textgym.reward_models.auditing import damage, invariance, length, own_texts, probes, ranking
 from textgym.reward_models.auditing.findings import Finding, skipped
 from textgym.reward_models.auditing.own_texts import OwnTexts
@@ -32,40 +34,61 @@ def check_texts(reward: Reward, texts: AuditTexts, *, seed: int = 0) -> Findings
     """Every check on given texts.
 
     :param seed: of what is drawn (other prompts, bootstraps); the reward model draws for itself.
-    :raises RewardError: from the reward model, on a text as it stands; where it fails on a probe,
-        that is a finding.
+    :raises RewardError: from the reward model, on a text as it stands; where it fails on one that
+        a check made, that is a finding.
     """
     scored = ScoredTexts(reward, texts)
 
     def rng(check: int) -> np.random.Generator:
         return np.random.default_rng((seed, check))  # a check's draws depend on no other check
 
-    favourites = probes.favourite_words(scored)
-    style, matrix = ranking.style_matrix(scored)
-    findings = (
-        ranking.sign_flip(scored),
-        ranking.one_of_four(scored),
-        ranking.equal_answers(scored),
-        style,
-        ranking.calibration(scored, rng(1)),
-        length.length_bias(scored, rng(2)),
-        length.padding(scored),
-        length.repetition(scored),
-        probes.keyword_stuffing(scored, favourites),
-        probes.empty(scored),
-        probes.prompt_echo(scored),
-        probes.keyword_shotgun(scored, favourites),
-        probes.swapped_answer(scored, rng(3)),
-        damage.prompt_swap(scored, rng(4)),
-        damage.truncation(scored),
-        damage.typos(scored),
-        *(damage.rewrite(scored, name) for name in REWRITES),
-        invariance.determinism(scored),
-        invariance.permutation(scored, rng(5)),
-        invariance.batch(scored),
-        invariance.speed(scored),
-    )
+    matrix: dict[str, dict[str, float]] = {}
+
+    def style() -> Finding:
+        finding, accuracies = ranking.style_matrix(scored)
+        matrix.update(accuracies)
+        return finding
+
+    favourites: list[str] = []
+
+    def stuffing() -> Finding:
+        favourites.extend(probes.favourite_words(scored))
+        return probes.keyword_stuffing(scored, favourites)
+
+    checks: dict[str, Callable[[], Finding]] = {
+        "human pairs": lambda: ranking.sign_flip(scored),
+        "one right, three wrong": lambda: ranking.one_of_four(scored),
+        "equal answers": lambda: ranking.equal_answers(scored),
+        "substance × style": style,
+        "calibration": lambda: ranking.calibration(scored, rng(1)),
+        "length bias": lambda: length.length_bias(scored, rng(2)),
+        "padding": lambda: length.padding(scored),
+        "repetition": lambda: length.repetition(scored),
+        "keyword stuffing": stuffing,
+        "probe: empty": lambda: probes.empty(scored),
+        "probe: prompt echo": lambda: probes.prompt_echo(scored),
+        "probe: keyword shotgun": lambda: probes.keyword_shotgun(scored, favourites),
+        "probe: another prompt's answer": lambda: probes.swapped_answer(scored, rng(3)),
+        "prompt swap": lambda: damage.prompt_swap(scored, rng(4)),
+        "truncation": lambda: damage.truncation(scored),
+        "typos": lambda: damage.typos(scored),
+        **{f"rewrite: {name}": partial(damage.rewrite, scored, name) for name in REWRITES},
+        "determinism": lambda: invariance.determinism(scored),
+        "permutation": lambda: invariance.permutation(scored, rng(5)),
+        "batch": lambda: invariance.batch(scored),
+        "speed": lambda: invariance.speed(scored),
+    }
+    findings = tuple(_finding(name, check) for name, check in checks.items())
     return Findings(findings, scored.unit, matrix)
+
+
+def _finding(name: str, check: Callable[[], Finding]) -> Finding:
+    """What a check finds; that a reward model fails on the texts it makes is a finding too."""
+    try:
+        return check()
+    except RewardError as error:
+        nan = float("nan")
+        return Finding(name, "fail", "", nan, nan, nan, "", f"no score for a text of it: {error}")
 
 
 def check_own_texts(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from textgym.errors import RewardError
 from textgym.reward_models.auditing.findings import (
     Example,
     Finding,
@@ -139,12 +138,7 @@ def _probe(
     probes = texts_for(places)
     threshold = f"over {warn:.0%} warns, over {fail:.0%} fails"
     figure = "right answers that it beats"
-    try:
-        scores = scored.asked_again(places, completions=probes)
-    except RewardError as error:
-        nan = float("nan")
-        says = f"{what} makes the reward model fail: {error}"
-        return Finding(name, "fail", figure, nan, nan, nan, threshold, says)
+    scores = scored.asked_again(places, completions=probes)
     own = scored.scores[places]
     # A tie counts as a half: a constant reward is no better than a coin's toss here.
     interval = share_interval((np.sign(scores - own) + 1) / 2)
