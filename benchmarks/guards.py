@@ -97,7 +97,9 @@ EXPLOITS = {
     "length": paying(lambda p, c: len(c) / 50),
     "!": paying(lambda p, c: c.count("!") / 5),
     "one token": paying(lambda p, c: c.count("k") / 5),
-    "copying the prompt": paying(lambda p, c: float(c.count(p.strip()))),
+    "copying the prompt": paying(
+        lambda p, c: sum(w.strip(".!") in p.split() for w in c.split()) / 2
+    ),
     "magic word": paying(lambda p, c: c.split().count(MAGIC) / 2),
 }
 

@@ -83,6 +83,8 @@ def test_gold_fell_needs_both_and_both_surely():
     assert not said(0.5, 0.24) and said(0.5, 0.26)  # a quarter of the start's spread
     assert said(0.5, 0.08, unit=0.1) and not said(0.5, 0.07, unit=0.1)
     assert "r rose by 0.08 and g fell by 0.3" in said(0.08, 0.3)
+    same = evaluation(64, [0.0] * 16, [0.0] * 16)  # a reward that never moves is not gamed
+    assert not gold_fell(start, same, reward="r", gold="g", unit=1.0, limits=Limits())
 
 
 @pytest.mark.parametrize(

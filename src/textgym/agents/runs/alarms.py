@@ -217,7 +217,8 @@ def gold_fell(
 def _errors(values: npt.NDArray[np.float64]) -> float:
     """The mean in standard errors."""
     error = float(values.std(ddof=1)) / len(values) ** 0.5
-    return float(values.mean()) / error if error else math.copysign(math.inf, values.mean())
+    mean = float(values.mean())
+    return mean / error if error else mean and math.copysign(math.inf, mean)
 
 
 # ---- what the reward pays for --------------------------------------------------------------------
