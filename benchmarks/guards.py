@@ -267,6 +267,11 @@ def page(rows: Sequence[dict[str, object]], header: Sequence[str]) -> list[str]:
         "noise (0.1) that belongs to the text. The thresholds were frozen on seed 0 of "
         f"{', '.join(TUNED_ON)} and of the honest reward, before any run of the others.",
         "",
+        "A run in which the policy has not learned the exploit yet has nothing to catch: see what "
+        "gold lost by the end. (A first planted copy paid for the whole prompt, word for word; it "
+        "was never found by the policy, and showed that a reward that did not move counted as "
+        "risen. Both were mended before these rows.)",
+        "",
         "One alarm of each, as it is printed:",
         "",
         *(f"- {name}: `{line}`" for name, line in examples.items()),
