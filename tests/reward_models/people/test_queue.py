@@ -72,6 +72,10 @@ class Queue(RuleBasedStateMachine):
             and showing.id not in answered
         }
 
+    def is_held(self, showing):
+        """Whether a rater holds it already: also after an undo, whoever else has it by then."""
+        return showing is not None and showing.expires_at > self.now
+
     @rule(n=st.integers(1, 3), is_gold=st.booleans())
     def add_items(self, n, is_gold):
         ids = self.store.add_items(pairs(n, self.items, gold="first" if is_gold else None))
@@ -80,8 +84,16 @@ class Queue(RuleBasedStateMachine):
         if is_gold:
             self.gold |= set(ids)
 
+    @rule(order=st.permutations(["anna", "ben", "cleo", "dora"]), count=st.integers(1, 3))
+    def all_ask(self, order, count):
+        for rater in order:
+            self.ask_for(rater, count)
+
     @rule(rater=RATERS, count=st.integers(1, 3))
     def ask(self, rater, count):
+        self.ask_for(rater, count)
+
+    def ask_for(self, rater, count):
         before = {id: showing for id, showing in self.shown.items() if showing.rater == rater}
         said = {(e.item, e.is_repeat) for e in standing(self.log) if e.rater == rater}
         for showing in self.store.next(rater, count):
@@ -94,7 +106,7 @@ class Queue(RuleBasedStateMachine):
             if showing.is_repeat:
                 first = next(s for s in before.values() if s.item.id == item and not s.is_repeat)
                 assert showing.is_swapped != first.is_swapped
-            elif item not in self.gold:
+            elif item not in self.gold and not self.is_held(before.get(showing.id)):
                 others = (self.answers_of(item) | self.leases_of(item)) - {rater}
                 assert len(others) < K
             self.shown[showing.id] = showing
