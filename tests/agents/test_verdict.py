@@ -188,6 +188,23 @@ def test_a_gain_by_length_is_told():
     assert "(13.0 to 31.0 tokens; correlation of score and length +1.00)" in found[0]
 
 
+def test_texts_that_have_become_alike_are_told_with_the_judge_that_puts_them_first():
+    study = exact(effects={CROWD: {"critic": 0.75}, LEXICON: {"critic": 0.25}})
+    assert not [c for c in verdict_of(study).cautions if "alike" in c]
+
+    def praised(cell, seed, k, text):
+        is_last = cell in (CROWD, LEXICON) and k == len(study.runs[0].record.steps) - 1
+        return replace(text, completion="one of the best, best films") if is_last else text
+
+    cautions = verdict_of(changed(study, praised)).cautions
+    of_crowd, of_lexicon = (c for c in cautions if "alike" in c)
+    # Five bigrams in each of twenty texts, and no others.
+    assert of_crowd.startswith(f"{CROWD}: its texts have become alike: distinct-2 0.05, the start's")
+    assert '"best best" 1.00 times a text; critic' in of_crowd
+    assert "puts it first all the same" in of_crowd
+    assert of_lexicon.startswith(LEXICON) and "first" not in of_lexicon
+
+
 def test_over_optimisation_is_told_with_intervals():
     def hacked(cell, seed, k, text):
         rise = 0.3 * k

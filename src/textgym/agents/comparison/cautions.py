@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from textgym.agents.comparison.aggregates import mean, paired_difference
+from textgym.agents.comparison.costs import costs_of
 from textgym.agents.comparison.intervals import CONFIDENCE, Estimate, interval_of
 from textgym.agents.comparison.judgements import (
     JudgedCell,
@@ -13,10 +14,12 @@ from textgym.agents.comparison.judgements import (
     start_spread,
 )
 from textgym.agents.comparison.study import Floats, Study
+from textgym.text_metrics.metrics import commonest_bigram
 
 FEW_SEEDS = 3
 ALIKE = 0.9  # rank correlation of two judges' scores
 LENGTH_CORRELATION = 0.3
+VARIETY = 0.8  # share of the start's distinct-2 under which texts count as alike
 
 
 def cautions_of(
@@ -26,7 +29,12 @@ def cautions_of(
 
     :param by_judge: the scores of all judges.
     """
-    found = [*_few_seeds(judgements), *_missing_seeds(judgements), *_alike(study, by_judge)]
+    found = [
+        *_collapse(study, judgements),
+        *_few_seeds(judgements),
+        *_missing_seeds(judgements),
+        *_alike(study, by_judge),
+    ]
     for judgement in judgements:
         if judgement.aggregate == "mean":
             found.append(
@@ -37,6 +45,37 @@ def cautions_of(
             found += _length(study, judgement, cell, by_judge[judgement.judge][cell.cell])
             found += _overoptimised(study, judgement, cell, by_judge)
     return found
+
+
+def _collapse(study: Study, judgements: Sequence[Judgement]) -> list[str]:
+    """Cells whose texts have become alike, and which judges put them first all the same."""
+    found = []
+    for cost in costs_of(study):
+        if cost.distinct_2 >= VARIETY * cost.distinct_2_start:
+            continue
+        ends = [
+            text.completion
+            for run in study.runs_of(cost.cell)
+            if run.record is not None and run.record.steps
+            for text in run.record.texts[run.record.steps[-1]]
+        ]
+        bigram, share = commonest_bigram(ends)
+        fooled = [j.judge for j in judgements if max(j.cells, key=_gain).cell == cost.cell]
+        sentence = (
+            f"{cost.cell}: its texts have become alike: distinct-2 {cost.distinct_2:.2f}, the "
+            f'start\'s {cost.distinct_2_start:.2f}; "{bigram}" {share:.2f} times a text'
+        )
+        if fooled:
+            sentence += (
+                f"; {_names(fooled)} put{'s' if len(fooled) == 1 else ''} it first all the same: "
+                "read its texts before you believe that"
+            )
+        found.append(sentence)
+    return found
+
+
+def _gain(cell: JudgedCell) -> float:
+    return float(np.nan_to_num(cell.gain.value, nan=-np.inf))
 
 
 def _few_seeds(judgements: Sequence[Judgement]) -> list[str]:
