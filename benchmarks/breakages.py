@@ -37,6 +37,27 @@ class Breakage:
 
 BREAKAGES = (
     Breakage(
+        "ROUGE is counted on the library's own words, which Chinese has none of",
+        "reward_models/rules/overlap.py",
+        (("library.RougeScorer([kind], tokenizer=_Words())", "library.RougeScorer([kind])"),),
+        ("tests/reward_models/test_reference_rewards.py",),
+        "in_any_script or chinese",
+    ),
+    Breakage(
+        "a schema's references are fetched",
+        "reward_models/rules/json_schema.py",
+        (("cls(schema, registry=self._documents)", "cls(schema)"),),
+        ("tests/reward_models/test_answers.py",),
+        "nothing_is_fetched",
+    ),
+    Breakage(
+        "an empty text is the most fluent one",
+        "reward_models/rules/fluency.py",
+        (("if n else -self.limit", "if n else 0.0"),),
+        ("tests/reward_models/test_fluency.py",),
+        "down_to_a_floor",
+    ),
+    Breakage(
         "the advantage has the wrong sign",
         "agents/rollouts/rollout_buffer.py",
         (("advantages=take(self.advantages),", "advantages=-take(self.advantages),"),),

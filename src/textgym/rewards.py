@@ -118,13 +118,24 @@ def call_reward(
 def check_arguments(reward: Reward, columns: Iterable[str]) -> None:
     """Raises unless everything that a reward model asks for is there, before it is first called.
 
+    What it asks for stands in its signature; one that takes `**columns` may name those that it
+    cannot do without in `required_columns`.
+
     :param columns: names of the prompts' columns.
     :raises InputError: naming the reward model and what it asks for.
     """
+    present = {*columns}
     try:
-        meanings(signature_of(reward), {*TEXTS, TOKEN_IDS, *columns})
+        meanings(signature_of(reward), {*TEXTS, TOKEN_IDS, *present})
     except InputError as error:
         raise InputError(f"reward model {reward_name(reward)!r} {error}") from None
+    for column in getattr(reward, "required_columns", ()):
+        if column not in present:
+            known = ", ".join(map(repr, sorted(present))) or "none"
+            raise InputError(
+                f"reward model {reward_name(reward)!r} needs the prompt column {column!r}, got "
+                f"columns: {known}: add it to the prompts, or say which it is with column=..."
+            )
 
 
 def asked_rewards(reward: Reward) -> list[Reward]:

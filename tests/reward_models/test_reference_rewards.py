@@ -6,9 +6,21 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_bleu, sentence_chrf
 
+import textgym
 from textgym.errors import InputError, RewardError
-from textgym.reward_models import Bleu, CharacterErrorRate, Chrf, ExactMatch, Rouge, WordErrorRate
-from textgym.rewards import call_reward
+from textgym.reward_models import (
+    Bleu,
+    CharacterErrorRate,
+    Chrf,
+    ExactMatch,
+    JsonSchema,
+    Keyword,
+    NumericAnswer,
+    Rouge,
+    WeightedSum,
+    WordErrorRate,
+)
+from textgym.rewards import call_reward, check_arguments
 
 ALL = (Bleu, Chrf, Rouge, WordErrorRate, CharacterErrorRate, ExactMatch)
 SENTENCE = "The cat sat on the mat, and it was warm."
@@ -109,6 +121,15 @@ def test_a_missing_column_is_named_with_the_way_out(make):
     )
     with pytest.raises(RewardError, match=expected):
         score(reward, "a", other=["x"])
+
+
+def test_a_missing_column_is_found_before_anything_is_played():
+    for reward in (Bleu(), WeightedSum([(JsonSchema(), 1.0)]), Keyword(), NumericAnswer()):
+        with pytest.raises(InputError, match=r"needs the prompt column '\w+', got columns: none"):
+            textgym.make_vec("textgym/Length-v0", 1, reward=reward)
+    check_arguments(Bleu(), ["reference"])
+    for reward in (Bleu("a"), JsonSchema(True), Keyword("a"), Chrf(column="prompts")):
+        check_arguments(reward, [])
 
 
 @pytest.mark.parametrize("make", ALL)

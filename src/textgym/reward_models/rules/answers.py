@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from textgym.errors import InputError
-from textgym.reward_models.rules.columns import check_texts, column_values
+from textgym.reward_models.rules.columns import check_texts, column_values, needed
 from textgym.reward_models.rules.reference import ReferenceReward
 from textgym.text_metrics.words import normal_form
 
@@ -93,6 +93,11 @@ class NumericAnswer:
             self._fixed = None if answer is None else _answer(answer)
         except ValueError as error:
             raise InputError(f"numeric_answer: got the answer {answer!r:.60}: {error}") from None
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """The column, where nothing is given for all rows."""
+        return needed(self.column, self._fixed)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]

@@ -70,6 +70,14 @@ def column_values(
     return found
 
 
+def needed(column: str, fixed: object) -> tuple[str, ...]:
+    """The columns that a reward model cannot do without; see `textgym.rewards.check_arguments`.
+
+    :param fixed: what is given for all rows, or None.
+    """
+    return () if fixed is not None or column == PROMPTS else (column,)
+
+
 def texts_of(value: Any) -> list[str]:
     """One text or several, as a list.
 

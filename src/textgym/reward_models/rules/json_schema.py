@@ -9,7 +9,7 @@ from typing import Any
 from textgym.errors import InputError
 from textgym.extras import import_extra
 from textgym.paths import expand
-from textgym.reward_models.rules.columns import check_texts, column_values, refusal
+from textgym.reward_models.rules.columns import check_texts, column_values, needed, refusal
 from textgym.storage import read_json
 
 _FENCE = re.compile(r"\A```(?:json)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
@@ -56,6 +56,11 @@ class JsonSchema:
             self._fixed = None if schema is None else self._fits(_content(schema))
         except ValueError as error:
             raise InputError(f"json_schema: {error}") from None
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """The column, where nothing is given for all rows."""
+        return needed(self.column, self._fixed)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from textgym.errors import InputError
-from textgym.reward_models.rules.columns import check_texts, column_values, refusal, texts_of
+from textgym.reward_models.rules.columns import (
+    check_texts,
+    column_values,
+    needed,
+    refusal,
+    texts_of,
+)
 
 
 class ReferenceReward:
@@ -34,6 +40,11 @@ class ReferenceReward:
         except ValueError as error:
             raise InputError(f"{self.name}: got the reference {reference!r:.60}: {error}") from None
         return found
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """The column, where nothing is given for all rows."""
+        return needed(self.column, self._fixed)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]

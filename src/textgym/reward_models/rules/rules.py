@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from textgym.errors import InputError
-from textgym.reward_models.rules.columns import check_texts, column_values
+from textgym.reward_models.rules.columns import check_texts, column_values, needed
 from textgym.text_metrics.metrics import repetition
 from textgym.text_metrics.words import (
     contains_phrase,
@@ -133,6 +133,11 @@ class Keyword:
                 f"keywords must be words with a letter or digit, got {words!r}: pass at least one"
             )
         return phrases
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """The column, where nothing is given for all rows."""
+        return needed(self.column, self._phrases)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]

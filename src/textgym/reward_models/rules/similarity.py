@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from textgym.errors import InputError
 from textgym.paths import expand
-from textgym.reward_models.rules.columns import check_texts, column_values, texts_of
+from textgym.reward_models.rules.columns import check_texts, column_values, needed, texts_of
 from textgym.reward_models.rules.transformers_reader import open_pretrained
 
 BATCH = 32  # texts that are encoded at once
@@ -96,6 +96,11 @@ class Similarity:
         except ValueError as error:
             raise InputError(f"similarity: got the reference {reference!r:.60}: {error}") from None
         self.encoder = SentenceEncoder(model) if isinstance(model, str | Path) else model
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """The column, where nothing is given for all rows."""
+        return needed(self.column, self._fixed)
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
