@@ -199,7 +199,9 @@ def test_texts_that_have_become_alike_are_told_with_the_judge_that_puts_them_fir
     cautions = verdict_of(changed(study, praised)).cautions
     of_crowd, of_lexicon = (c for c in cautions if "alike" in c)
     # Five bigrams in each of twenty texts, and no others.
-    assert of_crowd.startswith(f"{CROWD}: its texts have become alike: distinct-2 0.05, the start's")
+    assert of_crowd.startswith(
+        f"{CROWD}: its texts have become alike: distinct-2 0.05, the start's"
+    )
     assert '"best best" 1.00 times a text; critic' in of_crowd
     assert "puts it first all the same" in of_crowd
     assert of_lexicon.startswith(LEXICON) and "first" not in of_lexicon
