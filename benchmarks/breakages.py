@@ -524,6 +524,39 @@ BREAKAGES = (
         ("tests/faults/test_killed_runs.py",),
     ),
     Breakage(
+        "a gate pays where its condition does not hold",
+        "reward_models/gating.py",
+        (("asked.scores >= self.threshold", "asked.scores < self.threshold"),),
+        ("tests/reward_models/test_gating.py",),
+        "by_hand",
+    ),
+    Breakage(
+        "a part of a sum is logged with its weight and paid without",
+        "reward_models/composition.py",
+        (("            total += weighted\n", "            total += weighted / weight\n"),),
+        ("tests/agents/test_sum_is_optimised.py",),
+        "without_a_critic",
+    ),
+    Breakage(
+        "workers' answers come back in another order",
+        "reward_models/worker_pool.py",
+        (
+            (
+                "return [answers[place] for place in range(len(workers))]",
+                "return [answers[place] for place in reversed(range(len(workers)))]",
+            ),
+        ),
+        ("tests/reward_models/test_worker_pool.py",),
+        "in_order",
+    ),
+    Breakage(
+        "undecided pairs are written for DPO as if somebody had decided them",
+        "reward_models/people/preference_rows.py",
+        (("if is_tie and not ties:", "if is_tie and ties:"),),
+        ("tests/labelling/test_exchange.py",),
+        "trls_preferences",
+    ),
+    Breakage(
         "a held-out text is drawn with its row's numbers",
         "agents/evaluation/play.py",
         (

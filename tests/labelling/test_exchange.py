@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from textgym.envs.texts import read_ratings
 from textgym.errors import InputError
 from textgym.labelling.exchange import read_judgements, write_labels
+from textgym.labelling.verb import label
 from textgym.reward_models.people.preference_rows import (
     Judgement,
     Score,
@@ -335,3 +336,15 @@ def test_a_bad_export_is_one_line_that_names_the_place(rows, message, tmp_path):
         read_judgements(path)
     assert message in str(caught.value) and str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_verb_reads_an_export_and_writes_one(tmp_path, capsys):
+    export, store, out = tmp_path / "export.json", tmp_path / "labels.db", tmp_path / "out.jsonl"
+    export.write_text(json.dumps([ARGILLA["flattened"][0], ARGILLA["flattened"][0]]))
+    label(store, texts=[export], serve=False)
+    assert "1 items added, of 1 read" in capsys.readouterr().out
+    with LabelStore(store, repeats=0.0, gold=0.0) as opened:
+        answered(opened, "anna", {"p": "second"})
+    label(store, export=out, ties=False)
+    assert f"{out}: 1 lines (1 second)" in capsys.readouterr().out
+    assert [(row["chosen"], row["rejected"]) for row in rows_of(out)] == [("b", "a")]

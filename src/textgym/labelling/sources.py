@@ -10,7 +10,9 @@ from textgym.envs.texts.labelled_rows import Preference, read_ratings
 from textgym.envs.texts.records import Record, read_records, text_column, text_format
 from textgym.errors import InputError
 from textgym.json_lines import read_rows
+from textgym.labelling.exchange import read_judgements
 from textgym.paths import expand
+from textgym.reward_models.people.preference_rows import Score
 from textgym.reward_models.people.records import Kind, NewItem, Text
 from textgym.run_files import CONFIG, SAMPLES
 from textgym.storage import json_text
@@ -31,6 +33,8 @@ def read_items(
     :raises InputError: naming file and line, or for a directory that is no run or study.
     """
     path = expand(source)
+    if path.suffix == ".json":
+        return list(_of_judgements(path, kind, lang))
     if path.is_dir():
         if (path / CONFIG).is_file() and not cells:
             texts = _run_texts(path)
@@ -48,6 +52,22 @@ def read_items(
     if not items:
         raise InputError(f"{path}: expected two different texts of a prompt to compare, found none")
     return items
+
+
+def _of_judgements(path: Path, kind: Kind, lang: str) -> Iterator[NewItem]:
+    """Every pair or text of another tool's export once."""
+    seen = set()
+    for said in read_judgements(path):
+        texts = (said.text,) if isinstance(said, Score) else (said.first, said.second)
+        if (said.prompt, *texts) in seen:
+            continue
+        seen.add((said.prompt, *texts))
+        if kind == "pair" and isinstance(said, Score):
+            raise InputError(f"{path}: holds single texts: ask about them with kind=rating or edit")
+        if isinstance(said, Score):
+            yield _item(said.prompt, (Text(said.text),), kind, lang)
+        else:
+            yield from _items(said.prompt, Text(said.first), Text(said.second), kind, lang)
 
 
 def _of_preferences(path: Path, kind: Kind, lang: str) -> Iterator[NewItem]:

@@ -2,8 +2,8 @@
 
 A *preference* row is what TRL's trainers read: `prompt`, `chosen`, `rejected`, as texts or as chat
 messages. Beside them stand `tie` (true: nobody preferred either; the order says nothing), `winner`,
-`rater`, and where they are known `strength` and `note`. A *rating* row has `prompt`, `text`,
-`ratings` (of several raters) and `raters`. `textgym.envs.texts.read_ratings` reads both.
+`rater`, and where they are known `strength`, `note` and `facts`. A *rating* row has `prompt`,
+`text`, `ratings` (of several raters) and `raters`. `textgym.envs.texts.read_ratings` reads both.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgym.messages import message
-from textgym.reward_models.people.records import Event, Item, Winner, counted
+from textgym.reward_models.people.records import Event, Item, Winner, counted, facts_of
 
 Row = dict[str, Any]
 
@@ -24,6 +24,8 @@ class Judgement:
     :param winner: "first", "second", "tie" or "both_bad".
     :param rater: who chose; "" where it is not known.
     :param strength: 1 (slightly) or 2 (clearly).
+    :param facts: which text has its facts right, apart from liking: "first", "second", "both",
+        "neither" or "unsure".
     """
 
     prompt: str
@@ -33,6 +35,7 @@ class Judgement:
     rater: str = ""
     strength: int | None = None
     note: str = ""
+    facts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def judgements(
                     event.rater,
                     event.strength,
                     event.note,
+                    facts_of(event),
                 )
             )
         elif event.score is not None:
@@ -109,6 +113,8 @@ def preference_rows(
             row["strength"] = one.strength
         if one.note:
             row["note"] = one.note
+        if one.facts is not None:
+            row["facts"] = one.facts
         yield row
 
 
