@@ -53,14 +53,18 @@ def test_workers_share_a_call_and_answers_come_in_order():
     [
         ("die", "'obeys': a worker process ended with exit code 7"),
         ("kill", r"'obeys': a worker process was killed by signal 9 \(out of memory\?\)"),
-        ("raise", r"'obeys' raised ValueError: no such word \(prompt 'q'\)"),
+        ("raise", r"'obeys' raised ValueError: no such word \(prompt 'p'\)"),
         ("nan", r"'obeys' returned a score that is not finite \(nan\)"),
     ],
 )
 def test_a_worker_that_fails_is_one_clear_error_and_the_next_call_works(word, message, obeying):
+    call_reward(obeying, ["p"], ["a"], {})
+    before = [worker.process.pid for worker in obeying._running]
     with pytest.raises(RewardError, match=message) as caught:
         call_reward(obeying, ["p", "q"], ["a", word], {})
     assert isinstance(caught.value, RewardFailure) == (word != "nan")
+    is_alive = word in ("raise", "nan")  # then no new one is needed
+    assert [worker.process.pid for worker in obeying._running] == before * is_alive
     assert "\n" not in str(caught.value)
     assert call_reward(obeying, ["p", "q"], ["a", "b"], {}).scores.tolist() == [1.0, 1.0]
 

@@ -47,9 +47,9 @@ class WorkerPool:
     nothing is forked), stay, and end with this one. A call's texts are cut into as many equal parts
     as there are workers; answers come back in order. So the model is to score each text by itself.
 
-    A worker that dies, or does not answer in time, is an error that names the reward model and says
-    what happened; all workers are then ended, and the next call (a task's `reward_retries`, say)
-    has new ones. Nothing waits for ever.
+    What the model raises is raised here. A worker that dies, or does not answer in time, is an
+    error that names the reward model and says what happened; all workers are then ended, and the
+    next call (a task's `reward_retries`, say) has new ones. Nothing waits for ever.
 
     :param reward: a reward model that can be pickled: a function at the top of a module, or an
         object of such a class. In a script that makes one, what runs stands under
@@ -113,7 +113,10 @@ class WorkerPool:
             except BaseException:
                 self.close()
                 raise
-        return _joined(answers).as_output()
+        for answer in answers:
+            if isinstance(answer, RewardError):  # the model's: its worker lives on
+                raise answer
+        return _joined([a for a in answers if isinstance(a, PartScores)]).as_output()
 
     def close(self) -> None:
         """End the workers; the next call starts new ones."""
@@ -129,7 +132,7 @@ class WorkerPool:
         """Copies have workers of their own."""
         return _copy, (self.reward, self.workers, self.timeout)
 
-    def _ask(self, questions: Sequence[_Question]) -> list[PartScores]:
+    def _ask(self, questions: Sequence[_Question]) -> list[PartScores | RewardError]:
         if not self._running:
             self._start()
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
@@ -172,8 +175,8 @@ class WorkerPool:
 
     def _collect(
         self, workers: Sequence[_Worker], deadline: float | None, limit: str
-    ) -> list[PartScores]:
-        """What each worker says, in order; an error of theirs is raised."""
+    ) -> list[PartScores | RewardError]:
+        """What each worker says, in order, an error of the reward model's too."""
         answers: dict[int, Any] = {}
         while len(answers) < len(workers):
             waiting = {i: w for i, w in enumerate(workers) if i not in answers}
@@ -194,9 +197,11 @@ class WorkerPool:
             kind, answer = worker.pipe.recv()
         except (EOFError, OSError):
             raise self._death(worker) from None
-        if kind != "answer":
-            raise (RewardFailure if kind == "failure" else RewardError)(answer)
-        return answer
+        if kind == "answer":
+            return answer
+        error = (RewardFailure if kind == "failure" else RewardError)(answer)
+        error.__cause__ = RuntimeError(answer)  # it raised, so that its text can be looked for
+        return error
 
     def _death(self, worker: _Worker) -> RewardFailure:
         worker.process.join(1.0)
