@@ -37,6 +37,8 @@ def label(
     new_token: bool = False,
     import_: str | Path | None = None,
     export: str | Path | None = None,
+    chat: bool = False,
+    ties: bool = True,
     serve: bool = True,
     terminal: bool = False,
 ) -> int:
@@ -68,6 +70,8 @@ def label(
     :param import_: add the answers of a file: an export of Argilla or Label Studio, preferences or
         ratings.
     :param export: write the answers as .jsonl, which `fit-reward` and TRL read, and end.
+    :param chat: of an export: prompts and texts as chat messages.
+    :param ties: of an export: undecided pairs too, which TRL's trainers would take for decided.
     :param serve: go on to serve; without it, the store is made and filled only.
     :param terminal: ask here, one question after another, and serve no page.
     :raises InputError: for what cannot be read, a file that is no store, or a port in use.
@@ -77,7 +81,7 @@ def label(
     if kind not in KINDS:
         raise InputError(f"kind must be among {', '.join(KINDS)}, got {kind!r:.40}")
     if export is not None and not (texts or import_):
-        return _export(absolute(store), export)
+        return _export(absolute(store), export, chat=chat, ties=ties)
     serve = serve and not terminal and export is None
     if serve:
         from textgym.labelling.serving import check_host, require_extra
@@ -117,15 +121,15 @@ def label(
             run_server(
                 opened, token, host=host, port=port, owner=name, raters=invite, names=known_as
             )
-    return 0 if export is None else _export(absolute(store), export)
+    return 0 if export is None else _export(absolute(store), export, chat=chat, ties=ties)
 
 
-def _export(store: Path, path: str | Path) -> int:
+def _export(store: Path, path: str | Path, *, chat: bool, ties: bool) -> int:
     """Write the answers; works beside a server."""
     from textgym.labelling.exchange import write_labels
 
     with LabelStore(store, is_read_only=True) as opened:
-        counts = write_labels(opened, path)
+        counts = write_labels(opened, path, chat=chat, ties=ties)
     lines = counts.pop("lines")
     what = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items())
     print(f"{path}: {lines} lines ({what})")
