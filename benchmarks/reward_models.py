@@ -24,7 +24,7 @@ from textgym.reward_models.learned.ensemble import Ensemble
 from textgym.reward_models.learned.fit_report import FitReport
 from textgym.reward_models.learned.head_fitting import fit_heads
 from textgym.reward_models.learned.pairs import pair_accuracy
-from textgym.reward_models.learned.stacking import stack_frozen, stack_whole
+from textgym.reward_models.learned.stacking import stack_frozen
 from textgym.reward_models.learned.transformers_trunk import TransformersTrunk
 from textgym.reward_models.learned.trunk_reward import TrunkRewardModel
 from textgym.reward_models.lexicon_scores import LexiconScores
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--encoder", help="directory of a transformers encoder")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", help="file of features (.npz) that is read, and written if new")
+    parser.add_argument("--bundled-cache", help="the same of the bundled trunk")
     parser.add_argument("--bundled", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -66,10 +67,13 @@ def main() -> None:
             lines.append(_row(name, seed, report, time.process_time() - begun))
             lines += _members(both, held, seed)
             _print(lines)
+    known = None
     for seed in range(options.seeds if options.bundled else 0):
         model = TrunkRewardModel(own_policy("start"), seed=seed)
+        texts = [row.text for row in [*rows, *held]]
+        model.known = known = known or _cached(model, options.bundled_cache, texts)
         begun = time.process_time()
-        both, report = stack_whole(model, rows, held, others=[LexiconScores()], seed=seed)
+        both, report = stack_frozen(model, rows, held, others=[LexiconScores()], seed=seed)
         name = "bundled trunk, n-grams and lexicon"
         lines.append(_row(name, seed, report, time.process_time() - begun))
         lines += _members(both, held, seed)
