@@ -46,7 +46,9 @@ const keyOf = (run) => `${study.runs[run].cell}.${study.runs[run].seed}`;
 
 function startName(index) {
   if (study.starts.length === 1) return "start";
-  const run = study.runs[study.starts[index].run];
+  const runs = study.starts.map((start) => study.runs[start.run]);
+  const run = runs[index];
+  if (new Set(runs.map((one) => one.seed)).size === runs.length) return `start, seed ${run.seed}`;
   return `start of ${study.cells[run.cell].label}, seed ${run.seed}`;
 }
 
