@@ -107,7 +107,7 @@ def test_texts_do_nothing_in_page_and_markdown():
     [
         ({"env": "textgym/Length-v0"}, "no texts that people judged"),
         ({"pairs": pairs(3)}, "at least, got 3"),
-        ({"pairs": pairs(), "n_texts": 4}, "n_texts must be 16 at least"),
+        ({"pairs": pairs(), "n_texts": 4}, "n_texts must be a whole number from 16"),
         ({"pairs": pairs(), "gold": "lexicon"}, "give policy too"),
         ({"policy": "nowhere", "gold": "length"}, "gold judge 'length' is the reward model"),
     ],

@@ -82,6 +82,9 @@ RANGES: dict[str, Range] = {
     "reward_timeout": _number("(]", 0, _SECONDS, "seconds for a batch of texts"),
     "reward_retries": _whole(0, 1000, "further tries of a batch of texts"),
     "reward_workers": _whole(0, 1024, "calls of the reward model at a time beside the rollout"),
+    "n_texts": _whole(16, _BUDGET, "judged texts that are used; fewer say nothing"),
+    "n_prompts": _whole(1, _BUDGET, "prompts that a policy continues"),
+    "raters": _whole(1, 10_000, "people who answer each question"),
     "port": _whole(0, 2**16 - 1, "of a page"),
     # Texts.
     "heldout": _number("[)", 0, 1, "share that is not learned from"),
@@ -99,6 +102,9 @@ RANGES: dict[str, Range] = {
     "context": _whole(2, 10**9, "tokens that a model can see"),
     "rope_theta": _number("(]", 0, 1e12, "base of the rotary positions"),
     "rms_norm_eps": _number("(]", 0, 1, "added under the root"),
+    "layers": _whole(1, 10_000, "last layers that are read"),
+    "heads": _whole(1, 10_000, "heads of a reward model"),
+    "penalty": _number("[]", 0, _FACTOR, "standard deviations that are taken off a mean"),
     "dropout": _number("[)", 0, 1, "share that is dropped while training"),
     # Optimizers.
     "batch_size": _whole(1, 10**7, "of a batch"),

@@ -114,7 +114,7 @@ def test_answers_go_out_and_come_in_again(tmp_path, capsys):
         ({"kind": "best"}, "kind must be among pair, rating, edit"),
         ({"scale": "1 to 5"}, "scale must be two whole numbers like 1-5"),
         ({"scale": "5-1"}, "scale must rise"),
-        ({"raters": 0}, "raters must be at least 1"),
+        ({"raters": 0}, "raters must be a whole number from 1"),
         ({"host": "0.0.0.0"}, "add --public"),
         ({"texts": ["none.jsonl"]}, "none.jsonl"),
         ({"port": 70_000}, "port"),

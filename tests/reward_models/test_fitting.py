@@ -282,7 +282,9 @@ def test_a_step_asks_eight_raters_about_each_pair() -> None:
         (batch,) = data.batches(rng, batch_size=8)
         assert len(batch.texts) == 3 and len(batch.pairs.first) == 3 * RATERS_PER_PAIR == 24
         for_a.append([])
-        for first, second, label in zip(*vars(batch.pairs).values(), strict=True):
+        assert batch.pairs.ties is None
+        votes = (batch.pairs.first, batch.pairs.second, batch.pairs.label)
+        for first, second, label in zip(*votes, strict=True):
             one, other = batch.texts[first], batch.texts[second]
             if "c" in (one, other):
                 assert label == float(one == "c")

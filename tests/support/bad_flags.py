@@ -30,12 +30,13 @@ NO_TABLES = ("oops", "=1", "no_such_key=1", "", "=")
 NO_PATHS = ("", "a\0b", LONG, " ", "\ud800", "a/" * 3000)
 # Texts that name something or choose: nothing is called so.
 NO_NAMES = ("no such name", "", "a\0b", LONG, "a:b", "\n\x1b[31m", "(╯°□°)╯")
-FREE_TEXTS = frozenset({"column", "prompt", "pad_token"})
+FREE_TEXTS = frozenset("column prompt pad_token separator name invite known_as host".split())
+NEW_FILES = frozenset({"out", "store", "export"})  # that need not be there
 # Where a large number is only long work, or a limit that is never met.
 MAY_BE_LARGE = frozenset(
     """steps timesteps checkpoint_tokens patience evaluate_every samples seed min_characters
     max_characters context top_k learning_starts target_update_interval max_completion_length
-    buffer_size n_prompts
+    buffer_size n_prompts n_texts
     """.split()
 )
 # The same as YAML, by kind of flag.
@@ -104,6 +105,8 @@ def smallest_runs(here, agent="ppo"):
         "train": f"{ENV} --agent {agent} --policy {lm} --out out --timesteps 1 --n-envs 2 {QUIET}",
         "compare": f"{ENV} --policy {lm} --out out --timesteps 1 --n-envs 2 --dry-run",
         "evaluate": f"{ENV} --policy {lm} --n-episodes 1 --n-envs 1",
+        "audit-reward": f"length,target=20 --pairs {here}/ratings.jsonl --n-texts 16",
+        "label": f"labels.db --texts {here}/ratings.jsonl --no-serve",
         "generate": f"{lm} --prompt cat --max-new-tokens 1",
         "tensorboard": f"{here}/events",
         "report": f"{here}/cmp --out out",
@@ -169,7 +172,7 @@ def _bad_values(flag, here, turn):
         return _bad_numbers(flag.name, turn)
     if flag.is_path:
         names = ["fifo.jsonl", "loop.txt"]
-        if flag.name != "out":
+        if flag.name not in NEW_FILES:
             names += ["folder.txt", "binary.txt", "nowhere.txt"]
         chosen = [names[turn % len(names)], names[(turn + 1) % len(names)], "fifo.jsonl"]
         return [*_turns(NO_PATHS, turn, 2), *(str(here / name) for name in dict.fromkeys(chosen))]
@@ -280,6 +283,9 @@ def answers(cases, folder, monkeypatch):
             code, error = "none: it hangs", ""
         left = os.listdir(folder)
         for name in left:
-            shutil.rmtree(folder / name, ignore_errors=True)
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name, ignore_errors=True)
+            else:
+                (folder / name).unlink()
         wrong.append(what_is_wrong(case, code, error, left))
     return [fault for fault in wrong if fault]

@@ -62,9 +62,8 @@ def audit_reward(
     :raises RewardError: from a reward model.
     :raises StorageError: if the report cannot be written.
     """
-    check_numbers({"n_prompts": n_prompts, "samples": samples, "seed": seed})
-    if n_texts < 16:
-        raise InputError(f"n_texts must be 16 at least, got {n_texts}: fewer texts say nothing")
+    numbers = {"n_texts": n_texts, "n_prompts": n_prompts, "samples": samples, "seed": seed}
+    check_numbers(numbers)
     judge = resolve_reward(reward)
     specs = reward_list(gold)
     objects = [resolve_reward(spec) for spec in specs]
@@ -72,6 +71,8 @@ def audit_reward(
     check_apart("gold judge", list(zip(specs, objects, strict=True)), [(reward, judge)], reason)
     if specs and policy is None:
         raise InputError("gold judges the texts of a policy: give policy too, or leave gold out")
+    if prompts is not None and policy is None:
+        raise InputError("prompts are continued by a policy: give policy too, or leave prompts out")
     task = get_task(env, **{**(env_kwargs or {}), "reward": judge})
     found = human_texts(task, pairs, most=n_texts, seed=seed)
     if found is None and policy is None:

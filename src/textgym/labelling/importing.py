@@ -1,9 +1,8 @@
 """Judgements from a file as answers in a store: imported twice, they are there once."""
 
+from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 
-from textgym.labelling.exchange import read_judgements
 from textgym.reward_models.people.preference_rows import Judgement, Score
 from textgym.reward_models.people.records import Choice, NewItem, Reply, Text
 from textgym.reward_models.people.store import LabelStore
@@ -13,16 +12,17 @@ SIDES: dict[str, Choice] = {"first": "a", "second": "b", "tie": "tie", "both_bad
 UNKNOWN = "imported"  # the rater of answers that name none
 
 
-def import_judgements(store: LabelStore, path: str | Path, *, lang: str = "") -> tuple[int, int]:
-    """Add what people said in a file: of Argilla, Label Studio, TRL or ours.
+def import_judgements(
+    store: LabelStore, found: Sequence[Judgement | Score], *, lang: str = ""
+) -> int:
+    """Add what people said elsewhere, as `read_judgements` reads it.
 
     Several answers of nobody in particular to one item are those of `imported`, `imported 2`, …
 
     :param lang: language of the texts.
-    :returns: answers added, and answers read.
-    :raises InputError: naming file and line, or the place of an answer that does not fit the store.
+    :returns: answers added.
+    :raises InputError: naming the place of an answer that does not fit the store.
     """
-    found = read_judgements(path)
     rows: list[tuple[NewItem, str, Reply]] = []
     seen: dict[tuple[str | None, str], int] = {}
     for one in found:
@@ -34,7 +34,7 @@ def import_judgements(store: LabelStore, path: str | Path, *, lang: str = "") ->
         rater = name if turn == 1 else f"{name} {turn}"
         key = sha256(json_text([item.key, rater]).encode()).hexdigest()
         rows.append((item, rater, _reply(one, key)))
-    return store.add_answers(rows), len(found)
+    return store.add_answers(rows)
 
 
 def _item(one: Judgement | Score, lang: str) -> NewItem:

@@ -1,6 +1,7 @@
 """The verb `textgym label`: a store made, filled, served, or written out."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from textgym.errors import InputError
 from textgym.labelling.sources import read_items
 from textgym.labelling.terminal import label_in_terminal
 from textgym.labelling.words import language_for
-from textgym.paths import absolute, expand
+from textgym.paths import absolute, expand, is_directory
 from textgym.reward_models.people.records import KINDS, Settings
 from textgym.reward_models.people.store import LabelStore
 from textgym.reward_models.people.token_file import read_or_make_token
-from textgym.storage import read_small_file
+from textgym.storage import read_small_file, require_regular_file
+
+_LANGUAGE_TAG = re.compile("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47, as browsers read it
 
 
 def label(
@@ -77,9 +80,17 @@ def label(
     :raises InputError: for what cannot be read, a file that is no store, or a port in use.
     :raises StorageError: if another process writes the store, or nothing can be written.
     """
-    check_numbers({"port": port})
+    check_numbers({"port": port, "raters": raters})
     if kind not in KINDS:
         raise InputError(f"kind must be among {', '.join(KINDS)}, got {kind!r:.40}")
+    if lang and not _LANGUAGE_TAG.fullmatch(lang):
+        raise InputError(f"lang must be a language tag such as zh-Hans or ar, got {lang!r:.60}")
+    for flag, names in (("name", [name]), ("invite", invite), ("known_as", known_as)):
+        for given in names:
+            if not given.strip() or not given.isprintable():
+                raise InputError(f"{flag} must be a name that can be read, got {given!r:.60}")
+    if cells and not any(is_directory(source) for source in texts):
+        raise InputError(f"cells choose among a study's: give --texts STUDY (got {cells[0]!r:.60})")
     if export is not None and not (texts or import_):
         return _export(absolute(store), export, chat=chat, ties=ties)
     serve = serve and not terminal and export is None
@@ -91,6 +102,9 @@ def label(
     items = [
         item for source in texts for item in read_items(source, kind=kind, cells=cells, lang=lang)
     ]
+    judged = [] if import_ is None else _judgements(import_)
+    if export is not None:
+        _check_export(expand(export))
     settings: dict[str, Any] = {
         "raters": raters,
         "scale": _scale(scale),
@@ -109,8 +123,8 @@ def label(
         if import_ is not None:
             from textgym.labelling.importing import import_judgements
 
-            added, read = import_judgements(opened, import_, lang=lang)
-            print(f"{store}: {added} answers added, of {read} read")
+            added = import_judgements(opened, judged, lang=lang)
+            print(f"{store}: {added} answers added, of {len(judged)} read")
         if terminal:
             language = language_for(None, os.environ.get("LANG", "").replace("_", "-"))
             label_in_terminal(opened, name, language=language)
@@ -122,6 +136,21 @@ def label(
                 opened, token, host=host, port=port, owner=name, raters=invite, names=known_as
             )
     return 0 if export is None else _export(absolute(store), export, chat=chat, ties=ties)
+
+
+def _judgements(path: str | Path) -> list[Any]:
+    """What people said elsewhere, read before a store is made."""
+    from textgym.labelling.exchange import read_judgements
+
+    return read_judgements(path)
+
+
+def _check_export(path: Path) -> None:
+    """Raises where no answers can be written, before a store is made."""
+    if path.suffix != ".jsonl":
+        raise InputError(f"{path}: labels are written as .jsonl; give it that ending")
+    if path.exists() or path.is_symlink():
+        require_regular_file(path)
 
 
 def _export(store: Path, path: str | Path, *, chat: bool, ties: bool) -> int:
