@@ -230,6 +230,12 @@ def test_listings_name_everything_that_is_registered():
         assert code == 0 and all(name in out for name in table.names())
 
 
+def test_the_listing_of_reward_models_has_their_facts_in_a_line():
+    _, out, _ = run_cli("rewards")
+    assert "[0, 1] · 1,000+ texts/s · Apache-2.0 (sacrebleu) · extra: metrics" in out
+    assert max(map(len, out.splitlines())) <= 140
+
+
 def test_version_and_doctor(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_cli("--version") == (0, f"textgym {textgym.__version__}\n", "")

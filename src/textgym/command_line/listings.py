@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from textgym import registry
+from textgym.built_in_rewards import Facts
 
 WIDTH = 140  # of what is no terminal
 
@@ -19,12 +20,21 @@ def list_envs() -> int:
 def list_rewards() -> int:
     """List the reward models: range, speed, licence of what they use, what to install."""
     table = registry.rewards
-    rows = [
-        (name, description, *table.facts(name)) for name, description in table.describe().items()
-    ]
-    _print(("reward model", "what it is", "range", "texts/s", "licence", "extra"), rows)
+    lines = {
+        name: "\n".join(filter(None, (description, _facts_line(table.facts(name)))))
+        for name, description in table.describe().items()
+    }
+    _show("reward model", lines)
     print("With arguments: --reward length,target=40. An extra: pip install 'textgym[metrics]'.")
     return 0
+
+
+def _facts_line(facts: Facts) -> str:
+    """Such as "[0, 1] · 1,000+ texts/s · Apache-2.0 (sacrebleu) · extra: metrics"."""
+    speed = f"{facts.speed} texts/s" if facts.speed.endswith("+") else f"speed: {facts.speed}"
+    speed = speed if facts.speed else ""
+    extra = f"extra: {facts.extra}" if facts.extra else ""
+    return " · ".join(dict.fromkeys(filter(None, (facts.range, speed, facts.licence, extra))))
 
 
 def list_agents() -> int:
@@ -55,9 +65,8 @@ def _show(kind: str, lines: Mapping[str, str]) -> int:
 def _print(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """A table; names are never cut, so that they can be copied."""
     console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
-    table = Table(*head, expand=len(head) > 2)
+    table = Table(*head)
     table.columns[0].no_wrap = True
-    table.columns[1].ratio = 1
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
