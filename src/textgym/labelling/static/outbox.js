@@ -41,6 +41,7 @@ export class Outbox {
     this.#last = Math.max(Date.now(), this.#last + 1)
     const name = `${this.#prefix}${String(this.#last).padStart(15, "0")}.${entry.body.key}`
     try { localStorage.setItem(name, JSON.stringify(entry)) } catch { this.#beside.set(name, entry) }
+    if (this.state === "saved") this.#show("saving") // at once: sending begins when the lock is ours
     this.flush()
   }
 
@@ -69,7 +70,8 @@ export class Outbox {
     if (navigator.locks) await navigator.locks.request(this.#prefix, send)
     else await send()
     this.#sending = false
-    if (this.#open().length && this.state === "saving") this.flush()
+    // What came in after the last look; while offline the timer sends it.
+    if (this.#open().length && this.state !== "offline" && this.state !== "signed_out") this.flush()
   }
 
   refused() {
