@@ -23,6 +23,7 @@ LEAVES = {
     "registry",
     "reward_answers",
     "reward_arguments",
+    "reward_parts",
     "rewards",
     "tokenizer",
     "tokenizer_backends",

@@ -20,6 +20,7 @@ from textgym.errors import InputError, RewardError
 from textgym.messages import message
 from textgym.reward_answers import RewardOutput
 from textgym.reward_arguments import TEXTS, TOKEN_IDS, match_arguments, signature_of
+from textgym.reward_parts import every_part
 from textgym.states import load_state_of, state_of
 
 EXTRAS = ("trainer_state", "log_extra", "log_metric")
@@ -189,18 +190,15 @@ def chat_hint(error: BaseException) -> str:
 
 def set_trainer_state(reward: object, state: TrainerState) -> None:
     """Give `state` to a reward model, and to all inside it, that was written for TRL."""
-    if isinstance(reward, FromTRL):
-        reward.trainer_state = state
-    for inner in getattr(reward, "inner_rewards", ()):
-        set_trainer_state(inner, state)
+    for part in every_part(reward):
+        if isinstance(part, FromTRL):
+            part.trainer_state = state
 
 
 def trainer_state_of(reward: object) -> TrainerState | None:
     """What `set_trainer_state` gave; None where nothing in it was written for TRL."""
-    if isinstance(reward, FromTRL):
-        return reward.trainer_state
-    states = (trainer_state_of(inner) for inner in getattr(reward, "inner_rewards", ()))
-    return next((state for state in states if state is not None), None)
+    parts = (part for part in every_part(reward) if isinstance(part, FromTRL))
+    return next((part.trainer_state for part in parts), None)
 
 
 def _holds_mappings(annotation: Any) -> bool:

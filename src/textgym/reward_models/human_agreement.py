@@ -18,6 +18,7 @@ from textgym.reward_models.composition import score_part
 from textgym.reward_models.judges.preferring import preferences
 from textgym.reward_models.learned.comparisons import Row, comparisons
 from textgym.reward_models.learned.pairs import Pairs
+from textgym.reward_models.share_intervals import wilson_interval
 from textgym.rewards import Reward, check_reward, reward_name
 
 
@@ -157,10 +158,7 @@ def clustered_interval(
     mean = float(hits.mean())
     variance = float(((sums - mean * counts) ** 2).sum()) / len(hits) ** 2 * number / (number - 1)
     size = number if variance == 0 else min(mean * (1 - mean) / variance, len(hits))
-    t2 = float(stats.t.ppf((1 + confidence) / 2, number - 1)) ** 2
-    center = (mean + t2 / (2 * size)) / (1 + t2 / size)
-    half = (t2 * (mean * (1 - mean) / size + t2 / (4 * size**2))) ** 0.5 / (1 + t2 / size)
-    return max(0.0, center - half), min(1.0, center + half)
+    return wilson_interval(mean, size, float(stats.t.ppf((1 + confidence) / 2, number - 1)))
 
 
 def _some(rows: Sequence[Row], texts: int, rng: np.random.Generator) -> list[Row]:

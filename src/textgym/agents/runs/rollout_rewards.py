@@ -9,11 +9,12 @@ where `step` counts completion tokens through all of a run, and the figures (`Lo
 nothing) go into the record. What it is asked between the two is what the policy wrote.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.vec_env import VecEnv
+
+from textgym.reward_parts import every_part
 
 
 def rollout_begins(env: VecEnv, step: int) -> None:
@@ -48,13 +49,5 @@ def _listening(env: VecEnv) -> list[Any]:
     else:
         found = (getattr(one.unwrapped, "task", None) for one in getattr(base, "envs", []))
         tasks = [task for task in found if task is not None]
-    rewards = {id(part): part for task in tasks for part in _parts(task.reward)}
+    rewards = {id(part): part for task in tasks for part in every_part(task.reward)}
     return [reward for reward in rewards.values() if callable(getattr(reward, "end_rollout", None))]
-
-
-def _parts(reward: Any) -> Iterator[Any]:
-    """A reward model and all that it is made of."""
-    yield reward
-    parts: Any = getattr(reward, "inner_rewards", getattr(reward, "shadowed_parts", ()))
-    for part in parts:
-        yield from _parts(part)

@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from textgym.reward_models.share_intervals import wilson_interval
+
 Verdict = Literal["pass", "warn", "fail", "skip"]
 Floats = npt.NDArray[np.float64]
 EXAMPLES = 3
@@ -90,9 +92,7 @@ def share_interval(hits: Sequence[float] | Floats) -> Interval:
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
     p = float(array.mean())
-    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n * n)) / (1 + _Z**2 / n)
-    return Interval(p, max(centre - half, 0.0), min(centre + half, 1.0))
+    return Interval(p, *wilson_interval(p, n, _Z))
 
 
 def spearman_interval(first: Floats, second: Floats) -> Interval:

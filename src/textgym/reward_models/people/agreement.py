@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from textgym.reward_models.share_intervals import wilson_interval
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Z = 1.959963984540054  # of a 95% interval
@@ -121,10 +123,8 @@ def share(hits: int, n: int) -> Estimate:
     """A share of n with its Wilson score interval (Wilson 1927)."""
     if not n:
         return Estimate(np.nan, np.nan, np.nan, 0)
-    p = hits / n
-    middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
-    return Estimate(p, max(float(middle - half), 0.0), min(float(middle + half), 1.0), n)
+    low, high = wilson_interval(hits / n, n, Z)
+    return Estimate(hits / n, low, high, n)
 
 
 def disputes(counts: npt.ArrayLike) -> Floats:

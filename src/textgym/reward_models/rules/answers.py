@@ -107,12 +107,16 @@ class NumericAnswer:
         :raises RewardError: naming the prompt, if an answer is missing or has no number.
         """
         check_texts(self.name, prompts, completions)
-        if self._fixed is not None:
-            wanted = [self._fixed] * len(completions)
-        else:
-            wanted = column_values(
-                self.name, prompts, columns, self.column, _answer, instead="answer"
-            )
+        wanted = column_values(
+            self.name,
+            prompts,
+            completions,
+            columns,
+            self.column,
+            _answer,
+            fixed=self._fixed,
+            instead="answer",
+        )
         return [
             float(self._is_equal(number_in(text), answer))
             for text, answer in zip(completions, wanted, strict=True)

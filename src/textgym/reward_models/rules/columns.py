@@ -31,24 +31,43 @@ def check_texts(name: str, prompts: Sequence[Any], completions: Sequence[Any]) -
             raise refusal(name, prompts, row, what)
 
 
+def texts_to_score(
+    name: str, prompts: Sequence[str], completions: Sequence[str], include_prompt: bool
+) -> list[str]:
+    """The completions, each behind its prompt where that is part of the text.
+
+    :raises RewardError: naming the first row that is no text.
+    """
+    check_texts(name, prompts, completions)
+    if not include_prompt:
+        return list(completions)
+    return [prompt + text for prompt, text in zip(prompts, completions, strict=True)]
+
+
 def column_values(
     name: str,
     prompts: Sequence[Any],
+    completions: Sequence[str],
     columns: Mapping[str, Sequence[Any]],
     column: str,
     read: Callable[[Any], T],
     *,
+    fixed: T | None,
     instead: str,
 ) -> list[T]:
-    """A column of the dataset, every value read.
+    """A value for each completion: the one given for all rows, or a column's, every one read.
 
     :param name: the reward model's.
+    :param fixed: what is given for all rows, or None.
     :param column: the column's name; "prompts" means the prompts.
     :param read: a value as the reward model takes it. Raises ValueError, with what was expected and
         what to do, for one that is wrong.
     :param instead: the keyword that gives one value for all rows, for the error.
-    :raises RewardError: if the column is missing, or a value is wrong, naming the first such row.
+    :raises RewardError: if the column is missing or of another length, or a value is wrong, naming
+        the first such row.
     """
+    if fixed is not None:
+        return [fixed] * len(completions)
     if column == PROMPTS:
         values: Sequence[Any] = prompts
     elif column in columns:
@@ -58,6 +77,12 @@ def column_values(
         what = (
             f"needs the prompt column {column!r}, got columns: {present}: add it to the prompts, "
             f"say which it is with column=..., or pass {instead}=..."
+        )
+        raise refusal(name, prompts, 0, what)
+    if len(values) != len(completions):
+        what = (
+            f"got {len(values)} values in the column {column!r} for {len(completions)} "
+            "completions: one each"
         )
         raise refusal(name, prompts, 0, what)
     found = []

@@ -70,12 +70,16 @@ class JsonSchema:
         :raises RewardError: naming the prompt, if a schema is missing or is none.
         """
         check_texts(self.name, prompts, completions)
-        if self._fixed is not None:
-            fits = [self._fixed] * len(completions)
-        else:
-            fits = column_values(
-                self.name, prompts, columns, self.column, self._read, instead="schema"
-            )
+        fits = column_values(
+            self.name,
+            prompts,
+            completions,
+            columns,
+            self.column,
+            self._read,
+            fixed=self._fixed,
+            instead="schema",
+        )
         scores = []
         for row, (text, fit) in enumerate(zip(completions, fits, strict=True)):
             try:

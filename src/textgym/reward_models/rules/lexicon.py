@@ -18,7 +18,7 @@ from typing import Any
 
 from textgym.errors import InputError
 from textgym.paths import expand
-from textgym.reward_models.rules.columns import check_texts
+from textgym.reward_models.rules.columns import texts_to_score
 from textgym.storage import MAX_BYTES, require_regular_file
 from textgym.text_metrics.words import marks, normal_form
 
@@ -127,10 +127,8 @@ class Lexicon:
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
         """:returns: one float in (-1, 1) per completion."""
-        check_texts(self.name, prompts, completions)
-        if not self.include_prompt:
-            return [self.score(text) for text in completions]
-        return [self.score(p + c) for p, c in zip(prompts, completions, strict=True)]
+        texts = texts_to_score(self.name, prompts, completions, self.include_prompt)
+        return [self.score(text) for text in texts]
 
     def score(self, text: str) -> float:
         """The compound score of one text; 0 if it holds no word of the list."""

@@ -8,7 +8,6 @@ from textgym.reward_models.rules.columns import (
     check_texts,
     column_values,
     needed,
-    refusal,
     texts_of,
 )
 
@@ -54,15 +53,16 @@ class ReferenceReward:
         :raises RewardError: naming the prompt, if a reference is missing or of the wrong type.
         """
         check_texts(self.name, prompts, completions)
-        if self._fixed is not None:
-            wanted = [self._fixed] * len(completions)
-        else:
-            wanted = column_values(
-                self.name, prompts, columns, self.column, self._read, instead="reference"
-            )
-        if len(wanted) != len(completions):
-            what = f"got {len(wanted)} references for {len(completions)} completions: one each"
-            raise refusal(self.name, prompts, 0, what)
+        wanted = column_values(
+            self.name,
+            prompts,
+            completions,
+            columns,
+            self.column,
+            self._read,
+            fixed=self._fixed,
+            instead="reference",
+        )
         return [self.score(text, texts) for text, texts in zip(completions, wanted, strict=True)]
 
     def _read(self, value: Any) -> list[str]:

@@ -147,12 +147,16 @@ class Keyword:
         :raises RewardError: naming the prompt, if the column is missing, or holds no word.
         """
         check_texts(self.name, prompts, completions)
-        if self._phrases is not None:
-            wanted = [self._phrases] * len(completions)
-        else:
-            wanted = column_values(
-                self.name, prompts, columns, self.column, self._split, instead="words"
-            )
+        wanted = column_values(
+            self.name,
+            prompts,
+            completions,
+            columns,
+            self.column,
+            self._split,
+            fixed=self._phrases,
+            instead="words",
+        )
         scores = []
         for text, phrases in zip(completions, wanted, strict=True):
             words = split_words(text)

@@ -110,12 +110,16 @@ class Similarity:
         :raises RewardError: naming the prompt, if a reference is missing or of the wrong type.
         """
         check_texts(self.name, prompts, completions)
-        if self._fixed is not None:
-            wanted = [self._fixed] * len(completions)
-        else:
-            wanted = column_values(
-                self.name, prompts, columns, self.column, texts_of, instead="reference"
-            )
+        wanted = column_values(
+            self.name,
+            prompts,
+            completions,
+            columns,
+            self.column,
+            texts_of,
+            fixed=self._fixed,
+            instead="reference",
+        )
         texts = list(dict.fromkeys([*completions, *(t for texts in wanted for t in texts)]))
         rows = dict(zip(texts, np.asarray(self.encoder(texts), np.float64), strict=True))
         return [

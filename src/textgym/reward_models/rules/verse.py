@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textgym.errors import InputError
-from textgym.reward_models.rules.columns import check_texts
+from textgym.reward_models.rules.columns import texts_to_score
 from textgym.text_metrics.syllables import count_syllables, read_pronunciations, rhyme_part
 from textgym.text_metrics.words import split_words
 
@@ -63,10 +63,8 @@ class Rhyme:
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
         """:returns: one float in [0, 1] per completion."""
-        check_texts(self.name, prompts, completions)
-        if not self.include_prompt:
-            return [self.score(text) for text in completions]
-        return [self.score(p + c) for p, c in zip(prompts, completions, strict=True)]
+        texts = texts_to_score(self.name, prompts, completions, self.include_prompt)
+        return [self.score(text) for text in texts]
 
     def score(self, text: str) -> float:
         """Pairs that rhyme / pairs that are to rhyme; 0 for a text without a line."""
@@ -123,10 +121,8 @@ class Syllables:
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
     ) -> list[float]:
         """:returns: one float in [0, 1] per completion."""
-        check_texts(self.name, prompts, completions)
-        if not self.include_prompt:
-            return [self.score(text) for text in completions]
-        return [self.score(p + c) for p, c in zip(prompts, completions, strict=True)]
+        texts = texts_to_score(self.name, prompts, completions, self.include_prompt)
+        return [self.score(text) for text in texts]
 
     def score(self, text: str) -> float:
         """The score of one poem."""

@@ -18,8 +18,8 @@ from textgym.agents.comparison.page.run_blocks import (
 from textgym.agents.comparison.study import Study, StudyRun, kl_of, scores_of
 from textgym.storage import json_text
 
-# Settings that say where and how a run was made, and nothing about its training.
-# Neither places nor what follows from the rest: the rewards of the other cells look on.
+# Settings that say where and how a run was made and nothing about its training, and `shadow`, which
+# follows from the rest: the rewards of the other cells look on.
 PLACES = (
     "seed",
     "out",
