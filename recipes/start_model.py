@@ -24,7 +24,8 @@ from textgym.envs.tasks.movie_reviews import review_texts
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.checkpoint import save_pretrained
 from textgym.policies.pretraining.documents import Document, text_documents
-from textgym.policies.pretraining.loop import heldout_loss, train_language_model
+from textgym.policies.pretraining.loop import train_language_model
+from textgym.policies.pretraining.objective import heldout_loss
 from textgym.tokenizer import Tokenizer
 
 CONTEXT = 256

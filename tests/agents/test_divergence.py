@@ -20,7 +20,7 @@ from textgym.agents.runs.flat_rewards import FlatRewards
 from textgym.divergence import check_arrays, check_weights, refuse_bad_gradients
 from textgym.errors import DivergenceError, InputError, RewardError
 from textgym.policies.language_model.sampling import draw
-from textgym.policies.pretraining import loop as pretraining
+from textgym.policies.pretraining import objective as pretraining
 from textgym.policies.pretraining.documents import text_documents
 from textgym.policies.pretraining.loop import train_language_model
 from textgym.registry import agents

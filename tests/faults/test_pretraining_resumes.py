@@ -8,6 +8,7 @@ from textgym_testing import assert_same_weights
 
 import textgym
 from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.checkpoint import load_trainer_state
 from textgym.policies.pretraining import loop as pretraining
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "context": 64, "tokenizer": "byte"}
@@ -58,7 +59,7 @@ def test_a_save_by_the_clock_is_enough_and_changes_nothing(tmp_path, whole, monk
     killed(monkeypatch, "step", lambda loop, _: loop.report.steps == step)
     with pytest.raises(Killed):
         textgym.pretrain(whole / "c.txt", out=run, checkpoint_seconds=0, **SMALL, **QUIET)
-    state = pretraining.load_trainer_state(
+    state = load_trainer_state(
         run / "checkpoints" / "last", CausalLM.from_pretrained(run / "checkpoints" / "last")
     )
     assert state["report"]["steps"] == step

@@ -31,9 +31,9 @@ def test_every_public_name_is_there(package):
 def test_names_that_were_public_before_stay_where_they_were():
     """`pretraining` was one module; users import from it."""
     from textgym.policies import MaskableTextPolicy, TopPMaskPolicy
-    from textgym.policies.pretraining import heldout_loss, loop, train_language_model
+    from textgym.policies.pretraining import heldout_loss, loop, objective, train_language_model
 
-    assert heldout_loss is loop.heldout_loss
+    assert heldout_loss is objective.heldout_loss
     assert train_language_model is loop.train_language_model
     assert issubclass(MaskableTextPolicy, textgym.policies.TextActorCriticPolicy)
     assert issubclass(TopPMaskPolicy, textgym.policies.TextActorCriticPolicy)

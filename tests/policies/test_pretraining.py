@@ -12,7 +12,8 @@ from textgym_testing import EOS, assert_same_weights, letter_tokenizer, tiny_lm
 from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.pretraining.documents import Document, collate, text_documents
-from textgym.policies.pretraining.loop import batch_loss, heldout_loss, train_language_model
+from textgym.policies.pretraining.loop import train_language_model
+from textgym.policies.pretraining.objective import batch_loss, heldout_loss
 
 TEXTS = ["abcd" * 3, "abcdabc", "bcdabcd", "cdab"] * 4
 DOCUMENTS = list(text_documents(TEXTS, letter_tokenizer(), context=16))
@@ -111,7 +112,7 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, dropo
     straight = tiny_lm(spread=1.0)
     whole = train(straight, **options)
 
-    from textgym.policies.pretraining import loop as pretraining
+    from textgym.policies.pretraining import objective as pretraining
 
     lm, steps = tiny_lm(spread=1.0), []
     real = pretraining.batch_loss

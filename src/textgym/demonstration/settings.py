@@ -10,7 +10,7 @@ import torch
 
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Document, collate
-from textgym.policies.pretraining.loop import batch_loss
+from textgym.policies.pretraining.objective import batch_loss
 
 MAX_NEW_TOKENS = 40
 TEXTS, TOKENS = 32, 40

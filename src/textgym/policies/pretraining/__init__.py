@@ -9,15 +9,12 @@ from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from textgym.policies.pretraining.documents import Document, pair_documents, text_documents
-    from textgym.policies.pretraining.loop import (
-        TrainingReport,
-        batch_loss,
-        heldout_loss,
-        train_language_model,
-    )
+    from textgym.policies.pretraining.loop import TrainingReport, train_language_model
+    from textgym.policies.pretraining.objective import Objective, batch_loss, heldout_loss
 
 __all__ = [
     "Document",
+    "Objective",
     "TrainingReport",
     "batch_loss",
     "heldout_loss",
@@ -28,9 +25,10 @@ __all__ = [
 
 _MODULES = {
     "Document": "documents",
+    "Objective": "objective",
     "TrainingReport": "loop",
-    "batch_loss": "loop",
-    "heldout_loss": "loop",
+    "batch_loss": "objective",
+    "heldout_loss": "objective",
     "pair_documents": "documents",
     "text_documents": "documents",
     "train_language_model": "loop",

@@ -1,9 +1,9 @@
 """From texts to training batches: tokenized documents, shuffled and bucketed, as a stream."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -92,6 +92,12 @@ class Batch:
         """`[M]` int64, the tokens to predict."""
         return self.tokens[self.source + 1]
 
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        if self.tokens.device == device:
+            return self
+        return replace(self, **{name: part.to(device) for name, part in vars(self).items()})
+
 
 def collate(documents: Sequence[Document]) -> Batch:
     """A batch of documents."""
@@ -105,7 +111,13 @@ def collate(documents: Sequence[Document]) -> Batch:
 
 
 def batches(
-    documents: Iterable[Document], *, batch_size: int, seed: int, epoch: int, buffer: int = 8192
+    documents: Iterable[Document],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    buffer: int = 8192,
+    collate: Callable[[Sequence[Document]], Batch] = collate,
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches of like lengths; `buffer` documents are in memory at a time.
 

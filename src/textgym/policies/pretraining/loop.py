@@ -5,6 +5,7 @@ both, and the learning rate follows whichever is further along.
 """
 
 import contextlib
+import functools
 import math
 import time
 import warnings
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from textgym.checks import check_numbers
@@ -25,10 +25,9 @@ from textgym.errors import DivergenceError, InputError
 from textgym.interrupts import deferred_interrupt
 from textgym.optimization import Optimizers, build_optimizer, cosine_with_warmup
 from textgym.paths import absolute
-from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.checkpoint import load_trainer_state, save_pretrained
 from textgym.policies.language_model.language_model import LanguageModel
-from textgym.policies.pretraining.documents import Batch, Document, batches, collate
+from textgym.policies.pretraining.documents import Batch, Document, batches
+from textgym.policies.pretraining.objective import NextTokens, Objective
 from textgym.run_files import BEST, LAST, PREVIOUS
 
 
@@ -78,31 +77,8 @@ class TrainingReport:
         return _perplexity(min(loss for _, loss in self.heldout)) if self.heldout else math.nan
 
 
-def batch_loss(lm: LanguageModel, batch: Batch) -> torch.Tensor:
-    """Summed cross-entropy in nats over the learned tokens of a batch (a scalar, float32)."""
-    hidden = lm.packed(batch.tokens, batch.lengths)[batch.source]
-    return cross_entropy(lm.lm_head(hidden).float(), batch.targets, reduction="sum")
-
-
-@torch.no_grad()
-def heldout_loss(
-    lm: LanguageModel, documents: Sequence[Document], *, batch_size: int = 64
-) -> float:
-    """Mean nats per learned token on held-out documents."""
-    was_training = lm.training
-    lm.eval()
-    total, count = 0.0, 0
-    ordered = sorted(documents, key=lambda document: len(document.tokens))
-    for start in range(0, len(ordered), batch_size):
-        batch = _to(collate(ordered[start : start + batch_size]), lm.device)
-        total += float(batch_loss(lm, batch))
-        count += len(batch.source)
-    lm.train(was_training)
-    return total / max(count, 1)
-
-
 def train_language_model(
-    lm: LanguageModel,
+    lm: LanguageModel | Objective,
     documents: Iterable[Document],
     *,
     heldout: Sequence[Document] = (),
@@ -129,6 +105,7 @@ def train_language_model(
 ) -> TrainingReport:
     """Train a model in place; with held-out documents it ends with its best weights.
 
+    :param lm: a language model, which learns the next token, or an objective with its own model.
     :param documents: read once an epoch, so they must be re-iterable (a list, or an object whose
         `__iter__` opens the corpus anew).
     :param steps: optimizer steps at most; `seconds`: wall-clock at most. One of them is needed.
@@ -148,11 +125,12 @@ def train_language_model(
     check_numbers({k: v for k, v in locals().items() if k != "heldout"})
     if steps is None and seconds is None:
         raise InputError("give a budget: steps=..., seconds=... or both")
+    objective = lm if isinstance(lm, Objective) else NextTokens(lm)
     loop = _Loop(
-        lm=lm,
+        objective=objective,
         heldout=list(heldout),
         optimizer=build_optimizer(
-            lm.named_parameters(),
+            objective.model.named_parameters(),
             optimizer=optimizer,
             learning_rate=learning_rate,
             muon_learning_rate=muon_learning_rate,
@@ -164,18 +142,22 @@ def train_language_model(
     if resume:
         loop.resume()
     interval = evaluate_every or max(1, (steps or 1000) // 20)
-    stream = _stream(documents, batch_size, seed, skip=loop.report.steps * accumulate)
+    read = functools.partial(batches, batch_size=batch_size, seed=seed, collate=objective.collate)
+    stream = _stream(documents, read, skip=loop.report.steps * accumulate)
     budget = _Budget(steps, seconds, loop.report)
-    cast = torch.autocast(lm.device.type, torch.bfloat16, enabled=autocast)
+    device = objective.device
+    cast = torch.autocast(device.type, torch.bfloat16, enabled=autocast)
     with deferred_interrupt() as is_interrupted, _bar(budget, progress_bar) as bar:
         try:
-            with _training_mode(lm, dropout) as seed_dropout:
+            with _training_mode(objective, dropout) as seed_dropout:
                 while not (budget.done() or is_interrupted()):
-                    factor = cosine_with_warmup(budget.progress(), warmup=warmup)
+                    loop.progress = budget.progress()
+                    factor = cosine_with_warmup(loop.progress, warmup=warmup)
                     loop.optimizer.set_learning_rate_factor(factor)
                     seed_dropout(seed, loop.report.steps)
-                    step_batches = [_to(next(stream), lm.device) for _ in range(accumulate)]
-                    loop.step(step_batches, max_grad_norm, cast)
+                    step_batches = [next(stream).to(device) for _ in range(accumulate)]
+                    generator = torch.Generator().manual_seed(_seed(seed, loop.report.steps, 1))
+                    loop.step(step_batches, generator, max_grad_norm, cast)
                     budget.show(bar)
                     if loop.report.steps % interval == 0 and not loop.evaluate(patience):
                         break
@@ -191,7 +173,7 @@ def train_language_model(
 class _Loop:
     """The moving parts of one training."""
 
-    lm: LanguageModel
+    objective: Objective
     heldout: list[Document]
     optimizer: Optimizers
     checkpoints: Path | None
@@ -201,10 +183,12 @@ class _Loop:
     saved_at: float = field(default_factory=time.monotonic)
     interval_loss: float = 0.0
     interval_tokens: int = 0
+    progress: float = 0.0
 
     def step(
         self,
         step_batches: list[Batch],
+        generator: torch.Generator,
         max_grad_norm: float,
         cast: contextlib.AbstractContextManager[Any],
     ) -> None:
@@ -212,11 +196,11 @@ class _Loop:
         self.optimizer.zero_grad()
         for batch in step_batches:
             with cast:
-                loss = batch_loss(self.lm, batch)
+                loss = self.objective.loss(batch, self.progress, generator)
             (loss / learned).backward()  # type: ignore[no-untyped-call]
             self.interval_loss += float(loss.detach())
             self.report.tokens += len(batch.tokens)
-        norm = torch.nn.utils.clip_grad_norm_(self.lm.parameters(), max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.objective.model.parameters(), max_grad_norm)
         if not math.isfinite(float(norm)):
             raise self.diverged(f"the norm of the gradients is {float(norm)}")
         self.optimizer.step()
@@ -237,15 +221,17 @@ class _Loop:
         figures = {"step": report.steps, "loss": report.losses[-1], "tokens": report.tokens}
         self.interval_loss, self.interval_tokens = 0.0, 0
         if self.heldout:
-            loss = heldout_loss(self.lm, self.heldout)
+            found = self.objective.heldout(self.heldout, self.progress)
+            loss = found["heldout_loss"]
             if not math.isfinite(loss):
                 raise self.diverged(f"the loss on held-out documents is {loss}")
             figures["heldout_loss"], figures["heldout_perplexity"] = loss, _perplexity(loss)
+            figures |= found
             is_best = all(loss < earlier for _, earlier in report.heldout)
             report.heldout.append((report.steps, loss))
             if is_best:
                 report.best_step = report.steps
-                self.best = {k: v.detach().clone() for k, v in self.lm.state_dict().items()}
+                self.best = self._weights()
         # `last` first: a run that is killed between the two can go on, and knows what is best.
         self._save(LAST, self.optimizer)
         if self.heldout and is_best:
@@ -264,16 +250,16 @@ class _Loop:
         if self.report.steps % interval or not self.report.losses:
             self.evaluate(None)
         if self.best is not None and not self.report.interrupted:
-            self.lm.load_state_dict(self.best)
+            self.objective.model.load_state_dict(self.best)
         elif self.best is None:
             self.report.best_step = self.report.steps
             self._save(BEST)
-        self.lm.eval()
+        self.objective.model.eval()
 
     def resume(self) -> None:
         if self.checkpoints is None:
             raise InputError("resume needs the directory of the checkpoints to resume from")
-        state = load_trainer_state(self.checkpoints / LAST, self.lm)
+        state = self.objective.load(self.checkpoints / LAST)
         try:
             self.optimizer.load_state_dict(state["optimizers"])
             self.report = TrainingReport.from_saved(state["report"])
@@ -284,19 +270,23 @@ class _Loop:
                 f"{self.checkpoints / LAST}: its state does not fit this training ({error!s:.120})"
             ) from None
         if self.report.heldout and self.report.best_step == self.report.steps:
-            self.best = {k: v.detach().clone() for k, v in self.lm.state_dict().items()}
+            self.best = self._weights()
             self._save(BEST)  # it may not have come so far
-        elif self.report.heldout and holds(self.checkpoints / BEST, "config.json"):
+        elif self.report.heldout and holds(self.checkpoints / BEST, "model.safetensors"):
             try:
-                self.best = CausalLM.from_pretrained(self.checkpoints / BEST).state_dict()
+                self.best = self.objective.weights(self.checkpoints / BEST)
             except InputError as error:  # it is the next evaluation that is better than all
                 warnings.warn(f"{error}: went on without the best weights", stacklevel=2)
                 self.report.heldout = []
 
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """A copy of the weights as they are."""
+        return {k: v.detach().clone() for k, v in self.objective.model.state_dict().items()}
+
     def _save(self, name: str, optimizer: Optimizers | None = None) -> None:
         if self.checkpoints is None:
             return
-        check_weights(self.lm.state_dict().items(), LARGEST_WEIGHT)
+        check_weights(self.objective.model.state_dict().items(), LARGEST_WEIGHT)
         state, keep_old_as = None, None
         if optimizer is not None:
             keep_old_as = PREVIOUS
@@ -305,8 +295,7 @@ class _Loop:
                 "report": asdict(self.report),
                 "interval": [self.interval_loss, self.interval_tokens],
             }
-        directory = self.checkpoints / name
-        save_pretrained(self.lm, directory, trainer_state=state, keep_old_as=keep_old_as)
+        self.objective.save(self.checkpoints / name, state, keep_old_as)
         self.saved_at = time.monotonic()
 
 
@@ -340,13 +329,16 @@ def _bar(budget: _Budget, enabled: bool) -> "tqdm[Any]":
 
 
 def _stream(
-    documents: Iterable[Document], batch_size: int, seed: int, skip: int
+    documents: Iterable[Document], read: Callable[..., Iterator[Batch]], skip: int
 ) -> Iterator[Batch]:
-    """Batches for ever, epoch after epoch; the first `skip` are passed over."""
+    """Batches for ever, epoch after epoch; the first `skip` are passed over.
+
+    :param read: the batches of `documents` in the order of an `epoch`.
+    """
     epoch = 0
     while True:
         count = 0
-        for batch in batches(documents, batch_size=batch_size, seed=seed, epoch=epoch):
+        for batch in read(documents, epoch=epoch):
             count += 1
             if skip:
                 skip -= 1
@@ -363,7 +355,7 @@ def _stream(
 
 
 @contextlib.contextmanager
-def _training_mode(lm: LanguageModel, dropout: float) -> Iterator[Callable[[int, int], None]]:
+def _training_mode(objective: Objective, dropout: float) -> Iterator[Callable[[int, int], None]]:
     """Training mode with dropout inside, evaluation mode without it after.
 
     torch's dropout knows only the global generator: it is as it was afterwards. Seeding it anew for
@@ -374,23 +366,21 @@ def _training_mode(lm: LanguageModel, dropout: float) -> Iterator[Callable[[int,
 
     def seed_dropout(seed: int, step: int) -> None:
         if dropout > 0:
-            torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+            torch.manual_seed(_seed(seed, step))
 
-    lm.drop = dropout
-    lm.train()
+    objective.set_dropout(dropout)
+    objective.model.train()
     try:
         with torch.random.fork_rng(enabled=dropout > 0):
             yield seed_dropout
     finally:
-        lm.drop = 0.0
-        lm.eval()
+        objective.set_dropout(0.0)
+        objective.model.eval()
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _perplexity(loss: float) -> float:
     return math.exp(min(loss, 700.0))  # a training that diverged must not end in an OverflowError
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    return Batch(batch.tokens.to(device), batch.lengths.to(device), batch.source.to(device))
