@@ -186,6 +186,17 @@ def test_importing_textgym_imports_no_torch():
     assert result.stdout == "[]\n"
 
 
+def test_a_run_of_a_comparison_imports_no_pictures_nor_statistics():
+    # each costs seconds, which every run of a comparison would pay again
+    code = (
+        "import sys, textgym.training, textgym.demonstration.reward\n"
+        "print(sorted({'matplotlib', 'scipy.stats', 'scipy.optimize'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
 def test_every_public_name_is_there():
     for name in textgym.__all__:
         assert getattr(textgym, name) is not None

@@ -1,30 +1,30 @@
 """What a fit of a reward model tells TensorBoard: curves, a reliability diagram, figures."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from torch.utils.tensorboard import SummaryWriter
 
 from textgym.reward_models.learned.calibration import Bin
 from textgym.reward_models.learned.fit_report import FitReport
 from textgym.reward_models.learned.fitting_loop import FitProgress
 from textgym.reward_models.learned.process_fitting import ProcessReport
 
+if TYPE_CHECKING:  # seconds to import, and every training with a learned reward would wait
+    from torch.utils.tensorboard import SummaryWriter
+
 BLUE, GREY = "#0072b2", "#8a8a8a"
 PREFIX = "reward_model"
 
 
-def write_progress(writer: SummaryWriter, at: FitProgress) -> None:
+def write_progress(writer: "SummaryWriter", at: FitProgress) -> None:
     """The loss over steps, and the pair accuracy where it was measured."""
     writer.add_scalar(f"{PREFIX}/loss", at.loss, at.step)
     if at.accuracy == at.accuracy:
         writer.add_scalar(f"{PREFIX}/pair_accuracy", at.accuracy, at.step)
 
 
-def write_report(writer: SummaryWriter, report: FitReport | ProcessReport) -> None:
+def write_report(writer: "SummaryWriter", report: FitReport | ProcessReport) -> None:
     """The figures at the last step, the accuracy over numbers of labels, and the diagram."""
     for name, value in report.figures().items():
         if isinstance(value, int | float) and value == value:
@@ -43,6 +43,9 @@ def reliability_diagram(bins: tuple[Bin, ...], error: float) -> npt.NDArray[np.u
 
     The area of a point is its share of the pairs; on the grey line the model knows how sure it is.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.2, 4.0), dpi=110, layout="constrained")
     axes = figure.subplots()
     axes.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1)

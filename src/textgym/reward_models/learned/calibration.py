@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
 
 from textgym.reward_models.learned.pairs import Pairs
 from textgym.text_metrics.words import split_words
@@ -115,4 +114,6 @@ def _rank_correlation(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
     first, second = np.asarray(one, np.float64), np.asarray(other, np.float64)
     if len(first) < 3 or not (np.ptp(first) > 0 and np.ptp(second) > 0):
         return math.nan
+    from scipy.stats import spearmanr  # takes a second to import
+
     return float(spearmanr(first, second).statistic)

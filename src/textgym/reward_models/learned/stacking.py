@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from textgym.errors import InputError
 from textgym.reward_models.learned.comparisons import Comparisons, Row, comparisons
@@ -162,6 +161,8 @@ def pair_weights(scores: Floats, pairs: Pairs) -> Floats:
         return float(value.mean()), difference.T @ gap / len(gap)
 
     start = np.full(scores.shape[1], 0.5)
+    from scipy.optimize import minimize  # takes a second to import
+
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
     weights = np.asarray(found.x) if found.x.sum() > 0 else start
     return np.asarray(weights / scale)

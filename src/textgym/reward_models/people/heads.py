@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from textgym.errors import InputError
@@ -167,5 +166,7 @@ def _fit_one(features: Array, pairs: Pairs, counts: Array, precision: float) -> 
         return float(value + 0.5 * l2 * weights @ weights), by_text @ features + l2 * weights
 
     start = np.zeros(features.shape[1])
+    from scipy.optimize import minimize  # takes a second to import
+
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     return np.asarray(found.x, np.float64)
