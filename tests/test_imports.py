@@ -41,6 +41,7 @@ LEAVES = {
     "states",
     "interrupts",
     "json_lines",
+    "latent_decoders",
     "lazy_names",
     "messages",
     "moved",
@@ -76,6 +77,7 @@ PARTS = {
         "language_model": set(),
         "pretraining": {"language_model"},
         "sb3": {"language_model"},
+        "vae": {"language_model", "pretraining"},
     },
     "reward_models": {
         "rules": set(),

@@ -100,6 +100,7 @@ RANGES: dict[str, Range] = {
     "head_dim": _whole(2, 10**6, "width of a head"),
     "max_position_embeddings": _whole(2, 10**9, "tokens that a model can see"),
     "context": _whole(2, 10**9, "tokens that a model can see"),
+    "latent_size": _whole(1, 10**6, "dimensions of z"),
     "rope_theta": _number("(]", 0, 1e12, "base of the rotary positions"),
     "rms_norm_eps": _number("(]", 0, 1, "added under the root"),
     "layers": _whole(1, 10_000, "last layers that are read"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from textgym.policies.sb3.q_policy import TextQPolicy
     from textgym.policies.sb3.quantile_network import TextQuantilePolicy
     from textgym.policies.sb3.top_p_mask import TopPMaskPolicy
+    from textgym.policies.vae.text_vae import TextVAE
 
 __all__ = [
     "CausalLM",
@@ -28,6 +29,7 @@ __all__ = [
     "TextActorCriticPolicy",
     "TextQPolicy",
     "TextQuantilePolicy",
+    "TextVAE",
     "TokenMasks",
     "TopPMaskPolicy",
 ]
@@ -41,6 +43,7 @@ _MODULES = {
     "TextActorCriticPolicy": "sb3.actor_critic",
     "TextQPolicy": "sb3.q_policy",
     "TextQuantilePolicy": "sb3.quantile_network",
+    "TextVAE": "vae.text_vae",
     "TokenMasks": "language_model.token_masks",
     "TopPMaskPolicy": "sb3.top_p_mask",
 }

@@ -221,14 +221,22 @@ class Decoder(Trunk):
         return self
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, attention: Attention, kept: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attention: Attention,
+        kept: Tensor | None = None,
+        added: Tensor | None = None,
     ) -> Tensor:
         """`tokens [N]`, `positions [N]` int64 → hidden states `[N, d]` after the final norm.
 
         :param kept: `[K]` int64 into the tokens: the result is `[K, d]`, and the last layer does
             for the other tokens only what these read of them (a fifth of a prompt's price here).
+        :param added: `[N, d]`, what else a token is to be known by.
         """
         x = self.embed_tokens(tokens)
+        if added is not None:
+            x = x + added
         angles = positions[:, None].float() * self.inv_freq  # [N, head_dim / 2]
         cos, sin = angles.cos()[:, None].to(x.dtype), angles.sin()[:, None].to(x.dtype)
         rotation = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)  # each [N, 1, head_dim]

@@ -1,0 +1,90 @@
+"""The shape of a text variational autoencoder."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from textgym.checks import check_memory, check_numbers
+from textgym.errors import InputError
+from textgym.policies.language_model.decoder import CausalLMConfig
+
+ARCHITECTURES = ("lstm", "transformer")
+# What is not given follows the architecture.
+DEFAULTS: dict[str, dict[str, int]] = {
+    "lstm": {"hidden_size": 256, "num_hidden_layers": 1},
+    "transformer": {"hidden_size": 128, "num_hidden_layers": 4},
+}
+
+
+@dataclass(frozen=True)
+class TextVAEConfig:
+    """The shape of a text variational autoencoder, which saved files hold.
+
+    :param architecture: of encoder and decoder, `"lstm"` or `"transformer"`.
+    :param latent_size: dimensions of z.
+    :param max_position_embeddings: tokens of prompt and text at most, start and stop included.
+    :param conditional: the encoder reads the prompt too, q(z | x, y): p(y | z, x) is learned.
+    """
+
+    vocab_size: int
+    architecture: str = "lstm"
+    latent_size: int = 16
+    hidden_size: int = 256
+    num_hidden_layers: int = 1
+    max_position_embeddings: int = 256
+    conditional: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(vars(self))
+        check_architecture(self.architecture)
+        if not isinstance(self.conditional, bool):
+            raise InputError(f"conditional must be True or False, got {self.conditional!r:.60}")
+
+    @classmethod
+    def filled_in(cls, **config: Any) -> "TextVAEConfig":
+        """A configuration whose width and depth follow the architecture where they are not given.
+
+        :raises InputError: for a value that makes no sense.
+        """
+        architecture = config.get("architecture", cls.architecture)
+        check_architecture(architecture)
+        return cls(**{**DEFAULTS[architecture], **config})
+
+    @property
+    def transformer(self) -> CausalLMConfig:
+        """The shape of a transformer's encoder and of its decoder."""
+        return CausalLMConfig.filled_in(
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            max_position_embeddings=self.max_position_embeddings,
+        )
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights at least: the tables, and the matrices of every layer."""
+        block = 8 * self.hidden_size**2
+        return 2 * (self.vocab_size * self.hidden_size + self.num_hidden_layers * block)
+
+    def check_memory(self, copies: int = 1) -> None:
+        """Raises where the weights in float32 exceed this machine's memory.
+
+        :param copies: how often they are held; 4 while training (gradients, two moments).
+        :raises InputError: saying how much they take.
+        """
+        check_memory(
+            4 * copies * self.parameter_count,
+            f"a model with vocab_size={self.vocab_size}, hidden_size={self.hidden_size}, "
+            f"num_hidden_layers={self.num_hidden_layers}",
+            "take a smaller one",
+        )
+
+
+def check_architecture(architecture: object) -> None:
+    """Raises unless there is such a trunk.
+
+    :raises InputError: naming those that there are.
+    """
+    if architecture not in ARCHITECTURES:
+        raise InputError(
+            f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r:.60}"
+        )
