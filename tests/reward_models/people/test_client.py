@@ -59,7 +59,8 @@ def test_over_http_a_store_says_what_it_says_itself(store):
 
 
 def test_more_rows_than_a_request_holds_come_all(store, monkeypatch):
-    monkeypatch.setattr("textgym.reward_models.people.client.PAGE", 2)
+    for module in ("client", "items_as_json"):  # asked for, sent
+        monkeypatch.setattr(f"textgym.reward_models.people.{module}.PAGE", 2)
     with running_server(store) as server:
         labels = open_labels(server.url, token=TOKEN)
         assert labels.add_items(PAIRS) == [1, 2, 3]

@@ -11,24 +11,21 @@ a call waits for it, and what is sent twice is stored once.
 import contextlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from textgym.errors import InputError, StorageError
 from textgym.paths import absolute
 from textgym.reward_models.people.database import StoreInUse
-from textgym.reward_models.people.records import Event, Item, NewItem, Refit, Settings, Text
+from textgym.reward_models.people.items_as_json import PAGE, item_body, item_of_json, parts
+from textgym.reward_models.people.records import Event, Item, NewItem, Refit, Settings
 from textgym.reward_models.people.store import ConflictError, LabelStore
 from textgym.reward_models.people.token_file import TOKEN_VARIABLE, read_token
 from textgym.reward_models.people.validation import check_item
 from textgym.storage import json_text
 
-PAGE = 1000  # rows a request
-SENT_BYTES = 2**21  # of items a request; the server takes 16 MiB
 PATIENCE = 60.0  # seconds that a call waits for a server or a writer
 
 
@@ -200,7 +197,7 @@ class LabelClient:
         for place, item in enumerate(items):
             check_item(item, f"item {place}")
         ids: list[int] = []
-        for part in _parts([_item_body(item) for item in items]):
+        for part in parts([item_body(item) for item in items]):
             ids += self._call("POST", "/api/items", {"items": part})["ids"]
         return ids
 
@@ -210,7 +207,7 @@ class LabelClient:
 
     def items(self, since: int = 0, limit: int | None = None) -> list[Item]:
         """The items with ids above `since`."""
-        return [_item_of(row) for row in self._pages("items", since, limit)]
+        return [item_of_json(row) for row in self._pages("items", since, limit)]
 
     def events(self, since: int = 0, limit: int | None = None) -> list[Event]:
         """The lines of the log with ids above `since`."""
@@ -320,36 +317,3 @@ def _httpx() -> Any:
             "a label server is reached with httpx: install the extra, pip install 'textgym[label]'"
         ) from None
     return httpx
-
-
-def _item_body(item: NewItem) -> dict[str, Any]:
-    item = replace(item, key=item.key or secrets.token_hex(16))
-    names = ("prompt", "kind", "key", "priority", "gold", "query", "lang")
-    texts = [
-        {
-            "text": text.text,
-            "source": json.loads(json_text(dict(text.source))),
-            "is_cut": text.is_cut,
-        }
-        for text in item.texts
-    ]
-    return {name: getattr(item, name) for name in names} | {"texts": texts}
-
-
-def _item_of(row: dict[str, Any]) -> Item:
-    return Item(**(row | {"texts": tuple(Text(**text) for text in row["texts"])}))
-
-
-def _parts(bodies: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The bodies in parts that a request holds."""
-    part: list[dict[str, Any]] = []
-    size = 0
-    for body in bodies:
-        length = len(json.dumps(body))
-        if part and (size + length > SENT_BYTES or len(part) == PAGE):
-            yield part
-            part, size = [], 0
-        part.append(body)
-        size += length
-    if part:
-        yield part

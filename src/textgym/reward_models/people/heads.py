@@ -19,6 +19,7 @@ from scipy.special import expit
 from textgym.errors import InputError
 from textgym.reward_models.learned.features import NgramHasher
 from textgym.reward_models.learned.pairs import Pairs
+from textgym.saved_fields import SavedFields
 
 Array = npt.NDArray[np.float64]
 
@@ -109,6 +110,25 @@ class Heads:
         :param first, second: features [p, d].
         """
         return np.asarray(expit((first - second) @ self.weights.T).T)
+
+    def state_dict(self) -> dict[str, Array]:
+        """The numbers, by name."""
+        return {"weights": self.weights, "mean": self.mean, "std": self.std}
+
+    @classmethod
+    def of_state(cls, state: SavedFields, size: int) -> "Heads":
+        """The heads of a saved state.
+
+        :param size: d, the columns of the features.
+        :raises InputError: if it is none, or was made with other features.
+        """
+        weights = state.array("weights", "float64", (None, size))
+        mean, std = (state.array(key, "float64", (len(weights),)) for key in ("mean", "std"))
+        if not len(weights) or not all(np.isfinite(a).all() for a in (weights, mean, std)):
+            raise state.error("weights", "finite numbers of at least one member")
+        if not (std > 0).all():
+            raise state.error("std", "numbers above 0")
+        return cls(weights.copy(), mean.copy(), std.copy())
 
 
 def fit_heads(

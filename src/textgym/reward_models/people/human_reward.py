@@ -11,34 +11,24 @@ ends as one that was never interrupted: to the last bit.
 
 import secrets
 import warnings
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from textgym.errors import InputError, StorageError
 from textgym.reward_models.learned.pairs import pair_accuracy
 from textgym.reward_models.people.answers import AnswerLog
+from textgym.reward_models.people.asking import Questions
 from textgym.reward_models.people.client import Labels
 from textgym.reward_models.people.heads import Array, Heads, TextFeatures, fit_heads
-from textgym.reward_models.people.queries import (
-    RuleName,
-    Written,
-    candidates,
-    disagreement,
-    query_rule,
-)
-from textgym.reward_models.people.records import NewItem, Refit, Text
+from textgym.reward_models.people.queries import RuleName, Written, disagreement
+from textgym.reward_models.people.records import Refit
 from textgym.reward_models.people.store import ConflictError
 from textgym.rewards import Reward, RewardOutput, call_reward
 from textgym.saved_fields import SavedFields
 
-POOL = 1024  # latest texts among which pairs are looked for
-CANDIDATES = 256  # pairs that the rule chooses from
-STALE = 10  # rollouts after which a pair that nobody answered makes room for a newer one
 LONGEST_PAUSE = 64  # rollouts between two tries to reach a store that is gone
 
 
@@ -104,23 +94,20 @@ class HumanReward:
         if not 0 <= caution < float("inf"):
             raise InputError(f"{name}: caution must be from 0, got {caution}")
         self.features, self.prior, self.name = features, prior, name
-        self.queries, self._rule = queries, query_rule(queries)
-        self.waiting, self.first, self.every, self.members = waiting, first, every, members
+        self.queries, self.waiting = queries, waiting
+        self.first, self.every, self.members = first, every, members
         self.caution, self.seed = float(caution), seed
         self.run = run or f"run-{secrets.token_hex(4)}"
         self.heads: Heads | None = None
         self.fitted: list[int] = []  # ids of the answers that the heads saw
         self.fitted_at = -1
         self._log = AnswerLog(labels)
+        self._questions = Questions(self._log, features, queries, waiting, seed)
         self._has_begun = self._has_read = self._is_playing = False
         self._elsewhere: Heads | None = None
         self._recorded: list[Refit] = []
         self._texts: list[Written] = []
-        self._pool: deque[Written] = deque(maxlen=POOL)
-        self._asked: set[frozenset[Written]] = set()
-        self._open: dict[int, int] = {}  # item → rollout in which it was asked
-        self._asked_until = -1
-        self._rollouts = self._failures = self._pause = 0
+        self._failures = self._pause = 0
 
     # The reward
 
@@ -200,8 +187,7 @@ class HumanReward:
         """
         texts, self._texts = self._texts, []
         self._is_playing = False
-        self._pool.extend(texts)
-        self._rollouts += 1
+        self._questions.rollout(texts)
         by_labels = self._refit_again(step)
         if self._pause:
             self._pause -= 1
@@ -209,8 +195,7 @@ class HumanReward:
             try:
                 self._log.read()
                 by_labels = by_labels or self._refit_if_due(step)
-                if step > self._asked_until:  # else an earlier life of this run has asked
-                    self._ask(step, len(texts))
+                self._questions.ask(self.run, step, len(texts), self.heads)
                 self._reached()
             except ConflictError:
                 raise
@@ -219,7 +204,7 @@ class HumanReward:
         figures = {
             "human/labels": float(len(self.fitted)),
             "human/answers": float(len(self._log.counted())),
-            "human/waiting": float(len(self._open)),
+            "human/waiting": float(len(self._questions.is_open)),
         }
         figures |= {f"human/{key}": value for key, value in by_labels.items()}
         return LoopFigures(len(self.fitted), figures, by_labels)
@@ -228,57 +213,8 @@ class HumanReward:
         """What the store holds, at the start of a process."""
         self._log.read()
         self._recorded = sorted(self._log.labels.refits(self.run), key=lambda refit: refit.step)
-        for item in self._log.items.values():
-            if len(item.texts) == 2:
-                self._asked.add(frozenset((item.prompt, text.text) for text in item.texts))
-            source = item.texts[0].source
-            if source.get("run") == self.run:
-                self._asked_until = max(self._asked_until, int(source.get("step", 0)))
-                if item.is_open:
-                    self._open[item.id] = 0
+        self._questions.find(self.run)
         self._has_read = True
-
-    def _ask(self, step: int, new: int) -> None:
-        """Put the pairs worth asking into the store; close those that grew stale."""
-        done = self._log.done()
-        self._open = {item: since for item, since in self._open.items() if item not in done}
-        stale = [i for i, since in self._open.items() if self._rollouts - since >= STALE]
-        rng = np.random.default_rng([self.seed, step])
-        texts = list(self._pool)
-        places = candidates(texts, new, self._asked, CANDIDATES, rng)
-        preferences = self._preferences(texts, places)
-        room = self.waiting - len(self._open) + len(stale)
-        rule = self._rule if len(preferences) else query_rule("random")
-        picked = [places[pair] for pair in rule(preferences, places, room, rng)]
-        if not picked:
-            return
-        stale = stale[: max(len(self._open) + len(picked) - self.waiting, 0)]
-        if stale:
-            self._log.labels.close_items(stale)
-        source = {"run": self.run, "step": step}
-        items = [
-            NewItem(
-                texts[first][0],
-                (Text(texts[first][1], source), Text(texts[second][1], source)),
-                key=f"{self.run}/{step}/{number}",
-                priority=float(step),
-                query=self.queries if len(preferences) else "random",
-            )
-            for number, (first, second) in enumerate(picked)
-        ]
-        ids = self._log.labels.add_items(items)
-        self._asked |= {frozenset((texts[i], texts[k])) for i, k in picked}
-        self._open = {i: since for i, since in self._open.items() if i not in set(stale)}
-        self._open |= dict.fromkeys(ids, self._rollouts)
-
-    def _preferences(self, texts: Sequence[Written], places: npt.NDArray[np.int64]) -> Array:
-        """Each member's about each pair, float64 [k, p]; k is 0 before the first fit."""
-        if self.heads is None or not len(places):
-            return np.zeros((0, len(places)))
-        used, compact = np.unique(places, return_inverse=True)
-        features = self.features(["".join(texts[place]) for place in used])
-        compact = compact.reshape(places.shape)
-        return self.heads.preferences(features[compact[:, 0]], features[compact[:, 1]])
 
     # Refits
 
@@ -373,9 +309,7 @@ class HumanReward:
             "fitted": np.array(self.fitted, np.int64),
             "fitted_at": self.fitted_at,
             "features": self.features.name,
-            "heads": None
-            if heads is None
-            else {"weights": heads.weights, "mean": heads.mean, "std": heads.std},
+            "heads": None if heads is None else heads.state_dict(),
         }
 
     def load_state_dict(self, state: Any) -> None:
@@ -391,14 +325,7 @@ class HumanReward:
             raise fields.error("features", repr(self.features.name))
         heads = None
         if fields.has("heads"):
-            table = fields.table("heads")
-            weights = table.array("weights", "float64", (None, self.features.size))
-            mean, std = (table.array(key, "float64", (len(weights),)) for key in ("mean", "std"))
-            if not len(weights) or not all(np.isfinite(a).all() for a in (weights, mean, std)):
-                raise table.error("weights", "finite numbers of at least one member")
-            if not (std > 0).all():
-                raise table.error("std", "numbers above 0")
-            heads = Heads(weights.copy(), mean.copy(), std.copy())
+            heads = Heads.of_state(fields.table("heads"), self.features.size)
         if run != self.run:
             self._has_read = False  # what was read is another run's
         self._has_begun, self.run = has_begun, run

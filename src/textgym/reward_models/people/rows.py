@@ -4,7 +4,8 @@ import json
 import sqlite3
 from typing import Any
 
-from textgym.reward_models.people.records import Event, Item, Reply, Text, winner_of
+from textgym.reward_models.people.records import Event, Item, NewItem, Reply, Text, winner_of
+from textgym.storage import json_text
 
 ITEMS = """
 SELECT items.*, one.text AS text_1, one.source AS source_1, one.is_cut AS is_cut_1,
@@ -14,6 +15,20 @@ FROM items JOIN texts AS one ON one.id = first LEFT JOIN texts AS two ON two.id 
 EVENTS = """
 SELECT events.*, showings.item, showings.is_swapped, showings.is_repeat, raters.name
 FROM events JOIN showings ON showings.id = showing JOIN raters ON raters.id = showings.rater
+"""
+
+# How far a rater is: :now minus a day and the rater; the rater and how many an item is for.
+DONE = """
+SELECT count(*) AS n, count(CASE WHEN received_at > ? THEN 1 END) AS today
+FROM showings JOIN events ON events.id = answer WHERE rater = ?
+"""
+LEFT = """
+SELECT count(*) AS n FROM items WHERE is_open AND NOT EXISTS (
+        SELECT 1 FROM showings
+        WHERE item = items.id AND rater = ?1 AND NOT is_repeat AND answer IS NOT NULL)
+    AND (gold IS NOT NULL OR ?2 > (
+        SELECT count(*) FROM showings WHERE item = items.id AND rater <> ?1
+        AND NOT is_repeat AND answer IS NOT NULL AND NOT is_skipped))
 """
 
 
@@ -52,3 +67,26 @@ def content_of(of: Reply | Event) -> tuple[Any, ...]:
 def limit_of(limit: int | None) -> int:
     """As SQLite takes it: -1 for no limit."""
     return -1 if limit is None else limit
+
+
+def add_item(connection: sqlite3.Connection, item: NewItem, now: float) -> int:
+    """An item's row and those of its texts; returns its id, also where its key is there already."""
+    if item.key is not None:
+        row = connection.execute("SELECT id FROM items WHERE key = ?", (item.key,)).fetchone()
+        if row is not None:
+            return int(row["id"])
+    texts = [
+        connection.execute(
+            "INSERT INTO texts (text, source, is_cut) VALUES (?, ?, ?)",
+            (text.text, json_text(dict(text.source)), int(text.is_cut)),
+        ).lastrowid
+        for text in item.texts
+    ]
+    sides = (texts[0], texts[1] if len(texts) > 1 else None)
+    rest = (item.key, item.priority, item.gold, item.query, item.lang, now)
+    cursor = connection.execute(
+        "INSERT INTO items (kind, prompt, first, second, key, priority, gold, query, lang,"
+        " added_at, is_open) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+        (item.kind, item.prompt, *sides, *rest),
+    )
+    return int(cursor.lastrowid or 0)

@@ -13,7 +13,6 @@ else whoever has the store open. What a method has returned is on the disk.
 import json
 import random
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from typing import Any
 
 from textgym.errors import InputError
 from textgym.reward_models.people.database import Database
+from textgym.reward_models.people.log import append_reply, append_undo, events_where, with_key
 from textgym.reward_models.people.queue import pick
 from textgym.reward_models.people.records import (
     KINDS,
@@ -36,22 +36,31 @@ from textgym.reward_models.people.records import (
     Settings,
     Showing,
 )
+from textgym.reward_models.people.refits import note_refit, refit_of
 from textgym.reward_models.people.rows import (
+    DONE,
     EVENTS,
     ITEMS,
+    LEFT,
+    add_item,
     content_of,
     event_of,
     item_of,
     limit_of,
 )
-from textgym.reward_models.people.validation import check_item, check_reply, check_text, checked
+from textgym.reward_models.people.showings import own_showing, show, showings_of, unanswered
+from textgym.reward_models.people.validation import (
+    ConflictError,
+    check_item,
+    check_reply,
+    check_text,
+    checked,
+)
 from textgym.storage import json_text
 
+__all__ = ["LEASE", "ConflictError", "LabelStore"]
+
 LEASE = 600.0  # seconds
-
-
-class ConflictError(InputError):
-    """A reply that does not fit what is stored: its showing is answered, its key was used."""
 
 
 class LabelStore:
@@ -112,28 +121,7 @@ class LabelStore:
         for place, item in enumerate(items):
             check_item(item, f"item {place}")
         with self._database.writing() as connection:
-            return [self._add(connection, item) for item in items]
-
-    def _add(self, connection: sqlite3.Connection, item: NewItem) -> int:
-        if item.key is not None:
-            row = connection.execute("SELECT id FROM items WHERE key = ?", (item.key,)).fetchone()
-            if row is not None:
-                return int(row["id"])
-        texts = [
-            connection.execute(
-                "INSERT INTO texts (text, source, is_cut) VALUES (?, ?, ?)",
-                (text.text, json_text(dict(text.source)), int(text.is_cut)),
-            ).lastrowid
-            for text in item.texts
-        ]
-        sides = (texts[0], texts[1] if len(texts) > 1 else None)
-        rest = (item.key, item.priority, item.gold, item.query, item.lang, self._clock())
-        cursor = connection.execute(
-            "INSERT INTO items (kind, prompt, first, second, key, priority, gold, query, lang,"
-            " added_at, is_open) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
-            (item.kind, item.prompt, *sides, *rest),
-        )
-        return int(cursor.lastrowid or 0)
+            return [add_item(connection, item, self._clock()) for item in items]
 
     def items(self, since: int = 0, limit: int | None = None) -> list[Item]:
         """The items with ids above `since`, in order of id."""
@@ -191,7 +179,7 @@ class LabelStore:
         if unknown or not kinds:
             raise InputError(f"kinds must be among {', '.join(KINDS)}, got {list(kinds)!r:.60}")
         with self._database.writing() as connection:
-            found = self._unanswered(connection, number, now, held, count)
+            found = unanswered(connection, number, held, count, now, self.lease)
             while len(found) < count:
                 picked = pick(
                     connection,
@@ -205,50 +193,8 @@ class LabelStore:
                 )
                 if picked is None:
                     break
-                found.append(self._show(connection, number, now, *picked))
-            return self._showings(connection, found)
-
-    def _unanswered(
-        self,
-        connection: sqlite3.Connection,
-        rater: int,
-        now: float,
-        held: Sequence[int],
-        count: int,
-    ) -> list[int]:
-        rows = connection.execute(
-            "SELECT showings.id, is_repeat, expires_at FROM showings JOIN items"
-            " ON items.id = showings.item WHERE rater = ? AND answer IS NULL AND is_open"
-            " AND (expires_at > ? OR is_repeat) ORDER BY showings.id",
-            (rater, now),
-        ).fetchall()
-        found = [row["id"] for row in rows if row["id"] not in set(held)][:count]
-        connection.executemany(
-            "UPDATE showings SET expires_at = ? WHERE id = ?",
-            [(now + self.lease, showing) for showing in found],
-        )
-        return found
-
-    def _show(
-        self,
-        connection: sqlite3.Connection,
-        rater: int,
-        now: float,
-        item: int,
-        is_swapped: bool,
-        is_repeat: bool,
-    ) -> int:
-        connection.execute(
-            "INSERT INTO showings (item, rater, is_swapped, is_repeat, shown_at, expires_at)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at",  # the order stays
-            (item, rater, int(is_swapped), int(is_repeat), now, now + self.lease),
-        )
-        row = connection.execute(
-            "SELECT id FROM showings WHERE item = ? AND rater = ? AND is_repeat = ?",
-            (item, rater, int(is_repeat)),
-        ).fetchone()
-        return int(row["id"])
+                found.append(show(connection, number, picked, now, self.lease))
+            return showings_of(connection, found)
 
     def answer(self, rater: str, reply: Reply) -> Event:
         """Store a reply; one whose key is stored already is answered as it was then.
@@ -260,30 +206,17 @@ class LabelStore:
         """
         self.join(rater)
         with self._database.writing() as connection:
-            stored = self._with_key(connection, reply.key)
+            stored = with_key(connection, reply.key)
             if stored is not None:
                 if (stored.rater, *content_of(stored)) != (rater, *content_of(reply)):
                     raise ConflictError(f"the key {reply.key!r:.60} was used for another reply")
                 return stored
-            showing = self._showing_of(connection, rater, reply.showing)
+            showing = own_showing(connection, rater, reply.showing)
             check_reply(reply, showing, self.settings.scale)
             if showing.answer is not None:
                 raise ConflictError(f"showing {showing.id} is answered already: undo it first")
-            event = self._store(connection, reply)
-            return self._events(connection, "events.id = ?", (event,))[0]
-
-    def _store(self, connection: sqlite3.Connection, reply: Reply) -> int:
-        event = connection.execute(
-            "INSERT INTO events (showing, key, choice, strength, score, rewrite, reason,"
-            " facts, note, shown_at, answered_at, received_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*content_of(reply), reply.shown_at, reply.answered_at, self._clock()),
-        ).lastrowid
-        connection.execute(
-            "UPDATE showings SET answer = ?, is_skipped = ? WHERE id = ?",
-            (event, int(reply.choice == "skip"), reply.showing),
-        )
-        return int(event or 0)
+            event = append_reply(connection, reply, self._clock())
+            return events_where(connection, "events.id = ?", (event,))[0]
 
     def add_answers(self, rows: Sequence[tuple[NewItem, str, Reply]]) -> int:
         """Add items with answers that were given elsewhere, all or none.
@@ -299,11 +232,12 @@ class LabelStore:
         added, now = 0, self._clock()
         with self._database.writing() as connection:
             for place, (item, rater, reply) in enumerate(rows):
-                if self._with_key(connection, reply.key) is not None:
+                if with_key(connection, reply.key) is not None:
                     continue
-                number = self._add(connection, item)
-                place_of = self._show(connection, raters[rater], now, number, False, False)
-                (showing,) = self._showings(connection, [place_of])
+                number = add_item(connection, item, now)
+                unasked = (number, False, False)
+                place_of = show(connection, raters[rater], unasked, now, self.lease)
+                (showing,) = showings_of(connection, [place_of])
                 if showing.answer is not None:
                     continue
                 choice: Choice = reply.choice
@@ -314,7 +248,7 @@ class LabelStore:
                     check_reply(reply, showing, self.settings.scale)
                 except InputError as error:
                     raise InputError(f"answer {place}: {error}") from None
-                self._store(connection, reply)
+                append_reply(connection, reply, self._clock())
                 added += 1
         return added
 
@@ -329,71 +263,31 @@ class LabelStore:
         self.join(rater)
         check_text(key, "key", 100)
         with self._database.writing() as connection:
-            stored = self._with_key(connection, key)
-            if stored is not None:
-                if (
-                    stored.undoes is None
-                    or stored.rater != rater
-                    or answer
-                    not in (
-                        None,
-                        stored.undoes,
-                    )
-                ):
-                    raise ConflictError(f"the key {key!r:.60} was used for something else")
-                return stored, self._showings(connection, [stored.showing])[0]
-            row = connection.execute(
-                "SELECT showings.id, answer FROM showings JOIN raters ON raters.id = rater"
-                " WHERE name = ? AND answer IS NOT NULL AND ifnull(answer = ?, 1)"
-                " ORDER BY answer DESC LIMIT 1",
-                (rater, answer),
-            ).fetchone()
-            if row is None:
-                if answer is not None:
-                    raise ConflictError(f"{answer} is no standing answer of this rater")
-                return None
             now = self._clock()
-            event = connection.execute(
-                "INSERT INTO events (showing, key, note, shown_at, answered_at, received_at,"
-                " undoes) VALUES (?, ?, '', ?, ?, ?, ?)",
-                (row["id"], key, now, now, now, row["answer"]),
-            ).lastrowid
-            connection.execute(
-                "UPDATE showings SET answer = NULL, is_skipped = 0, expires_at = ? WHERE id = ?",
-                (now + self.lease, row["id"]),
-            )
-            undone = self._events(connection, "events.id = ?", (event,))[0]
-            return undone, self._showings(connection, [row["id"]])[0]
+            event = append_undo(connection, rater, key, answer, now=now, lease=self.lease)
+            if event is None:
+                return None
+            return event, showings_of(connection, [event.showing])[0]
 
     def history(self, rater: str, limit: int = 50) -> list[tuple[Event, Showing]]:
         """The latest standing answers of a rater, newest first."""
         with self._database.writing() as connection:
-            events = self._events(
+            events = events_where(
                 connection,
                 "raters.name = ? AND showings.answer = events.id ORDER BY events.id DESC LIMIT ?",
                 (rater, limit),
             )
             showings = {
                 showing.id: showing
-                for showing in self._showings(connection, [event.showing for event in events])
+                for showing in showings_of(connection, [event.showing for event in events])
             }
         return [(event, showings[event.showing]) for event in events]
 
     def progress(self, rater: str) -> Progress:
         """How far a rater is; hidden repeats count as any other showing."""
         number, now = self.join(rater), self._clock()
-        done = self._database.rows(
-            "SELECT count(*) AS n, count(CASE WHEN received_at > ? THEN 1 END) AS today"
-            " FROM showings JOIN events ON events.id = answer WHERE rater = ?",
-            (now - 86_400, number),
-        )[0]
-        left = self._database.rows(
-            "SELECT count(*) AS n FROM items WHERE is_open AND NOT EXISTS (SELECT 1 FROM showings"
-            " WHERE item = items.id AND rater = ?1 AND NOT is_repeat AND answer IS NOT NULL) AND"
-            " (gold IS NOT NULL OR ?2 > (SELECT count(*) FROM showings WHERE item = items.id AND"
-            " rater <> ?1 AND NOT is_repeat AND answer IS NOT NULL AND NOT is_skipped))",
-            (number, self.settings.raters),
-        )[0]
+        (done,) = self._database.rows(DONE, (now - 86_400, number))
+        (left,) = self._database.rows(LEFT, (number, self.settings.raters))
         return Progress(done["n"], left["n"], done["today"])
 
     # The log
@@ -417,78 +311,17 @@ class LabelStore:
         :returns: its id.
         :raises ConflictError: if another fit of that run and step is noted.
         """
-        content = (json_text(list(answers)), json_text(dict(details or {})))
         with self._database.writing() as connection:
-            row = connection.execute(
-                "SELECT id, answers FROM refits WHERE run = ? AND step = ?", (run, step)
-            ).fetchone()
-            if row is not None:
-                if row["answers"] != content[0]:
-                    raise ConflictError(f"run {run!r:.60}, step {step}: has another refit")
-                return int(row["id"])
-            cursor = connection.execute(
-                "INSERT INTO refits (run, step, answers, details, at) VALUES (?, ?, ?, ?, ?)",
-                (run, step, *content, self._clock()),
-            )
-            return int(cursor.lastrowid or 0)
+            return note_refit(connection, run, step, answers, details or {}, self._clock())
 
     def refits(self, run: str | None = None) -> list[Refit]:
         """The refits of a run, or of all, in order."""
         rows = self._database.rows(
             "SELECT * FROM refits WHERE ifnull(run = ?, 1) ORDER BY id", (run,)
         )
-        return [
-            Refit(
-                row["id"],
-                row["run"],
-                row["step"],
-                tuple(json.loads(row["answers"])),
-                json.loads(row["details"]),
-                row["at"],
-            )
-            for row in rows
-        ]
+        return [refit_of(row) for row in rows]
 
-    # Rows
-
-    def _with_key(self, connection: sqlite3.Connection, key: str) -> Event | None:
-        return next(iter(self._events(connection, "events.key = ?", (key,))), None)
-
-    def _showing_of(self, connection: sqlite3.Connection, rater: str, showing: int) -> Showing:
-        found = self._showings(connection, [showing])
-        if not found or found[0].rater != rater:
-            raise InputError(f"showing {showing} is none of this rater's: ask for the next one")
-        return found[0]
-
-    def _events(
-        self, connection: sqlite3.Connection, condition: str, values: Sequence[Any]
-    ) -> list[Event]:
-        return [event_of(row) for row in connection.execute(f"{EVENTS} WHERE {condition}", values)]
-
-    def _showings(self, connection: sqlite3.Connection, ids: Sequence[int]) -> list[Showing]:
-        found = []
-        for number in ids:
-            row = connection.execute(
-                "SELECT showings.*, raters.name FROM showings JOIN raters ON raters.id = rater"
-                " WHERE showings.id = ?",
-                (number,),
-            ).fetchone()
-            if row is None:
-                continue
-            item = connection.execute(f"{ITEMS} WHERE items.id = ?", (row["item"],)).fetchone()
-            found.append(
-                Showing(
-                    row["id"],
-                    item_of(item),
-                    row["name"],
-                    bool(row["is_swapped"]),
-                    bool(row["is_repeat"]),
-                    row["shown_at"],
-                    row["expires_at"],
-                    row["answer"],
-                )
-            )
-        return found
+    # Settings
 
     def _keep_settings(self, settings: Settings) -> None:
         values = {name: value for name, value in vars(settings).items() if name != "id"}

@@ -20,6 +20,10 @@ from textgym.reward_models.people.records import (
 MAX_CHARACTERS = 200_000  # of one text
 
 
+class ConflictError(InputError):
+    """A reply that does not fit what is stored: its showing is answered, its key was used."""
+
+
 def checked(settings: Settings) -> Settings:
     """The settings themselves.
 
