@@ -38,7 +38,8 @@ def test_a_server_is_asked_over_http_with_the_token(tmp_path, monkeypatch):
     monkeypatch.setenv("TEXTGYM_LABEL_TOKEN", TOKEN)
     with LabelStore(tmp_path / "labels.db") as store, running_server(store) as server:
         reward = resolve_reward(f"human,store={server.url},waiting=3,first=2,every=1")
-        reward.begin_rollout(0)
+        with pytest.warns(UserWarning, match="only collects"):
+            reward.begin_rollout(0)
         reward(["The "] * 6, ["film", "cat sat", "end", "cat", "sea", "dog ran"])
         reward.end_rollout(64)
         assert len(store.items()) == 3

@@ -14,7 +14,7 @@ from textgym.errors import StorageError
 from textgym.reward_models.people.simulated import answer_open
 from textgym.reward_models.shadows import WithShadows
 
-pytestmark = pytest.mark.filterwarnings("ignore:all .* earned the same reward:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.* only collects:UserWarning")
 TOKENS = 360  # rollouts of 40
 OF_THE_MOMENT = ("human/answers", "human/waiting")  # what the store held just then
 

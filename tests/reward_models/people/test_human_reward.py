@@ -9,6 +9,8 @@ from textgym.reward_models.people.records import NewItem, Text
 from textgym.reward_models.people.simulated import answer_open
 from textgym.states import load_state_of, state_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* only collects:UserWarning")
+
 
 @pytest.fixture
 def store(tmp_path):

@@ -16,6 +16,7 @@ from textgym.agents.building.checkpoint import environment_of
 from textgym.agents.building.keywords import check_keywords
 from textgym.agents.building.learning import LearnInRun
 from textgym.agents.building.named_files import named_files
+from textgym.agents.building.only_collecting import learn_from_what_is_scored
 from textgym.agents.building.specs import (
     KL_KEYWORDS,
     SAMPLING_KEYWORDS,
@@ -115,6 +116,7 @@ def build_agent(
     agent.policy_kwargs["model"] = shape_of(lm)
     recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=run)
     recorder.attach(agent, recording)
+    learn_from_what_is_scored(agent, recorder, heard_env)
     named = {"agent": name, "n_envs": n_envs, "seed": seed, **kl_settings}
     named["final_learning_rate"] = final_learning_rate
     _keep(agent, {**named, **_saved_keywords(saved)}, environment or environment_of(task))

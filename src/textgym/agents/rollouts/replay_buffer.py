@@ -219,19 +219,23 @@ class EpisodeReplayBuffer(ReplayBuffer):
             others are `[batch_size, 1]`, int64 or float32.
         :raises InputError: if no episode has ended yet.
         """
-        if self.scores is not None:
-            self.scores.settle()
+        self.rollout_ends()
         if not self.episodes:
             raise InputError(
                 "no episode has ended yet, so there is nothing to learn from: set train_freq to "
                 "the budget of the task (max_new_tokens) at least"
             )
-        if self.recorder is not None and self.new_steps:
-            self.recorder.rollout_done(RolloutFigures(self.new_steps, None))
-        self.new_steps = 0
         if self.recorder is not None:
             self.recorder.learned(batch_size)
         return self._samples(self._draw(batch_size), env)
+
+    def rollout_ends(self) -> None:
+        """Score what waits, and write the figures of what was played since the last call."""
+        if self.scores is not None:
+            self.scores.settle()
+        if self.recorder is not None and self.new_steps:
+            self.recorder.rollout_done(RolloutFigures(self.new_steps, None))
+        self.new_steps = 0
 
     def _draw(self, count: int) -> list[tuple[ReplayedEpisode, np.ndarray]]:
         """Episodes, each once, and which of their steps (int64, rising), `count` steps in all.

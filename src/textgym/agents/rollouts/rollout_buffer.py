@@ -195,7 +195,8 @@ class EpisodeRolloutBuffer(RolloutBuffer):
             mean_log_prob = float(self.log_probs.mean())
             figures = self._kl_figures(dones)
             self.recorder.rollout_done(RolloutFigures(self.log_probs.size, mean_log_prob, figures))
-        if self.is_penalised and self.kl is not None and len(self.episode_kl):
+        is_learned = self.recorder is None or not self.recorder.only_collects
+        if is_learned and self.is_penalised and self.kl is not None and len(self.episode_kl):
             self.kl.update(float(self.episode_kl.mean()), len(self.episode_kl))
 
     def _kl_figures(self, dones: np.ndarray) -> KLFigures | None:

@@ -29,7 +29,7 @@ from textgym.agents.runs.logger_state import LoggerState, RowsUntil, mark_start
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.metrics_writer import JSONLines
 from textgym.agents.runs.reward_extra import tell_reward, write_reward_extra
-from textgym.agents.runs.rollout_rewards import rollout_begins, rollout_ends
+from textgym.agents.runs.rollout_rewards import only_collects, rollout_begins, rollout_ends
 from textgym.agents.runs.run import Run
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
 from textgym.policies.sb3.text_policy import TextPolicy
@@ -115,6 +115,7 @@ class Recorder:
         self.began_at: int | None = None  # the step at which the `learn` at hand began
         self.goes_on: LoggerState | None = None  # with the logger of a run that was interrupted
         self.listeners: list[Listener] = []  # hear each rollout's figures, before they are written
+        self.only_collects = False  # whether the last rollout's scores mean nothing
         self._tokens_learned = 0
         self._rollout_began = self._update_began = 0.0
 
@@ -169,7 +170,9 @@ class Recorder:
         untold = _alike_in_tables(figures)
         for key, value in figures.items():
             logger.record(key, value, exclude=("stdout", "log") if key in untold else None)
-        self.flat_rewards.add(_returns(self.episodes))
+        self.only_collects = self.env is not None and only_collects(self.env)
+        if not self.only_collects:
+            self.flat_rewards.add(_returns(self.episodes))
         write_reward_extra(self.episodes, logger, self.run, self.agent.num_timesteps)
         if rollout.kl is not None:
             for name, figure in vars(rollout.kl).items():

@@ -49,9 +49,10 @@ class LoopFigures:
 class HumanReward:
     """A reward model that learns from people's answers while a policy trains on it.
 
-    Until it is fitted for the first time it gives the score of `prior`, or 0 without one. From
-    then on the mean of its members' standardised scores, minus `caution` times their standard
-    deviation. Outside of training it is fitted once to all that the store holds.
+    Until it is fitted for the first time it gives the score of `prior`. Without one it gives 0 and
+    `only_collects`: nothing is to be learned from such a rollout. From then on it gives the mean of
+    its members' standardised scores, minus `caution` times their standard deviation. Outside of
+    training it is fitted once to all that the store holds.
 
     Whoever collects rollouts calls `begin_rollout` and `end_rollout`; textgym's recorder does.
 
@@ -103,7 +104,7 @@ class HumanReward:
         self.fitted_at = -1
         self._log = AnswerLog(labels)
         self._questions = Questions(self._log, features, queries, waiting, seed)
-        self._has_begun = self._has_read = self._is_playing = False
+        self._has_begun = self._has_read = self._is_playing = self._has_said = False
         self._elsewhere: Heads | None = None
         self._recorded: list[Refit] = []
         self._texts: list[Written] = []
@@ -159,6 +160,11 @@ class HumanReward:
         """Let go of the store."""
         self._log.labels.close()
 
+    @property
+    def only_collects(self) -> bool:
+        """Whether its scores mean nothing: it is in training, without a model and a prior."""
+        return self._has_begun and self.heads is None and self.prior is None
+
     # The loop
 
     def begin_rollout(self, step: int) -> None:
@@ -174,6 +180,13 @@ class HumanReward:
             self._has_begun = True
             if not self._refit_again(step):
                 self._refit_if_due(step)
+        if self.only_collects and not self._has_said:
+            self._has_said = True
+            warnings.warn(
+                f"reward model {self.name!r} only collects: without a prior the policy stays as it "
+                f"is until {self.first} answers are in ({len(self._log.counted())} so far)",
+                stacklevel=2,
+            )
         self._texts, self._is_playing = [], True
 
     def end_rollout(self, step: int) -> LoopFigures:
