@@ -1050,4 +1050,40 @@ BAD_INPUT = (
     ),
 )
 
-REVERTED_MENDS = (*FILES, *TEXTS, *RECORDS, *CLIENTS, *BAD_INPUT)
+STUDIES = (
+    Breakage(
+        "7: a record without its first evaluation begins with the second one",
+        "agents/comparison/found_runs.py",
+        (("if not steps or self.record.lost:", "if not steps:"),),
+        (f"{AGENTS}/test_reading_studies.py",),
+        "lacks_an_earlier_evaluation",
+    ),
+    Breakage(
+        "7: a run that cannot be read was never begun",
+        "agents/comparison/study_notes.py",
+        (
+            (
+                'reason = "was never begun" if why is None else',
+                'reason = "was never begun" if 1 else',
+            ),
+        ),
+        (f"{AGENTS}/test_reading_studies.py",),
+        "not_said_to_be_missing",
+    ),
+    Breakage(
+        "7: cells that are no longer on the command line are counted",
+        "agents/comparison/study_notes.py",
+        (("if slug_of_run(run.name) not in written.dropped]", "]"),),
+        (f"{AGENTS}/test_reading_studies.py",),
+        "compare_dropped",
+    ),
+    Breakage(
+        "7: a study.json that nobody can read is the end of the report",
+        "agents/comparison/reading.py",
+        (("    except InputError as error:\n", "    except KeyError as error:\n"),),
+        (f"{AGENTS}/test_reading_studies.py",),
+        "study_file_that_no_one",
+    ),
+)
+
+REVERTED_MENDS = (*FILES, *TEXTS, *RECORDS, *CLIENTS, *BAD_INPUT, *STUDIES)

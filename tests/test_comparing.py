@@ -209,6 +209,34 @@ def test_a_changed_run_is_put_aside_whole_and_the_study_says_so(study, tmp_path,
     )
 
 
+def test_a_cell_that_is_no_longer_named_stays_and_is_said_to_be_dropped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    byte_lm().save_pretrained("lm")
+    axes = {"policy": ["lm"], "gold": [], "shadow": [], "reward": ["length,target=10"]}
+    shared = {k: SHARED[k] for k in ("timesteps", "evaluations", "n_envs", "env_kwargs")}
+    place = tmp_path / "study"
+
+    def begun(*agents):
+        plan = planned(ENV, {**axes, "agent": list(agents)}, {}, seeds=[0],
+                       shared=shared, prompts=None, out="study", measure=False)  # fmt: skip
+        runs = StudyRuns(plan, place, print)
+        runs.begin({"verb": "compare"})
+        return json.loads((place / "study.json").read_text())
+
+    assert begun("ppo", "a2c")["dropped"] == []
+    slug = "lm--a2c--length-target=10"
+    assert begun("ppo")["dropped"] == []  # nothing of it was ever made
+    begun("ppo", "a2c")
+    (place / "cells" / slug / "seed-0").mkdir(parents=True)
+    assert begun("ppo")["dropped"] == [slug]
+    assert begun("ppo,gamma=0.9")["dropped"] == [slug]  # and it is remembered
+    assert begun("ppo", "a2c")["dropped"] == []  # until it is named again
+    (place / "study.json").write_text('{"cells": [')
+    (note,) = begun("ppo")["notes"]
+    assert "study.json: not valid JSON (" in note
+    assert note.endswith("; what it said of earlier runs is lost")
+
+
 def test_a_judge_that_joins_later_scores_what_is_stored(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(study["here"] / "lm", "lm")
@@ -269,7 +297,8 @@ def test_wrong_input_is_one_line_before_anything_runs(tmp_path, monkeypatch):
         ({"agent": "pppo"}, "unknown agent 'pppo': did you mean 'ppo'"),
         ({"agent": "ppo,kl_coeff=1"}, "keyword of agent 'ppo': 'kl_coeff': did you mean 'kl_coef'"),
         ({"agent": "ppo,n_epochs=x"}, "agent 'ppo,n_epochs=x': n_epochs must be a whole number"),
-        ({"agent": "ppo,timesteps=5"}, "timesteps is the same for all runs of a study"),
+        ({"agent": "ppo,timesteps=5"}, "timesteps belongs to the study .* by itself, --timesteps$"),
+        ({"agent": "ppo,seed=5"}, "seed belongs to the study .* by itself, --seeds$"),
         ({"agent": "ppo,kl_coef"}, "agent 'ppo,kl_coef': expected name=value after a comma"),
         ({"agent": ["ppo", "ppo"]}, "the cell 'ppo' is there twice"),
         ({"agent": ["ppo", "ppo,n_epochs=4"]}, "'ppo,n_epochs=4' is 'ppo' again"),

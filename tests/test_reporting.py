@@ -126,6 +126,7 @@ def test_report_refuses_in_one_line(out, monkeypatch):
         ([run, "比较/cells/grpo-crowd"], "say with --out where their report goes"),
         ([run, "--out", run], "is the directory of a run"),
         ([run, "--out", f"{run}/config.yaml"], "is a file; --out names a directory"),
+        ([f"{run}/config.yaml"], "config.yaml: is a file; expected the directory of a study"),
         ([], "missing RUNS"),
     ):
         before = files(out)

@@ -83,7 +83,7 @@ def rescore(
         raise InputError("reward or gold is missing: which reward model should score the texts?")
     found = find_runs(_listed(runs))
     if found.unread:
-        raise InputError("; ".join(found.unread))
+        raise InputError("; ".join(found.passed_over))
     if not found.runs:
         raise InputError(f"{', '.join(found.foreign)}: event files alone, and no texts to score")
     return rescore_runs(found.runs, judges, force=force)
@@ -115,6 +115,8 @@ def _place_of(runs: Sequence[str | Path], out: str | Path | None) -> Path:
         raise InputError("these are runs and no study: say with --out where their report goes")
     place = absolute(runs[0] if out is None else out)
     if place.exists() and not place.is_dir():
+        if out is None:
+            raise InputError(f"{runs[0]}: is a file; expected the directory of a study")
         raise InputError(f"{out}: is a file; --out names a directory")
     if is_run(place):
         raise InputError(f"{out}: is the directory of a run, which stays as it is; take another")

@@ -214,6 +214,50 @@ def test_runs_that_a_comparison_ordered_and_nobody_made_are_named(out):
     }
 
 
+@pytest.mark.parametrize(("torn", "lost"), [(1, "0"), (4, "20,000"), (slice(0, 3), "0")])
+def test_a_run_whose_record_lacks_an_earlier_evaluation_is_left_out(out, torn, lost):
+    path = out / "cells" / "ppo-crowd" / "seed-1" / "held_out.jsonl"
+    rows = path.read_text().splitlines()
+    rows[torn] = [] if isinstance(torn, slice) else rows[torn][:40]
+    path.write_text("\n".join(rows) + "\n")
+    study = read_study(out)
+    assert [run.record.steps[0] for run in study.runs] == [0, 0, 0]
+    (failure,) = study.failures
+    assert failure.name == "cells/ppo-crowd/seed-1"
+    assert failure.reason == (f"has a damaged record: the evaluation at {lost} tokens is not whole")
+
+
+def test_a_run_that_is_there_and_cannot_be_read_is_not_said_to_be_missing(out):
+    written(out)
+    run = out / "cells" / "ppo-crowd" / "seed-1"
+    (run / "config.yaml").write_text("verb: [")
+    (failure,) = read_study(out).failures
+    assert (failure.name, failure.cell, failure.seed) == ("cells/ppo-crowd/seed-1", "ppo", 1)
+    assert failure.reason.startswith("cannot be read: config.yaml, line 1: not valid YAML")
+
+
+def test_cells_that_compare_dropped_are_left_out_and_said_to_be(out):
+    ppo = {"label": "ppo", "settings": {}, "slug": "ppo-crowd", "reward": "crowd"}
+    written(out, cells=[ppo], dropped=["grpo-crowd"])
+    study = read_study(out)
+    assert labels(study) == ["ppo"] and [run.cell for run in study.runs] == ["ppo", "ppo"]
+    assert study.notes == [
+        "seed 1 was anew",
+        "cells/grpo-crowd: left out (2 runs), since the last `textgym compare` here did not name "
+        "this cell; a report on cells alone compares all that is there",
+    ]
+    assert len(read_study(out / "cells").runs) == 4
+
+
+def test_a_study_file_that_no_one_can_read_is_a_note(out):
+    (out / "study.json").write_text('{"cells": [')
+    study = read_study(out)
+    assert labels(study) == ["grpo", "ppo"] and len(study.runs) == 4
+    (note,) = study.notes
+    assert note.startswith("study.json: not valid JSON (")
+    assert note.endswith("; the cells are what the settings of the runs differ in")
+
+
 def test_a_run_that_no_one_can_read_is_a_note(out):
     run = out / "cells" / "ppo-crowd" / "seed-1"
     (run / "held_out_prompts.jsonl").write_text('{"prompt": "another"}\n')

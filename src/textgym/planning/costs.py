@@ -84,7 +84,10 @@ def check_room(plan: Plan, found: Standings, place: Path) -> None:
 
 def dry_run_lines(plan: Plan, found: Standings, at_a_time: int) -> list[str]:
     """What would run: each cell, the command line of each run, then time and disk in all."""
-    lines = [f"# the held-out prompts, {len(plan.prompts)}, are written before the first run"]
+    lines = [
+        f"# the held-out prompts, {len(plan.prompts)}, are written before the first run: a line "
+        "that is run elsewhere needs that file"
+    ]
     for cell in plan.cells:
         states = [found[cell.slug, seed] for seed in plan.seeds]
         whole = sum(state.state == "whole" for state in states)
@@ -97,6 +100,8 @@ def dry_run_lines(plan: Plan, found: Standings, at_a_time: int) -> list[str]:
                 lines.append(f"# seed {seed} is run anew: {'; '.join(state.reasons)}")
             lines.append(f"# finished: {line}" if state.state == "whole" else line)
     to_run = _to_run(found)
+    if not to_run:
+        return [*lines, "# no runs to do: the same command makes the report again"]
     seconds = [seconds_of_a_run(plan, slug, found) for slug, _ in to_run]
     total = sum(value or 0.0 for value in seconds) / min(at_a_time, max(1, len(to_run)))
     longest = max((value or 0.0 for value in seconds), default=0.0)

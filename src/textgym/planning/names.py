@@ -55,9 +55,10 @@ def agent_choice(spec: str, keyword_flags: Mapping[str, Flag]) -> AgentChoice:
     keywords: dict[str, Any] = {}
     for key, text in texts.items():
         if key in _OF_THE_STUDY:
+            flag_name = {"seed": "--seeds", "env": "ENV"}.get(key, f"--{key}")
             raise InputError(
-                f"agent {spec!r}: {key} is the same for all runs of a study: give it by itself, "
-                f"--{key.replace('_', '-')}"
+                f"agent {spec!r}: {key} belongs to the study and is no keyword of an agent: give "
+                f"it by itself, {flag_name}"
             )
         if key not in keyword_flags:
             raise unknown_name(f"keyword of agent {name!r}:", key, keyword_flags)

@@ -16,10 +16,11 @@ from textgym.agents.comparison.standing import Standing, standing_of
 from textgym.agents.comparison.study_files import (
     log_of,
     move_aside,
-    read_study_file,
     write_study_file,
     write_study_files,
 )
+from textgym.agents.comparison.written_study import read_written
+from textgym.errors import InputError
 from textgym.json_lines import last_row
 from textgym.paths import absolute
 from textgym.planning.costs import check_room
@@ -34,8 +35,19 @@ class StudyRuns:
 
     def __init__(self, plan: Plan, place: Path, report: Callable[[str], None]) -> None:
         self.plan, self.place, self.report = plan, place, report
-        self.notes: list[str] = list(read_study_file(place).get("notes", []))
+        self.notes: list[str] = []
+        self.dropped: list[str] = []
         self.jobs: list[Job] = []
+        try:
+            before = read_written(place)
+        except InputError as error:
+            before = None
+            self.notes.append(f"{error}; what it said of earlier runs is lost")
+        if before is not None:
+            self.notes += before.notes
+            now = {cell.slug for cell in plan.cells}
+            slugs = dict.fromkeys([*before.dropped, *before.cells])
+            self.dropped = [s for s in slugs if s not in now and (place / CELLS / s).is_dir()]
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Look at what is there, and write what is compared.
@@ -127,6 +139,7 @@ class StudyRuns:
             ],
             "seeds": list(plan.seeds),
             "timesteps": plan.timesteps,
+            "dropped": self.dropped,
             "notes": self.notes,
             "failures": [
                 {

@@ -66,11 +66,12 @@ class FoundRun:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its last held-out evaluation is there; without any, whether it is at its end."""
+        """Whether its held-out evaluations are there, first and last among them; without any,
+        whether it is at its end."""
         if self.record is None:
             return self.step >= self.timesteps and not self.is_going_on
         steps = self.record.steps
-        if not steps:
+        if not steps or self.record.lost:
             return False
         if self.timesteps:
             return steps[-1] >= self.timesteps
@@ -84,13 +85,18 @@ class Found:
     :param root: what all paths have in common; names are relative to it.
     :param runs: of `textgym train`, by name.
     :param foreign: directories of event files that Stable-Baselines3 alone wrote, by name.
-    :param unread: what was passed over, in words.
+    :param unread: why a directory was passed over, in words, by name.
     """
 
     root: Path
     runs: Sequence[FoundRun]
     foreign: Mapping[str, Path] = field(default_factory=dict)
-    unread: Sequence[str] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passed_over(self) -> list[str]:
+        """Each directory that was passed over, with the reason, in a line."""
+        return [f"{name}: {why}" for name, why in self.unread.items()]
 
 
 def find_runs(paths: Sequence[str | Path]) -> Found:
@@ -111,21 +117,24 @@ def find_runs(paths: Sequence[str | Path]) -> Found:
         for directory, what in below:
             found.setdefault(directory.resolve(), (directory, what))
     root = _root(places)
-    runs, foreign, unread = [], {}, []
+    runs: list[FoundRun] = []
+    foreign: dict[str, Path] = {}
+    unread: dict[str, str] = {}
     for directory, what in found.values():
         name = os.path.relpath(directory, root)
         if what is None:
             foreign[name] = directory
         elif isinstance(what, str):
-            unread.append(f"{name}: {what}")
+            unread[name] = what
         else:
             try:
                 runs.append(_read(directory, name, what))
             except InputError as error:
-                unread.append(str(error).replace(f"{directory}/", f"{name}: "))
+                unread[name] = str(error).replace(f"{directory}/", "")
+    found_here = Found(root, sorted(runs, key=lambda run: run.name), foreign, unread)
     if not runs and not foreign:
-        raise InputError("; ".join(unread))
-    return Found(root, sorted(runs, key=lambda run: run.name), foreign, unread)
+        raise InputError("; ".join(found_here.passed_over))
+    return found_here
 
 
 def read_pair(one: str | Path, other: str | Path) -> tuple[FoundRun, FoundRun]:

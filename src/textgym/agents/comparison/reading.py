@@ -14,7 +14,7 @@ from textgym.agents.comparison.derived_cells import derive_cells, reward_of
 from textgym.agents.comparison.foreign_runs import read_foreign
 from textgym.agents.comparison.found_runs import Found, FoundRun, find_runs
 from textgym.agents.comparison.study import Cell, Study, StudyRun
-from textgym.agents.comparison.study_notes import failures_of, notes_of
+from textgym.agents.comparison.study_notes import failures_of, notes_of, without_dropped
 from textgym.agents.comparison.written_study import WrittenStudy, read_written, slug_of_run
 from textgym.errors import InputError
 
@@ -32,7 +32,10 @@ def read_study(paths: Sequence[str | Path] | str | Path) -> Study:
     found = find_runs([paths] if isinstance(paths, str | Path) else list(paths))
     if not found.runs:
         return _only_foreign(found)
-    written = read_written(found.root)
+    written, told = _written(found.root)
+    if written is not None:
+        found, dropped = without_dropped(found, written)
+        told += dropped
     if written is not None and not all(slug_of_run(r.name) in written.cells for r in found.runs):
         written = None  # merged with others, or moved
     cells, labels = derive_cells(found.runs) if written is None else _cells_of(written, found.runs)
@@ -41,9 +44,9 @@ def read_study(paths: Sequence[str | Path] | str | Path) -> Study:
     runs = [run for run in recorded or found.runs if run.is_whole or not recorded]
     failures = failures_of(recorded, labels, found, written)
     if not runs:
-        told = "; ".join(f"{failure.name} {failure.reason}" for failure in failures)
-        raise InputError(f"no run is whole yet: {told}")
-    notes = [*(written.notes if written else ()), *notes_of(found, runs)]
+        how = "; ".join(f"{failure.name} {failure.reason}" for failure in failures)
+        raise InputError(f"no run is whole yet: {how}")
+    notes = [*(written.notes if written else ()), *told, *notes_of(found, runs)]
     foreign_cells, foreign_runs, foreign_notes = read_foreign(found.foreign)
     record = runs[0].record
     return Study(
@@ -56,6 +59,15 @@ def read_study(paths: Sequence[str | Path] | str | Path) -> Study:
         failures=failures,
         notes=[*notes, *foreign_notes],
     )
+
+
+def _written(root: Path) -> tuple[WrittenStudy | None, list[str]]:
+    """What `textgym compare` wrote, or a note where nobody can read it."""
+    try:
+        return read_written(root), []
+    except InputError as error:
+        what = str(error).replace(f"{root}/", "")
+        return None, [f"{what}; the cells are what the settings of the runs differ in"]
 
 
 def _cells_of(written: WrittenStudy, runs: Sequence[FoundRun]) -> tuple[list[Cell], dict[str, str]]:
@@ -103,5 +115,5 @@ def _sample_prompts(runs: Iterable[FoundRun]) -> list[dict[str, Any]]:
 def _only_foreign(found: Found) -> Study:
     cells, runs, notes = read_foreign(found.foreign)
     if not runs:
-        raise InputError("; ".join([*found.unread, *notes]))
-    return Study("event files", "", [], {}, cells, runs, notes=[*found.unread, *notes])
+        raise InputError("; ".join([*found.passed_over, *notes]))
+    return Study("event files", "", [], {}, cells, runs, notes=[*found.passed_over, *notes])

@@ -86,6 +86,9 @@ def standing_of(
     is_whole = tokens >= expected["timesteps"]
     if is_whole and record is not None and max(record.steps, default=-1) < tokens:
         reasons.append("its last evaluation is not whole")
+    if record is not None and record.lost:
+        steps = ", ".join(f"{step:,}" for step in record.lost)
+        reasons.append(f"its evaluation at {steps} tokens is not whole")
     if not is_whole:
         reasons += others
     if reasons:

@@ -74,8 +74,9 @@ def write_study_files(
 
 
 def read_study_file(out: Path) -> dict[str, Any]:
-    """`study.json`: `cells` (label, settings, slug, reward), `seeds`, `timesteps`, `notes` (texts),
-    `failures` (name, cell, seed, reason, lines). Empty where there is none.
+    """`study.json`: `cells` (label, settings, slug, reward), `seeds`, `timesteps`, `dropped` (slugs
+    of cells that earlier calls ordered), `notes` (texts), `failures` (name, cell, seed, reason,
+    lines). Empty where there is none.
 
     :raises InputError: for a file that holds something else.
     """

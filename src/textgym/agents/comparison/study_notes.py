@@ -6,7 +6,8 @@ from dataclasses import replace
 from textgym.agents.comparison.comparable import few
 from textgym.agents.comparison.found_runs import Found, FoundRun
 from textgym.agents.comparison.study import Failure
-from textgym.agents.comparison.written_study import WrittenStudy
+from textgym.agents.comparison.written_study import WrittenStudy, slug_of_run
+from textgym.run_files import CELLS
 
 
 def failures_of(
@@ -33,9 +34,31 @@ def failures_of(
     there = {run.name for run in found.runs}
     for name, (cell, seed) in ({} if written is None else written.ordered).items():
         if name not in there:
-            never = Failure(name, cell.label, seed, "was never begun")
-            failures.append(told.get(name, never))
+            why = found.unread.get(name)
+            reason = "was never begun" if why is None else f"cannot be read: {why}"
+            failure = Failure(name, cell.label, seed, reason)
+            failures.append(failure if why is not None else told.get(name, failure))
     return failures
+
+
+def without_dropped(found: Found, written: WrittenStudy) -> tuple[Found, list[str]]:
+    """The runs of the cells that the last comparison ordered, and a note for each other cell.
+
+    Runs that nobody ordered here, copied from another machine, say, stay.
+    """
+    left_out: dict[str, int] = {}
+    for run in found.runs:
+        slug = slug_of_run(run.name)
+        if slug in written.dropped:
+            left_out[slug] = left_out.get(slug, 0) + 1
+    runs = [run for run in found.runs if slug_of_run(run.name) not in written.dropped]
+    notes = [
+        f"{CELLS}/{slug}: left out ({count} run{'s' * (count > 1)}), since the last `textgym "
+        f"compare` here did not name this cell; a report on {CELLS} alone compares all that is "
+        "there"
+        for slug, count in left_out.items()
+    ]
+    return replace(found, runs=runs), notes
 
 
 def notes_of(found: Found, runs: Sequence[FoundRun]) -> list[str]:
@@ -43,7 +66,7 @@ def notes_of(found: Found, runs: Sequence[FoundRun]) -> list[str]:
 
     :param runs: those that are compared.
     """
-    notes = [*found.unread, *(torn for run in found.runs for torn in run.torn)]
+    notes = [*found.passed_over, *(torn for run in found.runs for torn in run.torn)]
     is_scored = runs[0].record is not None
     without = [run.name for run in found.runs if run.record is None]
     if is_scored and without:
@@ -60,6 +83,9 @@ def notes_of(found: Found, runs: Sequence[FoundRun]) -> list[str]:
 def _how_far(run: FoundRun) -> str:
     assert run.record is not None
     done = len(run.record.steps)
+    if run.record.lost and not run.is_going_on:
+        steps = ", ".join(f"{step:,}" for step in run.record.lost)
+        return f"has a damaged record: the evaluation at {steps} tokens is not whole"
     state = "is still going on" if run.is_going_on else "broke off"
     return f"{state}: {done} of {run.record.settings.evaluations} evaluations"
 

@@ -16,12 +16,14 @@ class WrittenStudy:
 
     :param cells: by slug, the name of their folder.
     :param failures: runs that broke off, by name.
+    :param dropped: slugs of cells that an earlier comparison ordered and the last one did not.
     """
 
     cells: Mapping[str, Cell]
     seeds: Sequence[int] = ()
     notes: Sequence[str] = ()
     failures: Mapping[str, Failure] = field(default_factory=dict)
+    dropped: Sequence[str] = ()
 
     @property
     def ordered(self) -> dict[str, tuple[Cell, int]]:
@@ -58,6 +60,7 @@ def read_written(directory: Path) -> WrittenStudy | None:
         fields.items("seeds") if fields.has("seeds") else (),
         fields.texts("notes") if fields.has("notes") else (),
         failures,
+        fields.texts("dropped") if fields.has("dropped") else (),
     )
 
 

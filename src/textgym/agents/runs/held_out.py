@@ -101,11 +101,14 @@ class HeldOutRecord:
 
     :param prompts: rows with the key `prompt`, and its columns.
     :param texts: by step, in the order of the prompts. Evaluations that are not whole are left out.
+    :param lost: steps of evaluations that are left out although later ones are whole, 0 for a start
+        that is not there: no run leaves such a record, and what is left says something else.
     """
 
     settings: HeldOutSettings
     prompts: Sequence[Mapping[str, Any]]
     texts: Mapping[int, Sequence[HeldOutText]]
+    lost: Sequence[int] = ()
 
     @property
     def steps(self) -> list[int]:
@@ -184,7 +187,9 @@ def read_held_out(run: Path) -> HeldOutRecord | None:
         for step, texts in sorted(by_step.items())
         if len(texts) == settings.n_prompts
     }
-    return _with_later_scores(HeldOutRecord(settings, prompts, whole), run)
+    last = max(whole, default=-1)
+    lost = tuple(sorted({s for s in (0, *by_step) if s < last and s not in whole}))
+    return _with_later_scores(HeldOutRecord(settings, prompts, whole, lost), run)
 
 
 def _with_later_scores(record: HeldOutRecord, run: Path) -> HeldOutRecord:
