@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.envs.replies import Reply
     from textgym.evaluating import evaluate, generate
+    from textgym.preparing import prepare
     from textgym.reporting import diff, report, rescore
     from textgym.rewards import RewardOutput
     from textgym.rewards_by_name import resolve_reward
@@ -48,6 +49,7 @@ __all__ = [
     "make_agent",
     "make_vec",
     "open_run",
+    "prepare",
     "pretrain",
     "register",
     "register_agent",
@@ -78,6 +80,7 @@ _MODULES = {
     "load_agent": "saved_agents",
     "make_agent": "agents_by_name",
     "open_run": "agents.runs.run",
+    "prepare": "preparing",
     "pretrain": "agents.fitting.language_modelling",
     "register_agent": "agents.building.specs",
     "report": "reporting",

@@ -54,7 +54,7 @@ def near_copy_groups(texts: Sequence[str]) -> Integers:
     keys = [text_key(texts[place]) or texts[place] for place in places.tolist()]
     sets: dict[int, Hashes] = {}
     parents = list(range(len(keys)))
-    for i, j in _candidates(_signatures(keys)).tolist():
+    for i, j in _candidates(signatures(keys)).tolist():
         if _root(parents, i) == _root(parents, j):
             continue
         one, other = (sets.setdefault(k, np.unique(_shingles(keys[k]))) for k in (i, j))
@@ -74,8 +74,8 @@ class NearCopies:
         keys = [text_key(text) or text for text in texts]
         self._keys = list(dict.fromkeys(keys))
         self._equal = set(self._keys)
-        self._signatures = _signatures(self._keys)
-        codes = _band_codes(self._signatures)
+        self._signatures = signatures(self._keys)
+        codes = band_codes(self._signatures)
         self._order = np.argsort(codes, axis=1, kind="stable")
         self._codes = np.take_along_axis(codes, self._order, axis=1)
 
@@ -86,9 +86,9 @@ class NearCopies:
             return True
         if not self._keys:
             return False
-        signature = _signatures([key])
+        signature = signatures([key])
         found = []
-        for band, code in enumerate(_band_codes(signature)[:, 0]):
+        for band, code in enumerate(band_codes(signature)[:, 0]):
             start = int(np.searchsorted(self._codes[band], code))
             places = self._order[band, start : start + NEIGHBOURS]
             found += places[self._codes[band, start : start + NEIGHBOURS] == code].tolist()
@@ -153,7 +153,7 @@ def _shingles(key: str) -> Hashes:
     return _mix(rolled)
 
 
-def _signatures(keys: Sequence[str]) -> npt.NDArray[np.uint32]:
+def signatures(keys: Sequence[str]) -> npt.NDArray[np.uint32]:
     """uint32 [n, BANDS * ROWS], the smallest hash of each text's shingles under each function."""
     rng = np.random.default_rng(0)  # the functions are part of the rule: no seed of the caller's
     factors = rng.integers(0, 2**31, (BANDS * ROWS, 1), dtype=np.uint32) * 2 + 1
@@ -177,26 +177,26 @@ def _chunks(keys: Sequence[str]) -> list[range]:
     return [*parts, range(start, len(keys))] if start < len(keys) else parts
 
 
-def _candidates(signatures: npt.NDArray[np.uint32]) -> Integers:
+def _candidates(marks: npt.NDArray[np.uint32]) -> Integers:
     """int64 [m, 2], pairs of places that share a band and look alike, the smaller place first."""
-    n = len(signatures)
+    n = len(marks)
     found = [np.zeros(0, np.int64)]
-    for code in _band_codes(signatures):
+    for code in band_codes(marks):
         order = np.argsort(code, kind="stable")
         for step in range(1, NEIGHBOURS + 1):
             is_shared = code[order[step:]] == code[order[:-step]]
             one, other = order[:-step][is_shared], order[step:][is_shared]
             # The signatures estimate the index to .05; what is clearly too far goes no further.
-            is_alike = (signatures[one] == signatures[other]).mean(axis=1) >= JACCARD - 0.15
+            is_alike = (marks[one] == marks[other]).mean(axis=1) >= JACCARD - 0.15
             found.append(one[is_alike] * n + other[is_alike])
     pairs = np.unique(np.concatenate(found))
     return np.stack([pairs // max(n, 1), pairs % max(n, 1)], axis=1)
 
 
-def _band_codes(signatures: npt.NDArray[np.uint32]) -> Hashes:
+def band_codes(marks: npt.NDArray[np.uint32]) -> Hashes:
     """uint64 [BANDS, n], one number for the hashes of each band."""
-    rows = signatures.reshape(len(signatures), BANDS, ROWS).astype(np.uint64)
-    codes = np.zeros((BANDS, len(signatures)), np.uint64)
+    rows = marks.reshape(len(marks), BANDS, ROWS).astype(np.uint64)
+    codes = np.zeros((BANDS, len(marks)), np.uint64)
     for row in range(ROWS):
         codes = _mix(codes * _PRIME + rows[:, :, row].T)
     return codes

@@ -102,7 +102,7 @@ def flag_of(parameter: inspect.Parameter, help: str) -> Flag | None:
         help,
         parameter.default,
         is_argument=parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        and parameter.default is parameter.empty,
+        and parameter.default in (parameter.empty, ()),
         is_path=_takes_paths_only(parameter),
     )
 

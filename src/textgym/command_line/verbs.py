@@ -39,6 +39,7 @@ _CONFIG = Flag(
 )
 
 VERBS = {
+    "prepare": Verb("clean, filter, segment, augment and split texts", "textgym.preparing:prepare"),
     "demo": Verb(
         "the whole road on real text, in minutes",
         "textgym.demonstration.run:run_demo",

@@ -50,6 +50,23 @@ def split_words(text: str) -> list[str]:
     return _word_pattern().findall(normal_form(text))
 
 
+def word_pieces(text: str) -> list[str]:
+    """The text cut before and behind each word: words, and what stands between, as written.
+
+    Laid end to end, the pieces are the text again.
+
+    >>> word_pieces("Don't blink: 好看!")
+    ["Don't", ' ', 'blink', ': ', '好', '看', '!']
+    """
+    pieces, end = [], 0
+    for match in _word_pattern().finditer(text):
+        if match.start() > end:
+            pieces.append(text[end : match.start()])
+        pieces.append(match[0])
+        end = match.end()
+    return [*pieces, text[end:]] if end < len(text) else pieces
+
+
 @cache
 def marks() -> str:
     """The combining marks that belong to a letter, as the inside of a class of `re`."""
@@ -62,7 +79,7 @@ def marks() -> str:
 @cache
 def _word_pattern() -> re.Pattern[str]:
     letter = rf"[^\W_{_UNSPACED}][{marks()}{_JOINERS}]*"
-    return re.compile(rf"(?=\w)[{_UNSPACED}][{marks()}]*|(?:{letter})+(?:'(?:{letter})+)*")
+    return re.compile(rf"(?=\w)[{_UNSPACED}][{marks()}]*|(?:{letter})+(?:['’＇](?:{letter})+)*")
 
 
 def count_words(text: str) -> int:

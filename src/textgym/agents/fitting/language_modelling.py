@@ -16,7 +16,7 @@ from textgym.checks import check_numbers
 from textgym.directories import holds
 from textgym.envs.texts.corpus import files_of, read_texts, split_heldout
 from textgym.envs.texts.labelled_rows import Rows, read_pairs
-from textgym.envs.texts.prepare import Cleaner, default_rules
+from textgym.envs.texts.preparation.pipeline import Cleaner, default_rules
 from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
 from textgym.optimization import muon_rate

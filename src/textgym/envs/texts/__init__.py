@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         read_ratings,
         read_steps,
     )
-    from textgym.envs.texts.prepare import Cleaner, default_rules, rule
+    from textgym.envs.texts.preparation.pipeline import Cleaner, TextPipeline, default_rules
+    from textgym.envs.texts.preparation.step import rule
     from textgym.envs.texts.prompts import PromptSource
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Preference",
     "PromptSource",
     "RatedCompletion",
+    "TextPipeline",
     "default_rules",
     "read_pairs",
     "read_ratings",
@@ -39,18 +41,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Cleaner": "prepare",
+    "Cleaner": "preparation.pipeline",
     "JudgedSteps": "labelled_rows",
     "Pair": "labelled_rows",
     "Preference": "labelled_rows",
     "PromptSource": "prompts",
     "RatedCompletion": "labelled_rows",
-    "default_rules": "prepare",
+    "TextPipeline": "preparation.pipeline",
+    "default_rules": "preparation.pipeline",
     "read_pairs": "labelled_rows",
     "read_ratings": "labelled_rows",
     "read_steps": "labelled_rows",
     "read_texts": "corpus",
-    "rule": "prepare",
+    "rule": "preparation.step",
     "shuffled": "corpus",
     "split_heldout": "corpus",
 }

@@ -14,6 +14,7 @@ from textgym.envs.texts.labelled_rows import Rows
 from textgym.envs.texts.records import (
     MAX_LINE_BYTES,
     SUFFIXES,
+    Lines,
     given_record,
     given_rows,
     read_lines,
@@ -241,7 +242,7 @@ def _file_texts(path: Path, column: str, paragraphs: bool) -> Iterator[str]:
     kind = text_format(path)
     if kind == ".txt":
         if paragraphs:
-            yield from _paragraphs(path)
+            yield from (text for _, text in read_paragraphs(path))
         else:
             yield from (text for _, text in read_lines(path) if text.strip())
         return
@@ -251,10 +252,15 @@ def _file_texts(path: Path, column: str, paragraphs: bool) -> Iterator[str]:
             yield text
 
 
-def _paragraphs(path: Path) -> Iterator[str]:
+def read_paragraphs(path: Path, lines_of: Lines | None = None) -> Iterator[tuple[int, str]]:
+    """The paragraphs of a .txt file, each with the number of its last line; blank lines part them.
+
+    :param lines_of: see `read_lines`.
+    :raises InputError: as `read_lines`; or a paragraph of over 16 million characters.
+    """
     lines: list[str] = []
-    size = 0
-    for number, line in read_lines(path):
+    size = number = 0
+    for number, line in read_lines(path, lines_of):
         if line.strip():
             lines.append(line)
             size += len(line)
@@ -264,10 +270,10 @@ def _paragraphs(path: Path) -> Iterator[str]:
                     " read it line by line or add blank lines"
                 )
         elif lines:
-            yield "\n".join(lines)
+            yield number - 1, "\n".join(lines)
             lines, size = [], 0
     if lines:
-        yield "\n".join(lines)
+        yield number, "\n".join(lines)
 
 
 def _shuffle(items: Iterable[T], generator: np.random.Generator, buffer_size: int) -> Iterator[T]:

@@ -20,6 +20,9 @@ MAX_LINE_BYTES = 2**24  # a longer line is a binary or unbroken file, not a text
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
+Lines = Iterable[tuple[int, str]]  # numbers and texts, line ends included
+
+
 class Record(NamedTuple):
     """One row: `line` counts from 1 (for a quoted .csv row: where it ends).
 
@@ -52,25 +55,22 @@ def text_format(path: str | Path) -> str:
     return suffix
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: str | Path, lines: Lines | None = None) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 file (a byte order mark is dropped), without their line ends.
 
+    :param lines: of a file in another charset, read already (`textgym.envs.texts.encodings`).
     :raises InputError: unreadable, not UTF-8, or a line over 16 MiB.
     """
-    for line, text in _whole_lines(expand(path)):
+    for line, text in _whole_lines(expand(path), lines):
         yield line, text.removesuffix("\n").removesuffix("\r")
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:
+def _whole_lines(path: Path, lines: Lines | None = None) -> Iterator[tuple[int, str]]:
     """The lines of a file, with their line ends."""
     line = 0
     try:
-        with _open(path) as stream:
-            while raw := stream.readline(MAX_LINE_BYTES + 1):
-                line += 1
-                if line == 1:
-                    raw = raw.removeprefix(BYTE_ORDER_MARK)
-                yield line, _decode(raw, path, line)
+        for line, text in _utf8_lines(path) if lines is None else lines:
+            yield line, text
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path}, after line {line}: damaged gzip data ({error}); write the file anew"
@@ -79,19 +79,30 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def read_records(path: str | Path) -> Iterator[Record]:
+def _utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
+    with open_file(path) as stream:
+        line = 0
+        while raw := stream.readline(MAX_LINE_BYTES + 1):
+            line += 1
+            if line == 1:
+                raw = raw.removeprefix(BYTE_ORDER_MARK)
+            yield line, _decode(raw, path, line)
+
+
+def read_records(path: str | Path, lines: Lines | None = None) -> Iterator[Record]:
     """The rows of a .jsonl file (one JSON object a line) or .csv file (a header line first).
 
     A .txt file gives rows with the one column "text". Blank lines are skipped.
 
+    :param lines: see `read_lines`.
     :raises InputError: as `read_lines`; or a row that is malformed.
     """
     path = expand(path)
     kind = text_format(path)
     if kind == ".csv":
-        yield from _csv_records(path)
+        yield from _csv_records(path, lines)
         return
-    for line, text in read_lines(path):
+    for line, text in read_lines(path, lines):
         if text.strip():
             values = {"text": text} if kind == ".txt" else _json_object(text, path, line)
             yield Record(line, values)
@@ -153,7 +164,8 @@ def text_column(record: Record, column: str, path: object) -> str:
     return value
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
+    """A file's bytes, those of a .gz unpacked."""
     if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rb")  # type: ignore[return-value]
     return path.open("rb")
@@ -185,10 +197,10 @@ def _json_object(text: str, path: Path, line: int) -> dict[str, Any]:
     return value
 
 
-def _csv_records(path: Path) -> Iterator[Record]:
+def _csv_records(path: Path, lines: Lines | None) -> Iterator[Record]:
     header: list[str] | None = None
     try:
-        for line, row in csv_rows(_whole_lines(path), MAX_LINE_BYTES):
+        for line, row in csv_rows(_whole_lines(path, lines), MAX_LINE_BYTES):
             if header is None:
                 header = _csv_header(row, path, line)
                 continue
