@@ -30,6 +30,7 @@ LEAVES = {
     "tokenizer_context",
     "tokenizer_decoding",
     "tokenizer_files",
+    "tokenizer_words",
     "optimization",
     "starting",
     "yaml_files",
@@ -49,9 +50,11 @@ LEAVES = {
     "run_files",
     "signatures",
     "near_copies",
+    "near_copy_index",
     "splits",
     "terminal",
     "trl_rewards",
+    "typed_arguments",
 }
 # Whom a room may import, besides itself and the leaves.
 ALLOWED = {

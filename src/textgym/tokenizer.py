@@ -1,4 +1,4 @@
-"""Text to token ids and back: byte, character and trained byte-level BPE, and other people's files.
+"""Text to token ids and back: byte, character, word, trained byte-level BPE, other people's files.
 
 A thin layer over the `tokenizers` library. What is saved is a `tokenizer.json` that
 `transformers.AutoTokenizer` opens. Special tokens never come out of text: a user who writes
@@ -26,6 +26,7 @@ from textgym.tokenizer_backends import (
     character_backend,
 )
 from textgym.tokenizer_context import (
+    clean_unicode,
     continuation_backend,
     cut_names,
     describe,
@@ -35,6 +36,7 @@ from textgym.tokenizer_context import (
 )
 from textgym.tokenizer_decoding import ContinuationDecoder, Ids
 from textgym.tokenizer_files import ROLES, SpecialTokens, TokenizerFiles, tokenizer_directory
+from textgym.tokenizer_words import word_backend
 
 MOST_TOKENS = 2**24
 
@@ -124,7 +126,7 @@ class Tokenizer:
     @classmethod
     def character(cls, texts: Iterable[str]) -> "Tokenizer":
         """One token per character that occurs in `texts`, and bytes for every other character."""
-        return cls._own(character_backend(map(_clean_unicode, texts)))
+        return cls._own(character_backend(map(clean_unicode, texts)))
 
     @classmethod
     def train_bpe(cls, texts: Iterable[str], *, vocab_size: int) -> "Tokenizer":
@@ -133,7 +135,21 @@ class Tokenizer:
         :param vocab_size: tokens in all, with the 3 special ones and the 256 bytes.
         :raises InputError: if `vocab_size` is below 259 or `texts` is empty.
         """
-        return cls._own(bpe_backend(map(_clean_unicode, texts), vocab_size=vocab_size))
+        return cls._own(bpe_backend(map(clean_unicode, texts), vocab_size=vocab_size))
+
+    @classmethod
+    def words(cls, texts: Iterable[str], *, vocab_size: int, unk: bool = False) -> "Tokenizer":
+        """One token per common word of segmented texts (streamed), for texts segmented or not.
+
+        What is no word of the vocabulary is written as characters, or else bytes, so that every
+        text comes back as it was; Chinese words are joined without spaces.
+
+        :param texts: words with spaces between, as `textgym prepare --step segment` writes them.
+        :param vocab_size: tokens in all, with the 3 special ones, 256 bytes and ASCII.
+        :param unk: characters outside of the vocabulary become one unknown token, and are lost.
+        :raises InputError: if `vocab_size` leaves no room for a word, or there is none.
+        """
+        return cls._own(word_backend(map(clean_unicode, texts), vocab_size=vocab_size, unk=unk))
 
     @classmethod
     def _own(cls, backend: _Tokenizer) -> "Tokenizer":
@@ -196,7 +212,7 @@ class Tokenizer:
             encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
             for text in texts:
-                _clean_unicode(text)
+                clean_unicode(text)
             raise
         except BaseException as error:
             raise _refused(error, "the tokenizer cannot encode a text") from None
@@ -370,16 +386,3 @@ def _refused(error: BaseException, message: str) -> BaseException:
 def _rounded(description: str) -> Any:
     """A JSON description; the library does not read its own numbers back to the last digit."""
     return json.loads(description, parse_float=lambda number: round(float(number), 9))
-
-
-def _clean_unicode(text: str) -> str:
-    """The text itself, if it is a string that UTF-8 can hold."""
-    if not isinstance(text, str):
-        raise InputError(f"expected a text (str), got {type(text).__name__}: {text!r:.60}")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"a lone surrogate at character {error.start} cannot be encoded: {text!r:.60}"
-        ) from None
-    return text

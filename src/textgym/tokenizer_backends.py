@@ -9,14 +9,15 @@ from tokenizers import Tokenizer as Backend
 from textgym.errors import InputError
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
-_SPECIALS = (PAD, BOS, EOS)
+SPECIALS = (PAD, BOS, EOS)
+FALLBACK = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
 def byte_backend() -> Backend:
     """One token per UTF-8 byte, behind the 3 special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate((*_SPECIALS, *alphabet))}
-    return _with_start(_byte_level(models.BPE(vocab=vocabulary, merges=[])))
+    vocabulary = {token: i for i, token in enumerate((*SPECIALS, *alphabet))}
+    return with_start(_byte_level(models.BPE(vocab=vocabulary, merges=[])))
 
 
 def character_backend(texts: Iterable[str]) -> Backend:
@@ -27,12 +28,11 @@ def character_backend(texts: Iterable[str]) -> Backend:
     characters = sorted({character for text in texts for character in text})
     if not characters:
         raise InputError("a character tokenizer needs texts with at least one character")
-    fallback = [f"<0x{byte:02X}>" for byte in range(256)]
-    tokens = dict.fromkeys((*_SPECIALS, *fallback, *characters))
+    tokens = dict.fromkeys((*SPECIALS, *FALLBACK, *characters))
     vocabulary = {token: i for i, token in enumerate(tokens)}
     backend = Backend(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    return _with_start(backend)
+    return with_start(backend)
 
 
 def bpe_backend(texts: Iterable[str], *, vocab_size: int) -> Backend:
@@ -47,7 +47,7 @@ def bpe_backend(texts: Iterable[str], *, vocab_size: int) -> Backend:
     backend = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(_SPECIALS),
+        special_tokens=list(SPECIALS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -62,7 +62,7 @@ def bpe_backend(texts: Iterable[str], *, vocab_size: int) -> Backend:
     backend.train_from_iterator(counted(), trainer)
     if not count:
         raise InputError("the corpus is empty: a BPE tokenizer needs at least one text")
-    return _with_start(backend)
+    return with_start(backend)
 
 
 def _byte_level(model: Any) -> Backend:
@@ -72,9 +72,9 @@ def _byte_level(model: Any) -> Backend:
     return backend
 
 
-def _with_start(backend: Backend) -> Backend:
+def with_start(backend: Backend) -> Backend:
     """The special tokens, and the start token in front of every text."""
-    backend.add_special_tokens([AddedToken(token, special=True) for token in _SPECIALS])
+    backend.add_special_tokens([AddedToken(token, special=True) for token in SPECIALS])
     backend.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, backend.token_to_id(BOS))]
     )

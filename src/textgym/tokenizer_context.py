@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
+from textgym.errors import InputError
 from textgym.storage import json_text
 
 # They cut at spaces and drop them: what comes after them marks each word, not the text's start.
@@ -118,3 +119,19 @@ def _plain_pre_tokenizer(pre_tokenizer: Any) -> Any:
         if not any(part["type"] in _WORD_SPLITTERS for part in parts):
             return {**pre_tokenizer, "pretokenizers": [_plain_pre_tokenizer(p) for p in parts]}
     return pre_tokenizer
+
+
+def clean_unicode(text: str) -> str:
+    """The text itself, if it is a string that UTF-8 can hold.
+
+    :raises InputError: for what is none.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"expected a text (str), got {type(text).__name__}: {text!r:.60}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"a lone surrogate at character {error.start} cannot be encoded: {text!r:.60}"
+        ) from None
+    return text

@@ -50,6 +50,16 @@ def split_words(text: str) -> list[str]:
     return _word_pattern().findall(normal_form(text))
 
 
+def is_unspaced(character: str) -> bool:
+    """Whether a character is of a script that is written without spaces between words."""
+    return _unspaced_pattern().match(character) is not None
+
+
+@cache
+def _unspaced_pattern() -> re.Pattern[str]:
+    return re.compile(f"[{_UNSPACED}]")
+
+
 def word_pieces(text: str) -> list[str]:
     """The text cut before and behind each word: words, and what stands between, as written.
 

@@ -17,6 +17,7 @@ from textgym.directories import holds
 from textgym.envs.texts.corpus import files_of, read_texts, split_heldout
 from textgym.envs.texts.labelled_rows import Rows, read_pairs
 from textgym.envs.texts.preparation.pipeline import Cleaner, default_rules
+from textgym.envs.texts.preparation.words import Segmenter
 from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
 from textgym.optimization import muon_rate
@@ -29,7 +30,7 @@ from textgym.policies.pretraining.loop import TrainingReport
 from textgym.splits import split_rows
 from textgym.tokenizer import Tokenizer
 
-TOKENIZERS = ("bpe", "byte", "character")
+TOKENIZERS = ("bpe", "byte", "character", "word")
 # What a fresh model is made of, unless said.
 FRESH = {"tokenizer": "bpe", "vocab_size": 2048, "hidden_size": 128, "num_hidden_layers": 4}
 BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every", "checkpoint_seconds")
@@ -108,8 +109,8 @@ def pretrain(
     :param seconds: wall-clock time at most.
     :param heldout: share of the texts held out, with near-copies on one side; of a corpus of over
         20,000 texts about that share, and near-copies of those texts are not learned from.
-    :param tokenizer: `"bpe"` (trained; the default), `"byte"` or `"character"`; of a fresh model,
-        as the next three.
+    :param tokenizer: `"bpe"` (trained; the default), `"byte"`, `"character"` or `"word"` (the
+        commonest words; Chinese needs the extra "prepare"); of a fresh model, as the next three.
     :param vocab_size: tokens of a trained tokenizer; 2,048 unless said.
     :param hidden_size: width of the model; 128 unless said.
     :param num_hidden_layers: depth of the model; 4 unless said.
@@ -334,4 +335,8 @@ def _make_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokeniz
         return Tokenizer.byte()
     if kind == "character":
         return Tokenizer.character(texts)
+    if kind == "word":
+        segmenter = Segmenter()
+        segmented = (" ".join(segmenter.words(text)) for text in texts)
+        return Tokenizer.words(segmented, vocab_size=vocab_size)
     return Tokenizer.train_bpe(texts, vocab_size=vocab_size)

@@ -68,6 +68,8 @@ class DecodedLines:
                 yield line, text
         except UnicodeError as error:
             raise InputError(f"{self.path}, after line {line}: not {name} ({error})") from None
+        finally:
+            reader.detach()  # whoever opened the stream closes it
 
     def _named(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:
         self.encoding = "+".join(self._names)

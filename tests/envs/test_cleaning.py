@@ -7,49 +7,51 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from textgym.envs.texts.prepare import (
+from textgym.envs.texts.preparation import (
     Cleaner,
+    ControlCharacters,
+    Duplicates,
+    Length,
+    Normalize,
     Rule,
-    TextFunction,
-    control_rule,
+    TextStep,
+    Whitespace,
     default_rules,
-    duplicate_rule,
-    max_length_rule,
-    min_length_rule,
     rule,
-    unicode_rule,
-    whitespace_rule,
 )
+from textgym.envs.texts.preparation.step import TextFunction
 from textgym.errors import InputError
 from textgym.near_copies import text_key
 
 
-def clean_one(one: Rule, text: str) -> str | None:
+def clean_one(one: TextStep, text: str) -> str | None:
     return one.start()(text)
 
 
 @pytest.mark.parametrize(
     ("one", "text", "expected"),
     [
-        (unicode_rule(), "cafe\u0301", "caf\u00e9"),
-        (unicode_rule("NFKC"), "\uff21\ufb01", "Afi"),
-        (control_rule(), "\ufeffa\x00b\x1b[1mc\td\ud800", "ab[1mc\td"),
-        (control_rule(), "\u0928\u200d\u092e\u0947", "\u0928\u200d\u092e\u0947"),
-        (whitespace_rule(), "  a \t\r\n b\u3000c\x85d ", "a b c d"),
-        (whitespace_rule(keep_lines=True), " a \r\n\n b  c ", "a\nb c"),
-        (min_length_rule(3), "ab", None),
-        (min_length_rule(3), "abc", "abc"),
-        (max_length_rule(3), "abcd", None),
-        (max_length_rule(3), "abc", "abc"),
+        (Normalize(), "cafe\u0301", "caf\u00e9"),
+        (Normalize("NFKC"), "\uff21\ufb01", "Afi"),
+        (ControlCharacters(), "\ufeffa\x00b\x1b[1mc\td\ud800", "ab[1mc\td"),
+        (ControlCharacters(), "\u0928\u200d\u092e\u0947", "\u0928\u200d\u092e\u0947"),
+        (Whitespace(), "  a \t\r\n b\u3000c\x85d ", "a b c d"),
+        (Whitespace(keep_lines=True), " a \r\n\n b  c ", "a\nb c"),
+        (Length(3), "ab", None),
+        (Length(3), "abc", "abc"),
+        (Length(0, 3), "abcd", None),
+        (Length(0, 3), "abc", "abc"),
     ],
 )
-def test_each_rule_does_what_it_is_named_for(one: Rule, text: str, expected: str | None) -> None:
+def test_each_rule_does_what_it_is_named_for(
+    one: TextStep, text: str, expected: str | None
+) -> None:
     assert clean_one(one, text) == expected
 
 
 def test_duplicates_are_found_on_letters_and_digits_only() -> None:
     texts = ["A good film.", "a GOOD film!!", "A good film 2", "...", "!!!", "...", "caf\u00e9"]
-    assert list(Cleaner([duplicate_rule()]).clean([*texts, "Cafe\u0301"])) == [
+    assert list(Cleaner([Duplicates()]).clean([*texts, "Cafe\u0301"])) == [
         "A good film.",
         "A good film 2",
         "...",
@@ -74,19 +76,18 @@ def test_report_counts_what_each_rule_changed_and_removed() -> None:
     texts = ["  cafe\u0301 noir ", "caf\u00e9 noir", "x", "a\x07bc", "long" * 9, "fine text"]
     cleaned = Cleaner(default_rules(min_characters=2, max_characters=20)).clean(texts)
     assert list(cleaned) == ["caf\u00e9 noir", "abc", "fine text"]
-    counts = {c.name: (c.changed, c.removed) for c in cleaned.report.rules}
+    counts = {c.name: (c.changed, c.removed) for c in cleaned.report.steps}
     assert counts == {
         "unicode NFC": (1, 0),
         "control characters": (1, 0),
         "white space": (1, 0),
-        "under 2": (0, 1),
-        "over 20": (0, 1),
+        "length 2 to 20": (0, 2),
         "duplicates": (0, 1),
     }
     assert (cleaned.report.read, cleaned.report.kept) == (6, 3)
     table = str(cleaned.report).splitlines()
-    assert [len(line) for line in table[:-1]] == [len(table[0])] * 7
-    assert table[4].split() == ["under", "2", "0", "1"]
+    assert [len(line) for line in table[:-1]] == [len(table[0])] * 6
+    assert table[4].split() == ["length", "2", "to", "20", "0", "2"]
     assert table[-1].split() == ["texts", "kept", "3", "of", "6"]
 
 
@@ -126,8 +127,8 @@ def test_a_rule_of_ones_own_takes_its_place_and_is_counted() -> None:
     own = rule("stop words", without_stop_words)
     cleaned = Cleaner([*default_rules(), own]).clean(["the end of a film", "nothing here"])
     assert list(cleaned) == ["end of film", "nothing here"]
-    assert cleaned.report.rules[-1].name == "stop words"
-    assert cleaned.report.rules[-1].changed == 1
+    assert cleaned.report.steps[-1].name == "stop words"
+    assert cleaned.report.steps[-1].changed == 1
 
 
 def test_a_rule_with_memory_is_started_once_a_pass() -> None:
