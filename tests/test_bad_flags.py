@@ -20,6 +20,7 @@ from textgym.registry import import_reference
 
 COMMANDS, FRESH = 16, 1
 FUNCTIONS = {
+    "prepare": ("textgym:prepare", ("corpus.txt",), {"out": "out"}),
     "demo": ("textgym.demonstration.run:run_demo", (), {}),
     "pretrain": ("textgym:pretrain", ("corpus.txt",), {"out": "out"}),
     "sft": ("textgym:sft", ("pairs.jsonl",), {"policy": "lm", "out": "out"}),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -40,7 +40,7 @@ def prepare(
     column: str = "text",
     paragraphs: bool = False,
     encoding: str = "auto",
-    format: Literal["jsonl", "txt"] = "jsonl",
+    format: str = "jsonl",
     seed: int = 0,
     samples: int = 1,
     progress_bar: bool = True,

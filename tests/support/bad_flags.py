@@ -97,6 +97,7 @@ def smallest_runs(here, agent="ppo"):
     """For each verb the words of a run that ends within a second where it is not refused."""
     lm = here / "lm"
     runs = {
+        "prepare": f"{here}/corpus.txt --out out {QUIET}",
         "demo": f"--out out --quick {QUIET}",
         "pretrain": f"{here}/corpus.txt --out out --steps 1 --tokenizer byte --hidden-size 16 "
         f"--num-hidden-layers 1 --context 32 {QUIET}",
