@@ -49,6 +49,7 @@ def clean_registry():
         ("fitting-rewards.md", 1),
         ("data.md", 2),
         ("judgement-files.md", 1),
+        ("preparation.md", 4),
         ("masks.md", 4),
         ("oracle.md", 1),
         ("resuming.md", 1),
