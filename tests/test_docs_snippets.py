@@ -46,6 +46,7 @@ def clean_registry():
         ("agents.md", 5),
         ("reward-models.md", 2),
         ("human-reward.md", 1),
+        ("adversarial.md", 1),
         ("fitting-rewards.md", 1),
         ("data.md", 2),
         ("judgement-files.md", 1),

@@ -222,6 +222,12 @@ BUILT_IN = (
         ),
     ),
     BuiltIn(
+        "adversarial",
+        "adversarial_rewards:adversarial",
+        "a discriminator between a corpus and the policy, refitted as the policy trains",
+        Facts("[-4, 4], in log-odds", "its features'", licence="reviews: as the bundled corpus"),
+    ),
+    BuiltIn(
         "chat_judge",
         "reward_models.judges.chat_judge:ChatJudge",
         "asks a chat model at an endpoint for a grade, or which of two texts is better",

@@ -45,7 +45,7 @@ def ngram_fluency(
     :param limit: the floor, in bits per character.
     :raises InputError: for a file that cannot be read, or an order below 1.
     """
-    reader = NgramReader(list(_texts(corpus, column)), order=order)
+    reader = NgramReader(list(corpus_texts(corpus, column)), order=order)
     return Fluency(reader, limit=limit, name="ngram_fluency")
 
 
@@ -56,7 +56,7 @@ def novelty(corpus: str | Path = REVIEWS, *, column: str = "text", n: int = 4) -
     :param n: words of an n-gram.
     :raises InputError: for a file that cannot be read, or n below 1.
     """
-    return Novelty(_texts(corpus, column), n=n)
+    return Novelty(corpus_texts(corpus, column), n=n)
 
 
 def _reader(model: LanguageModel | str | Path) -> Reader:
@@ -67,7 +67,11 @@ def _reader(model: LanguageModel | str | Path) -> Reader:
     return ModelReader(open_policy(model, label="model"), name="fluency")
 
 
-def _texts(corpus: str | Path, column: str) -> Iterable[str]:
+def corpus_texts(corpus: str | Path, column: str) -> Iterable[str]:
+    """The texts of a file, or the bundled ones that language models may see.
+
+    :raises InputError: for a file that cannot be read.
+    """
     if str(corpus) == REVIEWS:
         return _bundled_texts()
     return read_texts(str(corpus), column=column)

@@ -1,0 +1,1 @@
+"""A reward model that learns to tell the policy's texts from those of a corpus."""
