@@ -16,10 +16,12 @@ from gymnasium.envs.registration import registry as gymnasium_ids
 from textgym import registry
 from textgym.built_in_rewards import Facts
 from textgym.checks import check_numbers
+from textgym.envs.latent_env import LatentEnv, LatentVectorEnv
 from textgym.envs.task import Task, check_fields
 from textgym.envs.text_env import ACTIONS, TextEnv
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError, UnknownNameError, unknown_name
+from textgym.latent_decoders import LatentDecoder
 from textgym.rewards_by_name import resolve_reward
 from textgym.tokenizer import Tokenizer
 
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 NOT_OF_A_TASK = ("max_episode_steps", "render_mode")  # what `make_vec` takes beside its fields
+# Keywords of environments with latent actions, and what `LatentRows` calls them.
+OF_LATENTS = {"latent_limit": "limit", "decoding": "decoding", "prior_coef": "prior_coef"}
 
 BUILTIN_TASKS = {
     "textgym/MovieReview-v0": "small_tasks:movie_review",
@@ -176,15 +180,26 @@ def import_environment(id: str) -> str:
 
 
 def make_env(
-    task_id: str, action: str = "token", render_mode: str | None = None, **overrides: Any
-) -> TextEnv:
+    task_id: str,
+    action: str = "token",
+    render_mode: str | None = None,
+    decoder: LatentDecoder | str | Path | None = None,
+    **overrides: Any,
+) -> TextEnv | LatentEnv:
     """One environment: what `gymnasium.make(id, ...)` calls.
 
-    :param action: "token" or "text".
-    :param overrides: fields of the task to replace.
+    :param action: "token", "text" or "latent".
+    :param decoder: with "latent": a `TextVAE`, its directory, or another `LatentDecoder`.
+    :param overrides: fields of the task to replace; with "latent" also `latent_limit`, `decoding`
+        and `prior_coef` (see `textgym.envs.latent_rows.LatentRows`).
+    :raises InputError: for a decoder without latent actions, or the reverse.
     """
+    if _checked_action(action) == "latent":
+        task, opened, settings = _latent_parts(task_id, decoder, overrides)
+        return LatentEnv(task, opened, render_mode=render_mode, **settings)
+    _check_no_decoder(action, decoder, overrides)
     task = get_task(task_id, **_checked_overrides(overrides))
-    return TextEnv(task, action=_checked_action(action), render_mode=render_mode)
+    return TextEnv(task, action=action, render_mode=render_mode)  # type: ignore[arg-type]
 
 
 def make_vector_env(
@@ -194,13 +209,24 @@ def make_vector_env(
     max_episode_steps: int | None = None,
     num_generations: int = 1,
     render_mode: str | None = None,
+    decoder: LatentDecoder | str | Path | None = None,
     **overrides: Any,
 ) -> TextVectorEnv:
     """Many at once: what `gymnasium.make_vec(id, ...)` calls.
 
-    :raises InputError: for text actions, which have no batch form.
+    :param action, decoder, overrides: as `make_env`'s.
+    :raises InputError: for text actions, which have no batch form; or as `make_env`.
     """
-    if _checked_action(action) != "token":
+    if _checked_action(action) == "latent":
+        if num_generations != 1 or max_episode_steps is not None:
+            raise InputError(
+                "latent actions write a text a step: leave num_generations and max_episode_steps "
+                "out"
+            )
+        task, opened, settings = _latent_parts(task_id, decoder, overrides)
+        return LatentVectorEnv(task, num_envs, decoder=opened, render_mode=render_mode, **settings)
+    _check_no_decoder(action, decoder, overrides)
+    if action != "token":
         raise InputError(
             'the native vector environment has token actions only: with action="text" pass '
             'vectorization_mode="sync" to gymnasium.make_vec'
@@ -214,11 +240,37 @@ def make_vector_env(
     )
 
 
+def _latent_parts(
+    task_id: str, decoder: LatentDecoder | str | Path | None, overrides: dict[str, Any]
+) -> tuple[Task, LatentDecoder, dict[str, Any]]:
+    """The task with the decoder's tokenizer, the decoder, and what else `LatentRows` takes."""
+    if decoder is None:
+        raise InputError(
+            'latent actions need a decoder: decoder="runs/vae", the directory of a text VAE '
+            "(textgym pretrain-vae makes one)"
+        )
+    fields = {key: value for key, value in overrides.items() if key not in OF_LATENTS}
+    settings = {OF_LATENTS[key]: overrides[key] for key in overrides if key in OF_LATENTS}
+    if isinstance(decoder, str | Path):
+        from textgym.policies.vae.text_vae import TextVAE
+
+        decoder = TextVAE.from_pretrained(decoder)
+    fields = {"tokenizer": decoder.tokenizer, **_checked_overrides(fields)}
+    return get_task(task_id, **fields), decoder, settings
+
+
+def _check_no_decoder(action: str, decoder: object, overrides: dict[str, Any]) -> None:
+    given = ["decoder"] * (decoder is not None) + [key for key in OF_LATENTS if key in overrides]
+    if given:
+        raise InputError(f'{given[0]} goes with action="latent", got action={action!r}')
+
+
 def make_vec(
     id: str,
     n_envs: int = 1,
     seed: int | None = None,
     num_generations: int = 1,
+    decoder: LatentDecoder | str | Path | None = None,
     **overrides: Any,
 ) -> "VecMonitor":
     """A Stable-Baselines3 `VecEnv` of a task, monitored; also good as `eval_env`.
@@ -226,6 +278,7 @@ def make_vec(
     :param seed: of the prompts that are drawn, 0 to 2³² - 1. Different seeds have no prompt stream
         in common (see `textgym.agents.rollouts.vec_env.environment_seed`).
     :param num_generations: episodes of each prompt that is drawn (see `TextVectorEnv`).
+    :param decoder: makes actions latent: see `make_env`.
     :param overrides: fields of the task, `max_episode_steps` or `render_mode`.
     :raises InputError: for a seed or a field that makes no sense.
     """
@@ -234,16 +287,22 @@ def make_vec(
 
     check_numbers({"n_envs": n_envs, "seed": seed, "num_generations": num_generations})
     name = import_environment(id)
-    task_fields = {k: v for k, v in overrides.items() if k not in NOT_OF_A_TASK}
-    task = get_task(id, **_checked_overrides(task_fields))
-    limit = overrides.get("max_episode_steps", gymnasium.spec(name).max_episode_steps)
-    vector_env = TextVectorEnv(
-        task,
-        n_envs,
-        max_episode_steps=limit,
-        num_generations=num_generations,
-        render_mode=overrides.get("render_mode"),
-    )
+    if decoder is not None:
+        vector_env = make_vector_env(
+            id, n_envs, "latent", num_generations=num_generations, decoder=decoder, **overrides
+        )
+    else:
+        _check_no_decoder("token", None, overrides)
+        task_fields = {k: v for k, v in overrides.items() if k not in NOT_OF_A_TASK}
+        task = get_task(id, **_checked_overrides(task_fields))
+        limit = overrides.get("max_episode_steps", gymnasium.spec(name).max_episode_steps)
+        vector_env = TextVectorEnv(
+            task,
+            n_envs,
+            max_episode_steps=limit,
+            num_generations=num_generations,
+            render_mode=overrides.get("render_mode"),
+        )
     env = TextVecEnv(vector_env)
     if seed is not None:
         env.seed(seed)
@@ -279,8 +338,8 @@ def _unresolved(prompts: Sequence[str], completions: Sequence[str]) -> list[floa
 
 
 def _checked_action(action: str) -> Any:
-    if action not in ACTIONS:
-        raise unknown_name("action", str(action), ACTIONS)
+    if action not in (*ACTIONS, "latent"):
+        raise unknown_name("action", str(action), (*ACTIONS, "latent"))
     return action
 
 

@@ -25,6 +25,20 @@ from textgym.envs.turns import Replied, Turn
 from textgym.errors import InputError
 from textgym.tokenizer_decoding import Ids
 
+# What each row has of its own: arrays whose first dimension it is, and lists.
+_ARRAYS = (
+    "tokens",
+    "lengths",
+    "_used",
+    "_turn_starts",
+    "_is_over",
+    "_group_of",
+    "_states",
+    "_states_at",
+    "_turn_rewards",
+)
+_LISTS = ("_prompts", "_game_states")
+
 
 class StepResult(NamedTuple):
     """What one step did to n rows.
@@ -367,9 +381,7 @@ class EpisodeRows:
 
     def save(self) -> dict[str, Any]:
         """The state of all rows, for `restore`."""
-        names = ["tokens", "lengths", "_used", "_turn_starts", "_is_over", "_group_of"]
-        names += ["_states", "_states_at", "_turn_rewards", "_prompts", "_game_states"]
-        parts = {name: getattr(self, name).copy() for name in names}
+        parts = {name: getattr(self, name).copy() for name in (*_ARRAYS, *_LISTS)}
         turns = [list(turns) for turns in self._turns]
         drawn = [g and copy.deepcopy(g.bit_generator.state) for g in self.generators]
         return parts | {"_turns": turns, "_steps": self._steps, "generators": drawn}
@@ -381,6 +393,35 @@ class EpisodeRows:
             if generator is not None:
                 generator.bit_generator.state = drawn
         self.__dict__.update(own)
+
+    def step_some(self, rows: Sequence[int], actions: np.ndarray) -> StepResult:
+        """As `step`, for some rows while the others stand still.
+
+        :param rows: their numbers, different ones.
+        :param actions: int [len(rows)].
+        :return: of all n rows; 0 and False where a row stood still.
+        :raises InputError, RewardError: as `step`; nothing has changed then.
+        """
+        part, chosen = copy.copy(self), np.asarray(rows, np.int64)
+        part._rows = np.arange(len(chosen))
+        for name in _ARRAYS:
+            setattr(part, name, getattr(self, name)[chosen])
+        for name in (*_LISTS, "_turns", "generators"):
+            setattr(part, name, [getattr(self, name)[row] for row in rows])
+        result = part.step(actions)
+        for name in _ARRAYS:
+            getattr(self, name)[chosen] = getattr(part, name)
+        for name in (*_LISTS, "_turns"):
+            for row, value in zip(rows, getattr(part, name), strict=True):
+                getattr(self, name)[row] = value
+        self._steps = part._steps
+        whole = [np.zeros(len(self._rows), dtype=array.dtype) for array in result[:3]]
+        for array, found in zip(whole, result[:3], strict=True):
+            array[chosen] = found
+        endings, waiting = (
+            {rows[place]: value for place, value in table.items()} for table in result[3:]
+        )
+        return StepResult(whole[0], whole[1], whole[2], endings, waiting)
 
 
 def _start_info(prompt: Prompt) -> dict[str, Any]:

@@ -141,11 +141,19 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         infos: dict[str, Any] = {}
         for row, info in self.reset_rows(seed, options).items():
             infos = self._add_start(infos, info, row)
-        return self._episodes.tokens.copy(), infos
+        return self.observations(), infos
 
     def observations(self) -> np.ndarray:
         """Int64 [n, width]: the rows as they stand, a copy."""
         return self._episodes.tokens.copy()
+
+    def final_observations(self, result: StepResult) -> dict[int, np.ndarray]:
+        """What the rows that have just ended look like, before they start anew."""
+        return {row: self._episodes.tokens[row].copy() for row in result.endings}
+
+    def advance(self, actions: np.ndarray) -> StepResult:
+        """Play a step, without starting what ended anew."""
+        return self._episodes.step(actions)
 
     def reset_rows(
         self, seed: int | Sequence[int | None] | None, options: dict[str, Any] | None
@@ -228,7 +236,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def step_rows(self, actions: np.ndarray) -> SteppedRows:
         """As `step`, with the infos of each row by itself."""
-        result = self._episodes.step(actions)
+        result = self.advance(actions)
         finals: dict[int, np.ndarray] = {}
         reset_infos: dict[int, dict[str, Any]] = {}
         is_split = ["token_rewards" in ending for ending in result.endings.values()]
@@ -239,11 +247,11 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 for row, ending in result.endings.items():
                     text = for_output(f"{ending['prompt']}{ending['completion']}")
                     print(f"[{row}] {text}", flush=True)
-            finals = {row: self._episodes.tokens[row].copy() for row in rows}
+            finals = self.final_observations(result)
             generators = self._own_generators()
             infos = self._episodes.reset(rows, [generators[row] for row in rows])
             reset_infos = dict(zip(rows, infos, strict=True))
-        return SteppedRows(self._episodes.tokens.copy(), result, finals, reset_infos)
+        return SteppedRows(self.observations(), result, finals, reset_infos)
 
     @property
     def summary(self) -> dict[str, Any]:
