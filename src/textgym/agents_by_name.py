@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from textgym.agents.runs.run import Run
     from textgym.envs.task import Task
+    from textgym.latent_decoders import LatentDecoder
     from textgym.policies.language_model.language_model import LanguageModel
 
 DEFAULT_N_ENVS = 32
@@ -49,6 +50,7 @@ def make_agent(
     checkpoint_tokens: int | None = None,
     keep: int = 2,
     shadow: Sequence[Reward | str] | Reward | str = (),
+    decoder: "LatentDecoder | str | Path | None" = None,
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """An unmodified Stable-Baselines3 agent on a registered environment, defaults filled in.
@@ -73,6 +75,10 @@ def make_agent(
         newest as checkpoints/step-N too. That of the best reward is kept besides.
     :param shadow: further reward models that look on: scored and logged
         (`reward_components/NAME`), never part of the reward.
+    :param decoder: a text VAE or its directory: then actions are latents, the agent is one of
+        `textgym.registry.latent_agents` with its stock `MlpPolicy`, and of the parameters above
+        `reward`, `n_envs`, `seed` and `env_kwargs` count, which also takes `latent_limit`,
+        `decoding` and `prior_coef`.
     :param keywords: `kl_coef`, `kl_estimator`, `kl_target`, `temperature`, `top_k`, `top_p`,
         `value_trunk`, `value_lr_scale`, `value_warmup_rollouts`, `final_learning_rate`, and every
         keyword of the algorithm itself.
@@ -80,6 +86,7 @@ def make_agent(
     """
     from textgym.agents.building.build import build_agent, record_agent
     from textgym.agents.building.checkpoint import environment_record
+    from textgym.agents.building.latent_agents import check_plays_tokens
     from textgym.agents.building.specs import spec_of
     from textgym.agents.rollouts.vec_env import row_seed
     from textgym.agents.runs.directory import open_to_write
@@ -94,6 +101,16 @@ def make_agent(
         "keep": keep,
     }
     check_numbers({"n_envs": n_envs, "seed": seed, **saving})
+    if decoder is not None:
+        of_tokens = {"policy": policy, "reference": reference, "pad_token": pad_token, "out": out}
+        given = [key for key, value in of_tokens.items() if value is not None]
+        if given or shadow:
+            raise InputError(
+                f"{[*given, 'shadow'][0]} goes with token actions: with decoder= leave it out "
+                "(tensorboard_log= and agent.save are Stable-Baselines3's own)"
+            )
+        return _latent_agent(agent, env, decoder, reward, n_envs, seed, env_kwargs, keywords)
+    check_plays_tokens(agent)
     spec = spec_of(agent)
     lm, reference = _opened_models(policy, reference, pad_token)
     if isinstance(env, str):
@@ -151,6 +168,36 @@ def make_agent(
                 start={"policy": policy, "reference": reference},
             )
     return built
+
+
+def _latent_agent(
+    agent: str,
+    env: object,
+    decoder: "LatentDecoder | str | Path",
+    reward: Reward | str | Path | None,
+    n_envs: int,
+    seed: int | None,
+    env_kwargs: dict[str, Any] | None,
+    keywords: dict[str, Any],
+) -> "BaseAlgorithm":
+    """An agent whose actions are latents.
+
+    :raises InputError: for an environment that is an object, which has its actions already.
+    """
+    from textgym.agents.building.latent_agents import build_latent_agent, latent_spec_of
+
+    if not isinstance(env, str):
+        raise InputError(
+            f"decoder goes with an environment's id, got a {type(env).__name__}: pass the id, or "
+            "an environment of make_vec(ID, decoder=...) to the algorithm's own class"
+        )
+    latent_spec_of(agent)
+    fields = dict(env_kwargs or {})
+    if reward is not None:
+        check_given_once("reward", fields)
+        fields["reward"] = resolve_reward(reward)
+    vec_env = make_vec(env, n_envs, seed=seed, decoder=decoder, **fields)
+    return build_latent_agent(agent, vec_env, seed=seed, **keywords)
 
 
 def _opened_models(

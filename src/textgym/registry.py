@@ -162,6 +162,9 @@ rewards = Registry("reward model")
 agents = Registry("agent")
 """Agents, that is algorithms: the word that `make_agent` and `--agent` take."""
 
+latent_agents = Registry("agent with latent actions")
+"""Algorithms that play with a decoder: the word that `make_agent(..., decoder=...)` takes."""
+
 for _row in BUILT_IN:
     rewards.register(
         _row.name, f"textgym.{_row.target}", description=_row.description, facts=_row.facts
@@ -185,3 +188,19 @@ for _name, _target, _description in (
     ("dpo", "DPO", "pairs instead of rewards: of a preference file, or drawn and judged online"),
 ):
     agents.register(_name, f"textgym.agents.building.words:{_target}", description=_description)
+for _name, _description in (
+    ("sac", "soft actor-critic: explores by itself, learns from a replay; the one to begin with"),
+    ("td3", "twin critics and a deterministic z with noise on top; from a replay"),
+    ("ddpg", "td3's ancestor with one critic: to compare with"),
+    ("tqc", "sac with quantiles of the return, the highest ones dropped"),
+    ("crossq", "sac with batch normalisation and no target networks"),
+    ("ppo", "on-policy, a normal distribution of z: steady"),
+    ("a2c", "on-policy, one update a rollout: simple and fast"),
+    ("trpo", "on-policy, steps of a fixed KL divergence"),
+    ("ars", "random search: tries whole policies, no gradient"),
+):
+    latent_agents.register(
+        _name,
+        f"textgym.agents.building.latent_agents:{_name.upper()}",
+        description=_description,
+    )

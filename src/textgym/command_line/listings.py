@@ -38,8 +38,10 @@ def _facts_line(facts: Facts) -> str:
 
 
 def list_agents() -> int:
-    """List the algorithms."""
-    return _show("agent", registry.agents.describe())
+    """List the algorithms, those of tokens first."""
+    _show("agent", registry.agents.describe())
+    print()
+    return _show("agent with latent actions (decoder=)", registry.latent_agents.describe())
 
 
 def environment_lines() -> dict[str, str]:

@@ -418,9 +418,8 @@ class EpisodeRows:
         whole = [np.zeros(len(self._rows), dtype=array.dtype) for array in result[:3]]
         for array, found in zip(whole, result[:3], strict=True):
             array[chosen] = found
-        endings, waiting = (
-            {rows[place]: value for place, value in table.items()} for table in result[3:]
-        )
+        endings = {rows[place]: ending for place, ending in result.endings.items()}
+        waiting = {rows[place]: text for place, text in result.waiting.items()}
         return StepResult(whole[0], whole[1], whole[2], endings, waiting)
 
 

@@ -119,7 +119,7 @@ class LatentVectorEnv(TextVectorEnv):
         super().__init__(task, num_envs, render_mode=render_mode)
         self._latents = LatentRows(self._episodes, decoder, **settings)
         self.single_observation_space = self._latents.observation_space
-        self.single_action_space = self._latents.action_space  # type: ignore[assignment]
+        self.single_action_space = self._latents.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._seen: dict[int, np.ndarray] = {}  # observations of the texts as they stand

@@ -73,7 +73,8 @@ class LatentRows:
         """float32 [len(rows), observation_size]: what the encoder makes of the texts so far."""
         texts = [self.episodes.text(row) for row in rows]
         found = self.decoder.encode_prompts(texts)
-        return np.clip(found, -OBSERVATION_LIMIT, OBSERVATION_LIMIT).astype(np.float32)
+        clipped = np.clip(found, -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+        return np.asarray(clipped, np.float32)
 
     def step(self, actions: np.ndarray, rng: np.random.Generator) -> StepResult:
         """Write one turn in every row.
