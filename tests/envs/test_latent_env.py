@@ -213,7 +213,7 @@ def test_making_it_for_stable_baselines3():
     seen, rewards, dones, infos = env.step(np.zeros((4, 2), np.float32))
     assert dones.all() and rewards.dtype == np.float32
     assert all(info["completion"] and info["terminal_observation"].shape == (3,) for info in infos)
-    assert all("episode" in info for info in infos)
+    assert [info["episode"]["r"] for info in infos] == pytest.approx(rewards.tolist())
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ class LatentRows:
                 for row, text in total.waiting.items():
                     total.rewards[row] = text.reward
                 total.waiting.clear()
+                scores.latest = {}
         except BaseException:
             episodes.restore(saved)
             raise
