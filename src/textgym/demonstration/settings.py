@@ -63,12 +63,13 @@ class Settings:
     def estimate(self, step_seconds: float, *, from_scratch: bool = False) -> float:
         """Seconds that all of it takes where a training step takes so long.
 
-        Multiples of a step of 1,280 tokens, measured on the parts of whole runs.
+        Multiples of a step of 1,280 tokens, measured on the parts of whole runs. The two runs of
+        the comparison go side by side, a core each.
         """
         rollouts = 2 * self.timesteps / (TEXTS * TOKENS)
-        steps = 1.0 * self.sft_steps + 1.0 * self.reward_steps + 11.6 * rollouts
-        steps += 60 * self.share + 0.18 * self.prompts * self.evaluations
-        return 15.0 + step_seconds * (steps + (0.5 * self.pretrain_steps if from_scratch else 0))
+        steps = 1.0 * self.sft_steps + 1.0 * self.reward_steps + 7.3 * rollouts
+        steps += 20 * self.share + 0.08 * self.prompts * self.evaluations
+        return 30.0 + step_seconds * (steps + (0.5 * self.pretrain_steps if from_scratch else 0))
 
 
 def seconds_of_a_step(lm: LanguageModel, *, repeats: int = 3) -> float:
