@@ -13,9 +13,9 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from textgym import registry
 from textgym.checks import check_numbers
 from textgym.errors import InputError, TextGymError, unknown_name
+from textgym.registry import agents, latent_agents
 from textgym.signatures import constructors, load_attribute
 
 POLICY = "MlpPolicy"
@@ -122,13 +122,13 @@ def latent_spec_of(name: str) -> LatentSpec:
 
     :raises UnknownNameError: for one that plays tokens only, or none.
     """
-    if name in registry.agents and name not in registry.latent_agents:
-        words = ", ".join(registry.latent_agents.names())
+    if name in agents and name not in latent_agents:
+        words = ", ".join(latent_agents.names())
         raise InputError(
             f"agent {name!r} chooses among tokens, and a decoder's actions are points of a space: "
             f"take one of {words}, or leave decoder out"
         )
-    spec = registry.latent_agents.resolve(name)
+    spec = latent_agents.resolve(name)
     if not isinstance(spec, LatentSpec):
         raise InputError(f"latent agent {name!r} is {spec!r:.60}, expected a LatentSpec")
     return spec
@@ -139,7 +139,7 @@ def check_plays_tokens(name: str) -> None:
 
     :raises InputError: naming what it needs.
     """
-    if name in registry.latent_agents and name not in registry.agents:
+    if name in latent_agents and name not in agents:
         raise InputError(
             f"agent {name!r} has continuous actions: give decoder='runs/vae', the directory of a "
             "text VAE, or take one that chooses tokens (ppo, grpo, ...)"
@@ -151,7 +151,7 @@ def build_latent_agent(
 ) -> BaseAlgorithm:
     """SB3's or sb3-contrib's own class with its stock `MlpPolicy`, on latent actions.
 
-    :param name: a word; see `registry.latent_agents`.
+    :param name: a word; see `latent_agents`.
     :param env: what `textgym.make_vec(ID, n, decoder=...)` made.
     :param keywords: the algorithm's own, before the defaults.
     :raises UnknownNameError: for a word or a keyword that does not exist.
