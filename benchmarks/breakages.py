@@ -10,6 +10,8 @@ ACTOR = "tests/policies/test_actor_critic.py"
 BUFFER = "tests/agents/test_rollout_buffer.py"
 EXACT = "tests/agents/test_exact_resume.py"
 KL = "tests/agents/test_kl.py"
+INTERVALS = "tests/agents/test_intervals.py"
+VERDICT = "tests/agents/test_verdict.py"
 ORACLE = "tests/learning/test_oracle.py"
 DIALOGUES = "tests/agents/test_dialogues.py"
 SCORES = "tests/agents/test_rollout_scores.py"
@@ -581,6 +583,67 @@ BREAKAGES = (
         (("cut_rows(path, self.last_step)", "pass"),),
         ("tests/agents/test_held_out_evaluations.py",),
         "stopped_run",
+    ),
+    Breakage(
+        "comparing: an interval counts prompts only, as if every seed did the same",
+        "agents/comparison/intervals.py",
+        (("return self.seeds + self.prompts", "return self.prompts + self.noise"),),
+        (INTERVALS,),
+        "crossed_random_effects or seeds_means",
+    ),
+    Breakage(
+        "comparing: three seeds' t quantile has the degrees of freedom of the prompts",
+        "agents/comparison/intervals.py",
+        (("share / max(n_seeds - 1, 1)", "share / max(n_prompts - 1, 1)"),),
+        (INTERVALS,),
+        "seeds_means or tukeys",
+    ),
+    Breakage(
+        "comparing: intervals of many pairs hold one by one, and not together",
+        "agents/comparison/simultaneous.py",
+        (("together = min(float(np.quantile(smallest, level)), level)", "together = level"),),
+        (INTERVALS,),
+        "tukeys",
+    ),
+    Breakage(
+        "comparing: the interquartile mean cuts the quarter at the top alone",
+        "agents/comparison/aggregates.py",
+        (("middle = ordered[cut : len(ordered) - cut]", "middle = ordered[: len(ordered) - cut]"),),
+        ("tests/agents/test_aggregates.py",),
+    ),
+    Breakage(
+        "comparing: a paired difference takes texts that the other side does not have",
+        "agents/comparison/aggregates.py",
+        (("known = ~np.isnan(scores) & ~np.isnan(others)", "known = np.ones_like(scores, bool)"),),
+        ("tests/agents/test_aggregates.py",),
+    ),
+    Breakage(
+        "comparing: the first cell wins though an interval has 0 in it",
+        "agents/comparison/judgements.py",
+        (("pair is not None and pair.difference.low > 0", "pair is not None"),),
+        (VERDICT,),
+        "excludes_0",
+    ),
+    Breakage(
+        "comparing: one judge's winner is the winner, whatever the others say",
+        "agents/comparison/headline.py",
+        (("and set(winners) == {winners[0]}", ""),),
+        (VERDICT,),
+        "must_agree",
+    ),
+    Breakage(
+        "comparing: a title of markup acts on the page",
+        "agents/comparison/page/write.py",
+        (('title=html.escape(overview["title"]),', 'title=overview["title"],'),),
+        ("tests/agents/test_page_data.py",),
+        "escaped or markup",
+    ),
+    Breakage(
+        "comparing: the page packs the last evaluation's texts with the first one's scores",
+        "agents/comparison/page/run_blocks.py",
+        (("scores_of(run, j)[list(kept)]", "scores_of(run, j)[[0] * len(kept)]"),),
+        ("tests/agents/test_page_data.py",),
+        "every_text",
     ),
     Breakage(
         "on resuming, steps stand twice in TensorBoard",

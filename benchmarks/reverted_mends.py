@@ -1084,6 +1084,27 @@ STUDIES = (
         (f"{AGENTS}/test_reading_studies.py",),
         "study_file_that_no_one",
     ),
+    Breakage(
+        "7: a reward model that raises ends the runs of the other cells",
+        "agents/evaluation/held_out_texts.py",
+        (("            if name not in self.lookers:\n", "            if True:\n"),),
+        (f"{AGENTS}/test_held_out_evaluations.py",),
+        "shadow_that_fails",
+    ),
+    Breakage(
+        "7: a judge that gives all texts one score has a first and a last cell",
+        "agents/comparison/headline.py",
+        (("    if judgement.tells_nothing:\n", "    if False:\n"),),
+        (f"{AGENTS}/test_verdict.py",),
+        "few_values",
+    ),
+    Breakage(
+        "7: two seeds that agree by chance leave an interval without width",
+        "agents/comparison/intervals.py",
+        (("if variance.total <= 1e-12 * variance.noise:", "if False:"),),
+        (f"{AGENTS}/test_intervals.py",),
+        "agree_by_chance",
+    ),
 )
 
 REVERTED_MENDS = (*FILES, *TEXTS, *RECORDS, *CLIENTS, *BAD_INPUT, *STUDIES)

@@ -133,6 +133,7 @@ def held_out_evaluations(
         held_out,
         judges,
         start,
+        lookers=[name for name, judge in described.items() if judge.role == "shadow"],
         timeout=task.reward_timeout,
         retries=task.reward_retries,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_studies import made_study
 
-from textgym.agents.comparison.cross_scores import changes, cross_scores, start_spread
+from textgym.agents.comparison.cross_scores import changes, cross_scores, judge_spread
 
 CELLS = (("ppo", "crowd"), ("ppo", "lexicon"), ("grpo", "crowd"))
 # The made scores of five prompts at the start are −1/2, −1/4, 0, 1/4, 1/2 and a constant.
@@ -35,8 +35,8 @@ def without_scores(study, judge, prompts):
 
 def test_changes_are_in_standard_deviations_of_the_start():
     study = study_of()
-    assert start_spread(study, "critic") == pytest.approx(SPREAD)
-    found = changes(study, study.cells[0], "critic", start_spread(study, "critic"))
+    assert judge_spread(study, "critic") == pytest.approx(SPREAD)
+    found = changes(study, study.cells[0], "critic", judge_spread(study, "critic"))
     assert found.shape == (2, 5) and found == pytest.approx(np.full((2, 5), -0.5 / SPREAD))
 
 
@@ -59,7 +59,7 @@ def test_the_intervals_hold_the_mean():
 
 def test_what_a_judge_does_not_speak_of_is_left_out():
     study = without_scores(study_of(), "critic", [0, 4])
-    assert start_spread(study, "critic") == pytest.approx((0.125 / 3) ** 0.5)
+    assert judge_spread(study, "critic") == pytest.approx((0.125 / 3) ** 0.5)
     matrix = cross_scores(study)
     expected = 0.25 / (0.125 / 3) ** 0.5
     assert matrix.mean[0, matrix.judges.index("critic")] == pytest.approx(expected)
@@ -73,8 +73,8 @@ def test_a_judge_that_says_nothing_is_no_number():
 
 def test_scores_that_are_all_the_same_keep_their_unit():
     study = study_of(prompts=1)
-    assert start_spread(study, "critic") == 1.0
-    assert changes(study, study.cells[0], "critic", start_spread(study, "critic")) == pytest.approx(
+    assert judge_spread(study, "critic") == 1.0
+    assert changes(study, study.cells[0], "critic", judge_spread(study, "critic")) == pytest.approx(
         np.full((2, 1), -0.5)
     )
 

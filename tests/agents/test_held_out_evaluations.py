@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -309,6 +310,33 @@ def test_a_shadow_is_shown_and_changes_nothing(word, tmp_path):
     new = {name for row in second for name in row} - {name for row in first for name in row}
     assert new == {"reward_components/length_2"}  # `length` is the reward's own
     assert [{k: v for k, v in row.items() if k not in new} for row in second] == first
+
+
+def test_a_shadow_that_fails_ends_nothing_and_says_nothing(tmp_path):
+    def broken(prompts, completions, **columns):
+        if any("c" in text for text in completions):
+            raise ValueError("no licence")
+        return [1.0] * len(completions)
+
+    def silent(prompts, completions, **columns):
+        return [float("nan")] * len(completions)
+
+    plain = train(tmp_path / "plain", reward=score)
+    with pytest.warns(UserWarning) as caught:
+        beside = train(tmp_path / "beside", reward=score, shadow=[broken, silent])
+    told = "\n".join({str(warning.message) for warning in caught})
+    looks_on = ".* it only looks on, and says nothing of these texts"
+    assert re.search(f"reward model 'broken' raised ValueError: no licence{looks_on}", told), told
+    assert re.search(f"reward model 'silent' returned a score that is not{looks_on}", told), told
+    assert digests(plain) == digests(beside)
+    record = read_held_out(tmp_path / "beside")
+    assert len(record.steps) == 3
+    first = record.texts[0]
+    assert any("c" in text.completion for text in first)
+    assert [text.scores["broken"] for text in first] == [None] * len(HELD_OUT)
+    every = [text for texts in record.texts.values() for text in texts]
+    assert {text.scores["silent"] for text in every} == {None}
+    assert [t.scores["score"] for t in first] == score(HELD_OUT, [t.completion for t in first])
 
 
 # ---- going on ----------------------------------------------------------------

@@ -68,6 +68,16 @@ def test_what_does_not_vary_has_an_interval_without_width():
     assert (found.value, found.low, found.high) == (1, 1, 1)
 
 
+def test_seeds_that_agree_by_chance_leave_the_chance_of_the_texts():
+    # Both seeds won on half of the prompts: their means are equal, and the texts are not.
+    wins = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
+    found = interval_of(mean(wins), within=(0.0, 1.0))
+    noise = ((wins - 0.5) ** 2).sum() / 3 / (2 * 4)
+    half = stats.t.ppf(0.975, 3) * noise**0.5
+    assert (found.low, found.high) == (pytest.approx(max(0, 0.5 - half)), min(1, 0.5 + half))
+    assert half > 0.4
+
+
 def test_ends_stay_within_what_is_possible():
     sharp = interval_of(
         Aggregate(0.95, np.random.default_rng(0).normal(size=(3, 5))), within=(0, 1)

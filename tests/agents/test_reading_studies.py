@@ -249,6 +249,21 @@ def test_cells_that_compare_dropped_are_left_out_and_said_to_be(out):
     assert len(read_study(out / "cells").runs) == 4
 
 
+def test_a_judge_that_said_nothing_of_an_evaluation_is_a_note(out):
+    path = out / "cells" / "ppo-crowd" / "seed-1" / "held_out.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[:2]:
+        row["scores"]["length"] = None
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_study(out).notes == []  # of one text it spoke
+    rows[2]["scores"]["length"] = None
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (note,) = read_study(out).notes
+    assert note.startswith(
+        "length gives some evaluations of cells/ppo-crowd/seed-1 no score at all: it failed there"
+    )
+
+
 def test_a_study_file_that_no_one_can_read_is_a_note(out):
     (out / "study.json").write_text('{"cells": [')
     study = read_study(out)

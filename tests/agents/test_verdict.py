@@ -230,6 +230,9 @@ def test_a_judge_of_few_values_is_averaged():
     assert found.judgements[0].aggregate == "mean" and found.judgements[0].spread == 1
     assert any("means are shown" in caution for caution in found.cautions)
     assert found.winner is None
+    assert found.headline == (
+        "No winner: critic tells nothing apart, since it gives all texts of a prompt one score."
+    )
 
 
 def test_a_judge_that_is_silent_on_some_texts_counts_where_it_speaks():

@@ -1,14 +1,26 @@
 """A reward model with others beside it that look on: scored and logged, never paid."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from textgym.reward_models.composition import free_name, score_part
+from textgym.errors import RewardError
+from textgym.reward_models.composition import PartScores, free_name, score_part
 from textgym.rewards import Reward, RewardOutput, check_reward, reward_name
 from textgym.saved_fields import SavedFields
 from textgym.states import load_state_of, state_of
+
+
+def says_nothing(count: int) -> PartScores:
+    """The answer of a reward model that says nothing of so many texts."""
+    return PartScores(np.full(count, np.nan), {}, None)
+
+
+def warn_of_shadow(error: RewardError) -> None:
+    """Say that a reward model failed which only looks on."""
+    warnings.warn(f"{error}: it only looks on, and says nothing of these texts", stacklevel=3)
 
 
 class WithShadows:
@@ -16,7 +28,8 @@ class WithShadows:
 
     Scores, components and spans are the reward model's own, to the last bit. Each shadow adds the
     component `<name>`, and its own components as `<name>/<component>`; NaN where it says nothing of
-    a text. A shadow that breaks the contract is an error like any other.
+    a text. One that raises, or breaks the contract, says nothing of these texts: whoever looks on
+    ends no training. The first time a warning says so.
 
     :param reward: what is paid.
     :param shadows: reward models by name.
@@ -30,6 +43,7 @@ class WithShadows:
         self.shadows = {name: check_reward(shadow) for name, shadow in shadows.items()}
         self.name = reward_name(self.reward)
         self.label = self.name if label is None else label
+        self._has_failed: set[str] = set()
 
     @property
     def inner_rewards(self) -> list[Reward]:
@@ -46,13 +60,19 @@ class WithShadows:
     ) -> RewardOutput:
         """:returns: the reward model's answer, with the shadows' scores among the components.
 
-        :raises RewardError: naming the reward model whose answer breaks the contract.
+        :raises RewardError: from the reward model itself.
         """
         answer = score_part(self.reward, prompts, completions, columns, completion_ids)
         components: dict[str, Any] = dict(answer.components)
         extra = dict(answer.extra)
         for name, shadow in self.shadows.items():
-            looked = score_part(shadow, prompts, completions, columns, completion_ids)
+            try:
+                looked = score_part(shadow, prompts, completions, columns, completion_ids)
+            except RewardError as error:
+                if name not in self._has_failed:
+                    warn_of_shadow(error)
+                self._has_failed.add(name)
+                looked = says_nothing(len(completions))
             components[free_name(name, components)] = looked.scores
             extra |= {f"{name}/{key}": column for key, column in looked.extra.items()}
             for key, part in looked.components.items():

@@ -7,6 +7,7 @@ import numpy as np
 
 from textgym.agents.comparison.aggregates import mean
 from textgym.agents.comparison.intervals import interval_of
+from textgym.agents.comparison.judgements import scores_by_cell, start_spread
 from textgym.agents.comparison.study import Cell, Floats, Study, StudyRun
 
 
@@ -37,7 +38,7 @@ def cross_scores(study: Study) -> CrossScores | None:
     names = list(study.judges)
     if not cells or not names:
         return None
-    spreads = {judge: start_spread(study, judge) for judge in names}
+    spreads = {judge: judge_spread(study, judge) for judge in names}
     found = {
         (cell.label, judge): interval_of(mean(changes(study, cell, judge, spreads[judge])))
         for cell in cells
@@ -67,21 +68,18 @@ def cross_scores(study: Study) -> CrossScores | None:
 def changes(study: Study, cell: Cell, judge: str, spread: float) -> Floats:
     """`[seed, prompt]`, a cell's last score − its first one.
 
-    :param spread: the unit, such as the judge's `start_spread`.
+    :param spread: the unit, such as the judge's `judge_spread`.
     """
     runs = [run for run in study.runs_of(cell.label) if run.record]
     return np.array([_scores(run, -1, judge) - _scores(run, 0, judge) for run in runs]) / spread
 
 
-def start_spread(study: Study, judge: str) -> float:
+def judge_spread(study: Study, judge: str) -> float:
     """Standard deviation of a judge's scores over the start's texts of all runs.
 
     1 where they are all the same, so that a difference keeps the judge's own unit.
     """
-    first = np.array([_scores(run, 0, judge) for run in study.runs if run.record])
-    known = first[~np.isnan(first)]
-    spread = float(known.std()) if len(known) else 0.0
-    return spread if spread > 0 else 1.0
+    return start_spread(scores_by_cell(study, judge))
 
 
 def _scores(run: StudyRun, evaluation: int, judge: str) -> Floats:

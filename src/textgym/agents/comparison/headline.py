@@ -56,6 +56,10 @@ def _over(nearest: JudgedPair, n_pairs: int) -> str:
 
 def _tied(judgement: Judgement) -> str:
     first = judgement.cells[0].cell
+    if judgement.tells_nothing:
+        return (
+            f"{judgement.judge} tells nothing apart, since it gives all texts of a prompt one score"
+        )
     if judgement.winner is not None:
         return f"by {judgement.judge} {judgement.winner} is better than every other cell"
     ties = judgement.not_told_apart(first)

@@ -101,7 +101,11 @@ def interval_of(
     n_seeds, n_prompts = figure.influence.shape
     if np.isnan(figure.value) or (n_prompts < 2 and n_seeds < 2):
         return Estimate(figure.value, float("nan"), float("nan"), n_seeds)
-    half = t_quantile(level, variance.df) * variance.total**0.5
+    if variance.total <= 1e-12 * variance.noise:  # seeds that came to the same mean by chance
+        free = max(n_prompts - 1, 1) * max(n_seeds - 1, 1)
+        half = t_quantile(level, free) * variance.noise**0.5
+    else:
+        half = t_quantile(level, variance.df) * variance.total**0.5
     low, high = figure.value - half, figure.value + half
     if within is not None:
         low, high = max(low, within[0]), min(high, within[1])

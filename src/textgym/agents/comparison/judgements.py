@@ -94,6 +94,12 @@ class Judgement:
                 return label
         return None
 
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether every text of a prompt has one score, from the start to the end of all cells."""
+        found = [cell.gain for cell in self.cells] + [pair.difference for pair in self.pairs]
+        return bool(found) and all(one.low == one.high == 0 for one in found)
+
     def not_told_apart(self, label: str) -> list[str]:
         """The cells whose difference to this one has an interval with 0 in it, or none at all."""
         others = [cell.cell for cell in self.cells if cell.cell != label]

@@ -110,4 +110,18 @@ def _different_settings(runs: Sequence[FoundRun]) -> list[str]:
             flag = "--gold" if by.role == "gold" else "--reward"
             words = f"textgym rescore RUN {flag} {by.spec or judge}"
             notes.append(f"{judge} has not scored {few(without)}: {words}")
+        silent = [run.name for run in runs if _is_silent_somewhere(run, judge)]
+        if silent:
+            notes.append(
+                f"{judge} gives some evaluations of {few(silent)} no score at all: it failed there "
+                "(the run's log says how), or says nothing of such texts"
+            )
     return notes
+
+
+def _is_silent_somewhere(run: FoundRun, judge: str) -> bool:
+    """Whether a judge of a run's record scored no text of some evaluation."""
+    if run.record is None or judge not in run.record.settings.judges:
+        return False
+    evaluations = run.record.texts.values()
+    return any(all(text.scores.get(judge) is None for text in texts) for texts in evaluations)

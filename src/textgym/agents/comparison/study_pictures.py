@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from textgym.agents.comparison.cross_scores import CrossScores, cross_scores, start_spread
+from textgym.agents.comparison.cross_scores import CrossScores, cross_scores, judge_spread
 from textgym.agents.comparison.held_out_curves import (
     KL,
     Curves,
@@ -137,7 +137,7 @@ def _proxy_and_gold(
     rows = -(-len(cells) // columns)
     figure, grid = _figure(3.7 * columns + 1.6, 2.7 * rows + 0.6, rows=rows, columns=columns)
     panels = [axes for row in grid for axes in row]
-    spreads = {judge: start_spread(study, judge) for judge in study.judges}
+    spreads = {judge: judge_spread(study, judge) for judge in study.judges}
     for axes, cell in zip(panels, cells, strict=False):
         judges = [(cell.reward, BLUE, "own reward")] if cell.reward in study.judges else []
         judges += [

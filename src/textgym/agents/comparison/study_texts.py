@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textgym.agents.comparison.cross_scores import changes, start_spread
+from textgym.agents.comparison.cross_scores import changes, judge_spread
 from textgym.agents.comparison.held_out_curves import mean_of_known
 from textgym.agents.comparison.study import Cell, Study, StudyRun
 from textgym.agents.runs.held_out import HeldOutText
@@ -92,7 +92,7 @@ def most_regressed(study: Study, cell: Cell, *, n: int = MOST_REGRESSED) -> str:
     """
     runs = [run for run in study.runs_of(cell.label) if run.record]
     judges = study.gold() or [name for name in study.judges if name != cell.reward]
-    by_judge = [changes(study, cell, j, start_spread(study, j)) for j in judges] if runs else []
+    by_judge = [changes(study, cell, j, judge_spread(study, j)) for j in judges] if runs else []
     if np.isnan(by_judge).all():
         return "No judge but its own reward says anything of these texts."
     by_seed = mean_of_known(np.array(by_judge), 0)  # [seed, prompt]

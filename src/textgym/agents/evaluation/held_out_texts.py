@@ -1,6 +1,6 @@
 """What a policy writes on held-out prompts, and what every reward model says of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ from textgym.agents.evaluation.play import Episode, masks_of, play_with
 from textgym.agents.evaluation.report import episode_log_probs
 from textgym.agents.runs.held_out import HeldOutText
 from textgym.envs.dense_rewards import character_ends, token_rewards
+from textgym.errors import RewardError
 from textgym.policies.language_model.generation import NextTokens
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.sb3.text_policy import TextPolicy
 from textgym.reward_models.composition import PartScores
+from textgym.reward_models.shadows import says_nothing, warn_of_shadow
 from textgym.rewards import Reward
 from textgym.tokenizer import Tokenizer
 
@@ -31,6 +33,7 @@ class HeldOutTexts:
     :param prompts: each with its own draws.
     :param judges: reward models by name; each is asked once an evaluation, about all texts.
     :param start: the frozen model that the policy was before it learned.
+    :param lookers: names of those whose failure ends nothing: they say nothing of these texts.
     :param timeout, retries: of a judge, as `textgym.rewards.call_reward`'s.
     """
 
@@ -41,9 +44,11 @@ class HeldOutTexts:
         judges: Mapping[str, Reward],
         start: LanguageModel,
         *,
+        lookers: Collection[str] = (),
         timeout: float | None = None,
         retries: int = 0,
     ) -> None:
+        self.lookers = frozenset(lookers)
         self.env, self.prompts, self.judges, self.start = env, prompts, dict(judges), start
         self.timeout, self.retries = timeout, retries
         self.masks = masks_of(env)
@@ -52,14 +57,11 @@ class HeldOutTexts:
         """The texts of all prompts, in order, drawn as the policy draws in training.
 
         :param step: completion tokens that its weights have learned from.
-        :raises RewardError: from a judge, naming it, the prompt and the step.
+        :raises RewardError: from a judge that does not only look on, naming it, prompt and step.
         """
         episodes, sampling = self.play(policy), policy.sampling
         texts = PlayedTexts.of(episodes)
-        answers = {
-            name: ask_judge(judge, texts, step=step, timeout=self.timeout, retries=self.retries)
-            for name, judge in self.judges.items()
-        }
+        answers = {name: self._ask(name, texts, step) for name in self.judges}
         reference = episode_log_probs(self.start, episodes, sampling, masks=self.masks)
         plain = reference
         if self.masks is not None or sampling != PLAIN:
@@ -77,6 +79,17 @@ class HeldOutTexts:
             )
             for i, episode in enumerate(episodes)
         ]
+
+    def _ask(self, name: str, texts: PlayedTexts, step: int) -> PartScores:
+        """What a judge says of texts; one that fails and only looks on says nothing."""
+        judge = self.judges[name]
+        try:
+            return ask_judge(judge, texts, step=step, timeout=self.timeout, retries=self.retries)
+        except RewardError as error:
+            if name not in self.lookers:
+                raise
+            warn_of_shadow(error)
+            return says_nothing(len(texts.prompts))
 
     def play(self, policy: TextPolicy) -> list[Episode]:
         """An episode of each prompt, with the prompt's own draws."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.agents.comparison.cross_scores import cross_scores, start_spread
+from textgym.agents.comparison.cross_scores import cross_scores, judge_spread
 from textgym.agents.comparison.held_out_curves import mean_of_known, seed_interval
 from textgym.agents.comparison.page.run_blocks import (
     Blocks,
@@ -197,7 +197,7 @@ def _start_scores(study: Study, judge: str) -> dict[str, Any]:
     first = np.array([scores_of(run, judge)[0] for run in runs])
     known = first[~np.isnan(first)]
     mean = float(known.mean()) if len(known) else None
-    return {"mean": short_numbers(mean), "spread": short_numbers(start_spread(study, judge))}
+    return {"mean": short_numbers(mean), "spread": short_numbers(judge_spread(study, judge))}
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, str]:
