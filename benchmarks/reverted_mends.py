@@ -1092,6 +1092,13 @@ STUDIES = (
         "shadow_that_fails",
     ),
     Breakage(
+        "7: a policy of another study is called seed-0",
+        "agents/comparison/cells.py",
+        (("re.fullmatch(_SAYS_NOTHING, parts[-count])", "False"),),
+        (f"{AGENTS}/test_comparison_cells.py",),
+        "only_what_differs",
+    ),
+    Breakage(
         "7: a judge that gives all texts one score has a first and a last cell",
         "agents/comparison/headline.py",
         (("    if judgement.tells_nothing:\n", "    if False:\n"),),

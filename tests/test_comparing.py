@@ -294,6 +294,7 @@ def test_what_is_no_study_of_these_is_refused_before_anything_is_written(study, 
 def test_wrong_input_is_one_line_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cases = [
+        ({"agent": []}, "agent must name one algorithm at least"),
         ({"agent": "pppo"}, "unknown agent 'pppo': did you mean 'ppo'"),
         ({"agent": "ppo,kl_coeff=1"}, "keyword of agent 'ppo': 'kl_coeff': did you mean 'kl_coef'"),
         ({"agent": "ppo,n_epochs=x"}, "agent 'ppo,n_epochs=x': n_epochs must be a whole number"),

@@ -50,6 +50,9 @@ def test_a_label_says_only_what_differs():
     assert [cell.label for cell in both] == ["fresh", "a"]
     alike = cells_of(["one/best", "two/best"], [PPO], ["crowd"])
     assert [cell.label for cell in alike] == ["one/best", "two/best"]
+    # What stands in every study says nothing of a policy.
+    runs = cells_of(["c/cells/ppo/seed-0", "c/lm/checkpoints/last", "seed-1", "/"], [PPO], [None])
+    assert [cell.label for cell in runs] == ["ppo/seed-0", "lm/checkpoints/last", "seed-1", "/"]
 
 
 def test_a_study_that_grows_finds_its_folders_again():

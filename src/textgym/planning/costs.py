@@ -108,7 +108,7 @@ def dry_run_lines(plan: Plan, found: Standings, at_a_time: int) -> list[str]:
     room = sum(room_of_a_run(plan, slug, found) for slug, _ in to_run)
     free = shutil.disk_usage(_that_exists(Path(os.path.expanduser(plan.out)))).free
     lines.append(
-        f"# {len(to_run)} runs to do, {at_a_time} at a time: about "
+        f"# {len(to_run)} run{'s' * (len(to_run) > 1)} to do, {at_a_time} at a time: about "
         f"{written(max(total, longest))}, {in_bytes(room)} of {in_bytes(free)} free"
     )
     return lines

@@ -141,6 +141,8 @@ def cells_for(
                 f"of its own, got a {type(value).__name__}"
             )
     import_environment(env)
+    if not agents:
+        raise InputError("agent must name one algorithm at least, such as 'ppo', got none")
     names = [split_arguments(spec, "agent")[0] for spec in agents]
     check_known_to_all(env, names, [spec.partition(",")[0] for spec in rewards])
     flags = {name: keyword_flags_of(name) for name in names}

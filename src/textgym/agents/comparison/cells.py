@@ -18,6 +18,7 @@ from textgym.storage import json_text
 
 OWN_REWARD, FRESH = "own reward", "fresh"
 LONGEST_SLUG = 80
+_SAYS_NOTHING = r"seed-\d+|checkpoints|last|previous|best\w*"
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,20 @@ def _digest(texts: Sequence[str | None]) -> str:
 
 
 def _short_names(paths: Sequence[str]) -> dict[str, str]:
-    """The last part of each path; the whole of those that share one, and of what is no path."""
-    last = {path: path.rstrip("/").rpartition("/")[2] or path for path in paths}
+    """The last part of each path that says something; the whole of those that share one, and of
+    what is no path. What every study has, such as seed-0, says nothing by itself.
+    """
+    last = {path: _last_part(path) for path in paths}
     counts = Counter(last.values())
     return {path: name if counts[name] == 1 else path for path, name in last.items()}
+
+
+def _last_part(path: str) -> str:
+    parts = path.rstrip("/").split("/")
+    count = 1
+    while count < len(parts) and re.fullmatch(_SAYS_NOTHING, parts[-count]):
+        count += 1
+    return "/".join(parts[-count:]) or path
 
 
 def command_words(settings: Mapping[str, Any]) -> list[str]:
