@@ -42,7 +42,8 @@ def clean_registry():
 @pytest.mark.parametrize(
     ("page", "at_least"),
     [
-        ("policies.md", 7),
+        ("policies.md", 6),
+        ("trunks.md", 2),
         ("agents.md", 5),
         ("reward-models.md", 2),
         ("human-reward.md", 1),

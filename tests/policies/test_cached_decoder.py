@@ -56,10 +56,14 @@ class Player:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["decoder", "recurrent"])
+@pytest.mark.parametrize("kind", ["decoder", "lstm", "recurrent"])
 @pytest.mark.parametrize("seed", range(25))
 def test_any_sequence_of_rows_gives_what_a_full_pass_gives(seed, kind):
-    trunk = recurrent_lm(letter_tokenizer(), seed=seed) if kind == "recurrent" else None
+    trunk = {
+        "decoder": lambda: None,
+        "lstm": lambda: tiny_lm(seed=seed, architecture="lstm").model,
+        "recurrent": lambda: recurrent_lm(letter_tokenizer(), seed=seed),
+    }[kind]()
     player = Player(seed, n=1 + seed % 5, trunk=trunk)
     for _ in range(25):
         if player.rng.random() < 0.3:

@@ -33,8 +33,12 @@ def test_greedy_continuations_are_those_of_transformers(tmp_path):
     assert len(set(ours)) == 3
 
 
-def test_a_seed_fixes_the_tokens_and_the_global_generator_is_not_used():
-    lm = tiny_lm(spread=3.0)
+every_architecture = pytest.mark.parametrize("architecture", ["transformer", "lstm"])
+
+
+@every_architecture
+def test_a_seed_fixes_the_tokens_and_the_global_generator_is_not_used(architecture):
+    lm = tiny_lm(spread=3.0, architecture=architecture)
     before = torch.get_rng_state()
     first = lm.generate(PROMPTS, max_new_tokens=20, seed=1)
     assert first == lm.generate(PROMPTS, max_new_tokens=20, seed=1)
@@ -68,8 +72,9 @@ def test_the_stop_token_ends_a_text_and_the_budget_another():
     assert lm.generate([], max_new_tokens=3) == []
 
 
-def test_batches_do_not_change_a_greedy_text():
-    lm = tiny_lm(seed=1)
+@every_architecture
+def test_batches_do_not_change_a_greedy_text(architecture):
+    lm = tiny_lm(seed=1, architecture=architecture)
     together = lm.generate(PROMPTS, max_new_tokens=9, temperature=0)
     alone = [lm.generate([prompt], max_new_tokens=9, temperature=0)[0] for prompt in PROMPTS]
     assert together == alone
@@ -103,10 +108,11 @@ def test_prompts_start_as_the_tokenizer_starts_texts():
     assert row == [1, *lm.tokenizer.encode("é")] and len(row) == 3
 
 
+@every_architecture
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.7, top_p=0.8), Sampling(0.0)])
-def test_generation_and_evaluation_choose_the_same_tokens_for_the_same_seed(sampling):
+def test_generation_and_evaluation_choose_the_same_tokens_for_the_same_seed(sampling, architecture):
     """One random number a row and step, whoever asks, and whatever stands in the other rows."""
-    lm = tiny_lm(spread=6.0)
+    lm = tiny_lm(spread=6.0, architecture=architecture)
     episodes = play(lm, letter_env(n_envs=6), 6, sampling=sampling, seed=5)
     prompts = [episode.tokens[: episode.acted[0] + 1].tolist() for episode in episodes]
     played = [episode.tokens[episode.acted + 1].tolist() for episode in episodes]

@@ -22,9 +22,10 @@ def gradients(lm, kept_in_decoder, lengths, weights):
     return hidden.detach(), grads
 
 
+@pytest.mark.parametrize("architecture", ["transformer", "lstm"])
 @pytest.mark.parametrize("kind", LENGTHS)
-def test_kept_tokens_and_their_gradients_are_those_of_the_whole_pass(kind):
-    lm = tiny_lm(seed=3, num_hidden_layers=2)
+def test_kept_tokens_and_their_gradients_are_those_of_the_whole_pass(kind, architecture):
+    lm = tiny_lm(seed=3, num_hidden_layers=2, architecture=architecture)
     weights = torch.randn(
         len(KEPT), lm.config.hidden_size, generator=torch.Generator().manual_seed(0)
     )

@@ -42,11 +42,14 @@ def test_the_loss_is_transformers_loss_over_the_labels(tmp_path):
     assert heldout_loss(lm, documents, batch_size=1) == pytest.approx(total / 6, rel=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_accumulated_small_batches_are_one_large_one(optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "architecture"),
+    [("muon", "transformer"), ("adamw", "transformer"), ("adamw", "lstm")],
+)
+def test_accumulated_small_batches_are_one_large_one(optimizer, architecture):
     """Documents of unequal lengths: a mean of means would not pass."""
     documents = DOCUMENTS[:4]
-    whole, parts = tiny_lm(spread=5.0), tiny_lm(spread=5.0)
+    whole, parts = (tiny_lm(spread=5.0, architecture=architecture) for _ in range(2))
     options = {"steps": 3, "warmup": 0.0, "optimizer": optimizer, "evaluate_every": 99}
     train(whole, documents, batch_size=4, accumulate=1, **options)
     report = train(parts, documents, batch_size=1, accumulate=4, **options)
@@ -55,8 +58,9 @@ def test_accumulated_small_batches_are_one_large_one(optimizer):
     assert report.tokens == 3 * sum(len(document.tokens) for document in documents)
 
 
-def test_it_learns_what_an_untrained_model_misses():
-    lm = tiny_lm(spread=1.0)
+@pytest.mark.parametrize("architecture", ["transformer", "lstm"])
+def test_it_learns_what_an_untrained_model_misses(architecture):
+    lm = tiny_lm(spread=1.0, architecture=architecture)
     held = DOCUMENTS[:4]
     before = heldout_loss(lm, held)
     figures = []
@@ -105,16 +109,20 @@ def test_early_stop_keeps_the_best_weights(tmp_path):
     assert heldout_loss(last, held) == pytest.approx(report.heldout[-1][1], rel=1e-6)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("dropout", "architecture"), [(0.0, "transformer"), (0.3, "transformer"), (0.3, "lstm")]
+)
 @pytest.mark.parametrize("held", [(), DOCUMENTS[:3]])
-def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, dropout, held):
+def test_a_resumed_training_ends_with_the_same_bits(
+    tmp_path, monkeypatch, dropout, architecture, held
+):
     options = {"steps": 14, "evaluate_every": 4, "dropout": dropout, "heldout": held}
-    straight = tiny_lm(spread=1.0)
+    straight = tiny_lm(spread=1.0, architecture=architecture)
     whole = train(straight, **options)
 
     from textgym.policies.pretraining import objective as pretraining
 
-    lm, steps = tiny_lm(spread=1.0), []
+    lm, steps = tiny_lm(spread=1.0, architecture=architecture), []
     real = pretraining.batch_loss
 
     def press_in_step_six(*arguments):
@@ -130,7 +138,7 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, dropo
     assert not lm.training and lm.model.drop == 0.0
     assert_same_weights(lm, CausalLM.from_pretrained(tmp_path / "last"))
 
-    again = tiny_lm(spread=1.0, seed=9)
+    again = tiny_lm(spread=1.0, seed=9, architecture=architecture)
     report = train(again, checkpoints=tmp_path, resume=True, **options)
     assert report.steps == whole.steps == 14 and report.tokens == whole.tokens
     assert not report.interrupted
@@ -154,15 +162,16 @@ def test_an_interrupt_inside_the_corpus_saves_too(tmp_path):
     assert_same_weights(lm, CausalLM.from_pretrained(tmp_path / "last"))
 
 
-def test_dropout_acts_and_does_not_touch_the_global_generator():
-    plain, dropped = tiny_lm(spread=1.0), tiny_lm(spread=1.0)
+@pytest.mark.parametrize("architecture", ["transformer", "lstm"])
+def test_dropout_acts_and_does_not_touch_the_global_generator(architecture):
+    plain, dropped = (tiny_lm(spread=1.0, architecture=architecture) for _ in range(2))
     before = torch.get_rng_state()
     train(plain, steps=4)
     train(dropped, steps=4, dropout=0.5)
     assert torch.equal(torch.get_rng_state(), before)
     with pytest.raises(AssertionError):
         assert_same_weights(plain, dropped, 1e-4)
-    same = tiny_lm(spread=1.0)
+    same = tiny_lm(spread=1.0, architecture=architecture)
     train(same, steps=4, dropout=0.5)
     assert_same_weights(dropped, same)
 
@@ -210,8 +219,9 @@ def test_seconds_are_a_budget_too_and_progress_follows_the_further_one(monkeypat
     assert 5 < report.steps < 60 and report.seconds >= 60
 
 
-def test_autocast_trains_in_bfloat16_and_keeps_float32_weights():
-    lm = tiny_lm(spread=1.0)
+@pytest.mark.parametrize("architecture", ["transformer", "lstm"])
+def test_autocast_trains_in_bfloat16_and_keeps_float32_weights(architecture):
+    lm = tiny_lm(spread=1.0, architecture=architecture)
     before = heldout_loss(lm, DOCUMENTS)
     train(lm, steps=30, autocast=True)
     assert heldout_loss(lm, DOCUMENTS) < before - 0.5

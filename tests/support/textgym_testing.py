@@ -30,20 +30,20 @@ def letter_tokenizer(letters="abcd"):
     return Tokenizer(backend, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>")
 
 
-def tiny_lm(tokenizer=None, *, seed=0, spread=10.0, **config):
-    """A fresh model; `spread` scales its matrices, so that its distributions are far from flat."""
-    shape = {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "intermediate_size": 32,
-        "max_position_embeddings": 64,
-    }
-    lm = CausalLM.new(tokenizer or letter_tokenizer(), seed=seed, **{**shape, **config})
+def tiny_lm(tokenizer=None, *, seed=0, spread=10.0, architecture="transformer", **config):
+    """A fresh model; `spread` scales its matrices, so that its distributions are far from flat.
+
+    Of an lstm only those that no token goes through twice: else rounding would grow with a row.
+    """
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "max_position_embeddings": 64}
+    if architecture == "transformer":
+        shape |= {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32}
+    lm = CausalLM.new(
+        tokenizer or letter_tokenizer(), seed=seed, architecture=architecture, **shape | config
+    )
     with torch.no_grad():
-        for parameter in lm.parameters():
-            if parameter.ndim == 2:
+        for name, parameter in lm.named_parameters():
+            if parameter.ndim == 2 and ".lstm." not in name:
                 parameter.mul_(spread)
     return lm.eval()
 

@@ -15,8 +15,9 @@ from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.settings import read_config
 from textgym.auditing.terminal import show_audit
 from textgym.command_line.run_difference import show_difference
+from textgym.policies.language_model.lstm_config import is_lstm
 from textgym.reporting import Report
-from textgym.storage import json_text
+from textgym.storage import json_text, read_json
 from textgym.terminal import for_output, visible
 
 
@@ -62,10 +63,11 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
         values = {**read_config(out), **values}
     here, beside = shlex.quote(out), shlex.quote(str(Path(out).parent / "ppo"))
     generate = f'  textgym generate {here} --prompt "The film"'
-    transformers = (
-        "transformers opens it too: "
-        f"AutoModelForCausalLM.from_pretrained({os.path.expanduser(out)!r})"
-    )
+    opened = f"from_pretrained({os.path.expanduser(out)!r})"
+    transformers = f"transformers opens it too: AutoModelForCausalLM.{opened}"
+    config = Path(out).expanduser() / "config.json"
+    if config.is_file() and is_lstm(read_json(config)):
+        transformers = f"it is an lstm, which only textgym opens: CausalLM.{opened}"
     lines = ["go on with:"]
     if verb == "fit-reward":
         policy = shlex.quote(str(values.get("policy") or "POLICY"))  # an object in Python has none

@@ -11,9 +11,9 @@ from textgym.agents.evaluation.readers import REVIEWS, ModelReader
 from textgym.envs.tasks.movie_reviews import TRAINING_SPLITS, review_texts
 from textgym.envs.texts.corpus import read_texts
 from textgym.paths import expand
+from textgym.policies.language_model.architectures import opens_here
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.models_by_name import open_policy
-from textgym.policies.language_model.transformers_config import is_supported
 from textgym.reward_models.learned.ngram_reader import NgramReader
 from textgym.reward_models.rules.fluency import Fluency, Reader
 from textgym.reward_models.rules.novelty import Novelty
@@ -62,7 +62,7 @@ def novelty(corpus: str | Path = REVIEWS, *, column: str = "text", n: int = 4) -
 def _reader(model: LanguageModel | str | Path) -> Reader:
     if isinstance(model, str | Path) and str(model) != "start":
         path = expand(model) / "config.json"
-        if path.is_file() and not is_supported(read_json(path), path):
+        if path.is_file() and not opens_here(read_json(path), path):
             return TransformersReader(model)
     return ModelReader(open_policy(model, label="model"), name="fluency")
 

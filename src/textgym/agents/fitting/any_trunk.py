@@ -7,8 +7,8 @@ from torch import nn
 
 from textgym.errors import InputError
 from textgym.paths import expand, is_directory
+from textgym.policies.language_model.architectures import is_known_family
 from textgym.policies.language_model.models_by_name import own_policy
-from textgym.policies.language_model.transformers_config import is_family_of_ours
 from textgym.reward_models.learned.transformers_trunk import TransformersTrunk
 from textgym.storage import read_json
 
@@ -19,7 +19,7 @@ def is_foreign(policy: object) -> bool:
         return False
     file = Path(expand(policy)) / "config.json"
     config = read_json(file) if file.is_file() else None
-    return isinstance(config, dict) and not is_family_of_ours(config)
+    return isinstance(config, dict) and not is_known_family(config)
 
 
 def open_any_trunk(policy: Any, *, layers: int = 1, pad_token: str | None = None) -> nn.Module:

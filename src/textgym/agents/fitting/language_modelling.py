@@ -21,8 +21,8 @@ from textgym.envs.texts.preparation.words import Segmenter
 from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
 from textgym.optimization import muon_rate
+from textgym.policies.language_model.architectures import LSTM, TRANSFORMER, filled_in
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.decoder import CausalLMConfig
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.models_by_name import open_last, own_policy
 from textgym.policies.pretraining.documents import Document, pair_documents, text_documents
@@ -32,7 +32,14 @@ from textgym.tokenizer import Tokenizer
 
 TOKENIZERS = ("bpe", "byte", "character", "word")
 # What a fresh model is made of, unless said.
-FRESH = {"tokenizer": "bpe", "vocab_size": 2048, "hidden_size": 128, "num_hidden_layers": 4}
+FRESH = {
+    "tokenizer": "bpe",
+    "vocab_size": 2048,
+    "architecture": TRANSFORMER,
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+}
+LSTM_LAYERS = 2
 BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every", "checkpoint_seconds")
 
 
@@ -73,6 +80,7 @@ def pretrain(
     heldout: float = 0.05,
     tokenizer: str | None = None,
     vocab_size: int | None = None,
+    architecture: str | None = None,
     hidden_size: int | None = None,
     num_hidden_layers: int | None = None,
     context: int = 256,
@@ -110,10 +118,11 @@ def pretrain(
     :param heldout: share of the texts held out, with near-copies on one side; of a corpus of over
         20,000 texts about that share, and near-copies of those texts are not learned from.
     :param tokenizer: `"bpe"` (trained; the default), `"byte"`, `"character"` or `"word"` (the
-        commonest words; Chinese needs the extra "prepare"); of a fresh model, as the next three.
+        commonest words; Chinese needs the extra "prepare"); of a fresh model, as the next four.
     :param vocab_size: tokens of a trained tokenizer; 2,048 unless said.
+    :param architecture: `"transformer"` (the default) or `"lstm"`, which only textgym opens.
     :param hidden_size: width of the model; 128 unless said.
-    :param num_hidden_layers: depth of the model; 4 unless said.
+    :param num_hidden_layers: depth of the model; 4 unless said, 2 of an lstm.
     :param context: tokens that the model can see; a longer text is cut into pieces.
     :param column: where .jsonl and .csv files hold the text.
     :param min_characters: shorter texts are left out.
@@ -122,7 +131,8 @@ def pretrain(
     :param learning_rate: of AdamW, highest value.
     :param muon_learning_rate: of Muon, for the block matrices; 0.02 unless said (`sft`: 0.002).
     :param weight_decay: of the optimizer.
-    :param dropout: on both residual branches while training.
+    :param dropout: on both residual branches while training; of an lstm variational, one mask a
+        sequence.
     :param seed: of the weights, the order of the texts and the dropout.
     :param resume: go on with the run in `out`; what is not given is as it was.
     :param force_resume: resume although inputs, settings or versions are not as they were.
@@ -136,11 +146,13 @@ def pretrain(
     :return: what was done; `diverged` says what was no longer finite, if anything. Then the run
         holds what was saved before, and the command line ends with exit code 2.
 
-    The other keywords are those of `train_language_model` and `CausalLMConfig`.
+    The other keywords are those of `train_language_model`.
     """
     muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 0.02)
     settings = {"verb": "pretrain", **recorded(locals())}
     if policy is None:
+        if architecture == LSTM and num_hidden_layers is None:
+            settings["num_hidden_layers"] = LSTM_LAYERS
         settings |= {k: v if settings[k] is None else settings[k] for k, v in FRESH.items()}
     check_numbers(settings)
     if policy is None:
@@ -209,9 +221,7 @@ def _check_fresh(settings: Mapping[str, Any], pad_token: str | None) -> None:
         )
     if pad_token is not None:
         raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
-    CausalLMConfig.filled_in(vocab_size=settings["vocab_size"], **_shape(settings)).check_memory(
-        copies=4
-    )
+    filled_in(vocab_size=settings["vocab_size"], **_shape(settings)).check_memory(copies=4)
 
 
 def _fresh_model(settings: Mapping[str, Any], texts: Iterable[str]) -> CausalLM:
@@ -220,10 +230,13 @@ def _fresh_model(settings: Mapping[str, Any], texts: Iterable[str]) -> CausalLM:
     return CausalLM.new(tokenizer, seed=settings["seed"], **_shape(settings))
 
 
-def _shape(settings: Mapping[str, Any]) -> dict[str, int]:
-    """Width, depth and context, as `CausalLMConfig` calls them."""
-    shape = {name: settings[name] for name in ("hidden_size", "num_hidden_layers")}
-    return {**shape, "max_position_embeddings": settings["context"]}
+def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Architecture, width, depth and context, in the words of `CausalLM.new`."""
+    names = ("architecture", "hidden_size", "num_hidden_layers")
+    return {
+        **{name: settings[name] for name in names},
+        "max_position_embeddings": settings["context"],
+    }
 
 
 @resumable(may_change=BUDGET)

@@ -1,7 +1,6 @@
-"""The language model of transformers' Llama family: our decoder and a head."""
+"""The language model that comes along: a decoder of transformers' Llama family, or an LSTM."""
 
 import copy
-import math
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from textgym.checks import check_numbers
-from textgym.policies.language_model.attention import KVCache
+from textgym.policies.language_model.architectures import (
+    TRANSFORMER,
+    ModelConfig,
+    filled_in,
+    new_trunk,
+)
 from textgym.policies.language_model.checkpoint import from_pretrained
-from textgym.policies.language_model.decoder import CausalLMConfig, Decoder, inverse_frequencies
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.trunk import Trunk
@@ -21,70 +24,73 @@ from textgym.tokenizer import Tokenizer
 class CausalLM(LanguageModel):
     """A causal language model with its tokenizer.
 
-    :param config: its shape.
+    :param config: its shape; a `CausalLMConfig` makes it a transformer, an `LSTMConfig` a recurrent
+        model.
     :param tokenizer: its tokenizer; `vocab_size` must not exceed the model's.
     :raises InputError: if the two do not fit.
     """
 
-    config: CausalLMConfig
+    config: ModelConfig
 
-    def __init__(self, config: CausalLMConfig, tokenizer: Tokenizer) -> None:
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
         super().__init__(config, tokenizer)
-        self.model = Decoder(config)
+        self.model = new_trunk(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
     @classmethod
-    def new(cls, tokenizer: Tokenizer, *, seed: int = 0, **config: Any) -> Self:
+    def new(
+        cls,
+        tokenizer: Tokenizer,
+        *,
+        seed: int = 0,
+        architecture: str = TRANSFORMER,
+        **config: Any,
+    ) -> Self:
         """A fresh model with random weights (its own generator; the global one is not touched).
 
-        :param config: fields of `CausalLMConfig`; `vocab_size` is the tokenizer's if left out.
+        :param architecture: `"transformer"` or `"lstm"`.
+        :param config: fields of `CausalLMConfig` or `LSTMConfig`; `vocab_size` is the tokenizer's
+            if left out.
         """
+        fields = {"vocab_size": tokenizer.vocab_size, **config}
+        return cls.fresh(filled_in(architecture, **fields), tokenizer, seed=seed)
+
+    @classmethod
+    def fresh(cls, config: ModelConfig, tokenizer: Tokenizer, *, seed: int) -> Self:
+        """As `new`, of a given shape."""
         check_numbers({"seed": seed})
-        shape = CausalLMConfig.filled_in(**{"vocab_size": tokenizer.vocab_size, **config})
-        shape.check_memory()
+        config.check_memory()
         with torch.device("meta"):
-            lm = cls(shape, tokenizer)
+            lm = cls(config, tokenizer)
         lm.to_empty(device="cpu")
         lm.finish_loading()
         lm.initialize(seed)
         return lm
 
     def finish_loading(self) -> None:
-        """The tie of head and embeddings, and the rotary frequencies."""
+        """The tie of head and embeddings, and what the trunk keeps beside its weights."""
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-        self.model.inv_freq = inverse_frequencies(self.config)
+        self.model.finish_loading()
 
     def initialize(self, seed: int) -> None:
-        """Draw all weights: N(0, 0.02²), branches into the residual scaled by 1/√(2·layers)."""
+        """Draw all weights: those of the trunk, and a head of its own N(0, 0.02²)."""
         generator = torch.Generator().manual_seed(seed)
-        residual_std = 0.02 / math.sqrt(2 * self.config.num_hidden_layers)
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if name.endswith("norm.weight"):
-                    parameter.fill_(1.0)
-                elif name.endswith("bias"):
-                    parameter.zero_()
-                else:
-                    is_branch = name.endswith(("o_proj.weight", "down_proj.weight"))
-                    parameter.normal_(0.0, residual_std if is_branch else 0.02, generator=generator)
-
-    @classmethod
-    def fresh(cls, config: CausalLMConfig, tokenizer: Tokenizer, *, seed: int) -> Self:
-        """As `new`, of a given shape."""
-        return cls.new(tokenizer, seed=seed, **vars(config))
+        self.model.initialize(generator)
+        if not self.config.tie_word_embeddings:
+            with torch.no_grad():
+                self.lm_head.weight.normal_(0.0, 0.02, generator=generator)
 
     @property
     def cached_per_token(self) -> int:
-        """Numbers that a cache keeps of each token: its keys and values in every layer."""
-        config = self.config
-        return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+        """Numbers that a cache keeps of each token."""
+        return self.model.cached_per_token
 
     @property
     def drop(self) -> float:
-        """The decoder's dropout, active in training mode only."""
+        """The trunk's dropout, active in training mode only."""
         return self.model.drop
 
     @drop.setter
@@ -96,13 +102,13 @@ class CausalLM(LanguageModel):
         """See `Trunk`."""
         return self.model.packed(tokens, lengths, kept)
 
-    def new_cache(self, slots: int, capacity: int) -> KVCache:
+    def new_cache(self, slots: int, capacity: int) -> Any:
         """See `Trunk`."""
         return self.model.new_cache(slots, capacity)
 
     def step(
         self,
-        cache: KVCache,
+        cache: Any,
         tokens: Tensor,
         positions: Tensor,
         fresh: Tensor,
@@ -111,12 +117,12 @@ class CausalLM(LanguageModel):
         """See `Trunk`."""
         return self.model.step(cache, tokens, positions, fresh, prefixes)
 
-    def fill(self, cache: KVCache, slots: Tensor, segments: PackedSegments) -> Tensor:
+    def fill(self, cache: Any, slots: Tensor, segments: PackedSegments) -> Tensor:
         """See `Trunk`."""
         return self.model.fill(cache, slots, segments)
 
     def value_trunk(self) -> Trunk:
-        """A copy of the decoder."""
+        """A copy of the trunk."""
         return copy.deepcopy(self.model)
 
     @classmethod

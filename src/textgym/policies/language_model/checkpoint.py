@@ -1,4 +1,4 @@
-"""A language model on disk: a directory that transformers opens, and that no code runs from.
+"""A language model on disk: a directory that no code runs from; a decoder's transformers opens.
 
 `config.json`, `model.safetensors`, `tokenizer.json`, and, where training may go on, our trainer
 state as `trainer.safetensors` with `trainer.json`.
@@ -16,16 +16,16 @@ from textgym.errors import InputError
 from textgym.manifest import MANIFEST
 from textgym.optimization import join_state, split_state
 from textgym.paths import expand, model_directory
-from textgym.policies.language_model.decoder import CausalLMConfig
+from textgym.policies.language_model.architectures import (
+    ModelConfig,
+    config_from_json,
+    config_to_json,
+)
 from textgym.policies.language_model.run_checkpoints import (
     checkpoints_of,
     read_first_whole,
 )
-from textgym.policies.language_model.transformers_config import (
-    from_transformers,
-    is_ours,
-    to_transformers,
-)
+from textgym.policies.language_model.transformers_config import is_ours
 from textgym.run_files import LAST, PREVIOUS
 from textgym.storage import json_text, read_json
 from textgym.tensor_files import (
@@ -66,9 +66,9 @@ def save_pretrained(
 def check_has_checkpoint(lm: "LanguageModel") -> None:
     """Raises unless a directory can hold the model.
 
-    :raises InputError: for a model that is no decoder: nothing would open it.
+    :raises InputError: for a model that is no `CausalLM`: nothing would open it.
     """
-    if not isinstance(lm.config, CausalLMConfig):
+    if not isinstance(lm.config, ModelConfig):
         raise InputError(
             f"a {type(lm).__name__} is no CausalLM, so there is no checkpoint of it: keep its "
             "state_dict(), and leave out= out"
@@ -78,17 +78,17 @@ def check_has_checkpoint(lm: "LanguageModel") -> None:
 def write_model(lm: "LanguageModel", directory: Path, *, dtype: torch.dtype | None = None) -> None:
     """Write a model's files into a directory that stands already (not atomic by itself).
 
-    :raises InputError: for a model that is no decoder: nothing would open it.
+    :raises InputError: for a model that is no `CausalLM`: nothing would open it.
     """
     check_has_checkpoint(lm)
-    assert isinstance(lm.config, CausalLMConfig)
+    assert isinstance(lm.config, ModelConfig)
     tensors = {
         name: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
         for name, tensor in lm.state_dict().items()
         if not (lm.config.tie_word_embeddings and name == "lm_head.weight")
     }
     stored = dtype or lm.dtype
-    text = json_text(to_transformers(lm.config, lm.tokenizer, stored), indent=2) + "\n"
+    text = json_text(config_to_json(lm.config, lm.tokenizer, stored), indent=2) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
     write_tensors(tensors, directory / "model.safetensors")
     lm.tokenizer.write_files(directory)
@@ -207,7 +207,7 @@ def read_model(
 ) -> M:
     """The model of a directory that is known to be whole; see `from_pretrained`."""
     tokenizer = Tokenizer.load(directory, pad_token=pad_token)
-    config = from_transformers(read_json(directory / "config.json"), directory / "config.json")
+    config = config_from_json(read_json(directory / "config.json"), directory / "config.json")
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
             f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, but the model only "
@@ -225,7 +225,9 @@ def read_model(
     tensors: dict[str, Tensor] = {}
     for file in files:
         read = floating(read_tensors(file), file)
-        tensors |= {name: tensor.to(dtype) for name, tensor in read.items() if name in expected}
+        # Copies, which stand where torch puts tensors: products of others end in other last bits.
+        for name in expected.keys() & read.keys():
+            tensors[name] = read.pop(name).to(dtype, copy=True)
     if config.tie_word_embeddings:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     for name, tensor in tensors.items():
@@ -254,7 +256,7 @@ def _weight_files(directory: Path) -> list[Path]:
     return [directory / shard for shard in shards]
 
 
-def _check_size(config: CausalLMConfig, files: list[Path], directory: Path) -> None:
+def _check_size(config: ModelConfig, files: list[Path], directory: Path) -> None:
     """Refuse a model that its weights cannot fill, before anything of its size is made.
 
     :raises InputError: saying what it would take.

@@ -26,7 +26,7 @@ from textgym.policies.language_model.attention import (
     SegmentAttention,
 )
 from textgym.policies.language_model.packing import PackedSegments, positions_of
-from textgym.policies.language_model.trunk import Trunk
+from textgym.policies.language_model.trunk import TokenTrunk
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Block(nn.Module):
         return x + (dropout(branch, drop) if drop else branch)
 
 
-class Decoder(Trunk):
+class Decoder(TokenTrunk):
     """Embeddings, blocks and the final norm: everything but the head."""
 
     inv_freq: Tensor
@@ -244,6 +244,29 @@ class Decoder(Trunk):
         for i, block in enumerate(self.layers, start=1):
             x = block(x, rotation, attention, drop, kept if i == len(self.layers) else None)
         return self.norm(x)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """N(0, 0.02²), branches into the residual scaled by 1/√(2·layers)."""
+        residual_std = 0.02 / math.sqrt(2 * self.config.num_hidden_layers)
+        for name, parameter in self.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            else:
+                is_branch = name.endswith(("o_proj.weight", "down_proj.weight"))
+                parameter.normal_(0.0, residual_std if is_branch else 0.02, generator=generator)
+
+    def finish_loading(self) -> None:
+        """The rotary frequencies."""
+        self.inv_freq = inverse_frequencies(self.config)
+
+    @property
+    def cached_per_token(self) -> int:
+        """Its keys and values in every layer."""
+        config = self.config
+        return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
 
     def packed(self, tokens: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Tensor:
         """Segments laid end to end: `tokens [N]`, `lengths [B]` int64 → `[N, d]`, or `[K, d]`."""

@@ -1,7 +1,7 @@
 """The language model as everything but its own file sees it: a trunk, a head and a tokenizer.
 
 Policies, generation, the KL term, evaluation and learned reward models ask nothing else of it, so
-another trunk is one subclass (docs/policies.md has one). A base class and no protocol of `typing`:
+another trunk is one subclass (docs/trunks.md has one). A base class and no protocol of `typing`:
 Stable-Baselines3's policies hold it as a module of torch's.
 
 Legend: `b` rows, `t` tokens of a row, `d` hidden size, `v` vocabulary.
@@ -156,9 +156,11 @@ class LanguageModel(Trunk):
         )
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write a directory that `transformers.AutoModelForCausalLM` opens (atomically).
+        """Write a directory (atomically), which `transformers.AutoModelForCausalLM` opens too.
 
-        :raises InputError: for a model that is no decoder: nothing opens it from a directory.
+        That of an lstm only textgym opens: transformers has no class for it.
+
+        :raises InputError: for a model that is no `CausalLM`: nothing opens it from a directory.
         """
         save_pretrained(self, directory)
 

@@ -64,24 +64,22 @@ def to_transformers(
         "mlp_bias": False,
         "rope_theta": config.rope_theta,
         "rope_parameters": {**rope, **(config.rope_scaling or {})},
-        "dtype": str(dtype).removeprefix("torch."),
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id_or_ids,
-        "written_by": _WRITTEN_BY,
-        "pad_token_id": tokenizer.pad_token_id,
+        **saved_with(tokenizer, dtype),
     }
     if model_type == "mistral":
         content["sliding_window"] = None
     return content
 
 
-def is_supported(content: Any, path: Path) -> bool:
-    """Whether `from_transformers` takes a `config.json`: our decoder can do what it says."""
-    try:
-        from_transformers(content, path)
-    except InputError:
-        return False
-    return True
+def saved_with(tokenizer: Tokenizer, dtype: torch.dtype) -> dict[str, Any]:
+    """What a `config.json` of ours says beside the shape of the model."""
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id_or_ids,
+        "written_by": _WRITTEN_BY,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
 
 
 def from_transformers(content: Any, path: Path) -> CausalLMConfig:

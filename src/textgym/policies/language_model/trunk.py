@@ -6,6 +6,7 @@ Legend: `N` flat tokens, `B` segments, `n` slots of a cache, `k` of them, `d` hi
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from textgym.policies.language_model.packing import PackedSegments
@@ -59,3 +60,25 @@ class Trunk(nn.Module, ABC):
         :param segments: their rows, `k` segments that act at their last tokens.
         :return: `[k, d]`, the hidden states at the last tokens.
         """
+
+
+class TokenTrunk(Trunk):
+    """The trunk of a `CausalLM`: a table of embeddings, and what reads them.
+
+    `drop` is the share that dropout puts to zero in training mode, set while a model is trained.
+    """
+
+    embed_tokens: nn.Embedding
+    drop: float
+
+    @property
+    @abstractmethod
+    def cached_per_token(self) -> int:
+        """Numbers that a cache keeps of each token."""
+
+    @abstractmethod
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw all weights."""
+
+    def finish_loading(self) -> None:
+        """Make what the state on disk does not hold."""
