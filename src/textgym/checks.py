@@ -85,6 +85,8 @@ RANGES: dict[str, Range] = {
     "n_texts": _whole(16, _BUDGET, "judged texts that are used; fewer say nothing"),
     "n_prompts": _whole(1, _BUDGET, "prompts that a policy continues"),
     "raters": _whole(1, 10_000, "people who answer each question"),
+    "answers": _whole(1, 10_000, "of yours to learn from"),
+    "held_out": _whole(1, 10_000, "answers that are set aside"),
     "port": _whole(0, 2**16 - 1, "of a page"),
     # Texts.
     "heldout": _number("[)", 0, 1, "share that is not learned from"),

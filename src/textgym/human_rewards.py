@@ -30,6 +30,8 @@ def human(
     every: int = 10,
     members: int = 5,
     caution: float = 0.0,
+    held_out: float = 0.0,
+    most: int | None = None,
     run: str | None = None,
     seed: int = 0,
 ) -> HumanReward:
@@ -62,6 +64,8 @@ def human(
         every=every,
         members=members,
         caution=caution,
+        held_out=held_out,
+        most=most,
         run=run,
         seed=seed,
     )

@@ -43,7 +43,7 @@ VERBS = {
     "demo": Verb(
         "the whole road on real text, in minutes",
         "textgym.demonstration.run:run_demo",
-        hidden=("settings", "console", "split"),
+        hidden=("settings", "console", "split", "person"),
     ),
     "pretrain": Verb(
         "train a tokenizer and a language model on a corpus",

@@ -32,6 +32,7 @@ from textgym.demonstration.report import (
 )
 from textgym.demonstration.reward import fit_crowd
 from textgym.demonstration.settings import (
+    ENVIRONMENT,
     MAX_NEW_TOKENS,
     Settings,
     seconds_of_a_step,
@@ -47,9 +48,8 @@ from textgym.storage import read_json, write_json_atomically, write_text_atomica
 from textgym.text_metrics.metrics import word_vocabulary
 from textgym.tokenizer import Tokenizer
 
-ENVIRONMENT = "textgym/MovieReview-v0"
 COMPARISON = "comparison"
-PARTS = ("start", "reward_model", COMPARISON)
+PARTS = ("start", "reward_model", COMPARISON, "policy")
 # What PPO is paid, as the command line names it: with the reward model's directory.
 REWARD = "textgym.demonstration.reward:crowd_with_a_floor"
 PATIENCE = 10 * 60  # seconds beyond which the short form is offered
@@ -57,19 +57,25 @@ PATIENCE = 10 * 60  # seconds beyond which the short form is offered
 _T = TypeVar("_T")
 
 
-@resumable(may_change=())
+@resumable(may_change=("port", "browser"))
 def run_demo(
     *,
     out: str | Path = "runs/demo",
     from_scratch: bool = False,
     seed: int = 0,
     quick: bool = False,
+    human: bool = False,
+    answers: int = 60,
+    held_out: int = 20,
+    port: int = 0,
+    browser: bool = True,
     reader: str | Path = REVIEWS,
     settings: Settings | Mapping[str, Any] | None = None,
     split: str = "test",
     resume: bool = False,
     progress_bar: bool = True,
     console: Console | None = None,
+    person: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run the demo; everything it makes is in `out` (the next free name if that is taken).
 
@@ -79,6 +85,12 @@ def run_demo(
     :param from_scratch: begin with raw text instead of the start model that comes along.
     :param seed: of everything that is drawn.
     :param quick: a little of everything: shows the road, not the result.
+    :param human: let PPO train on what you say of its texts, on a page that opens, instead of on
+        what the crowd liked; needs the extra `label`.
+    :param answers: of yours to learn from, after which no more is asked; with --human.
+    :param held_out: of your answers that are set aside, to judge by; with --human.
+    :param port: of the page; 0 takes a free one.
+    :param browser: open the page in the browser, where there is a desktop.
     :param reader: who reads the texts: the directory of a language model such as SmolLM2, or
         "reviews", n-grams of the held-out reviews.
     :param settings: how much of everything.
@@ -86,11 +98,12 @@ def run_demo(
     :param resume: go on with a demo that was stopped: parts that are finished are taken as they
         are, with the settings of then.
     :param progress_bar: show progress bars.
+    :param person: for tests: called with the page's address before each rollout and at the end.
     :return: the figures of `report.json`.
     :raises InputError: if the reader is none.
     :raises StorageError: if `out` cannot be written.
     """
-    check_numbers({"seed": seed})
+    check_numbers({"seed": seed, "answers": answers, "held_out": held_out, "port": port})
     if settings is None:
         settings = Settings.quick() if quick else Settings()
     elif isinstance(settings, Mapping):
@@ -102,6 +115,9 @@ def run_demo(
         "from_scratch": from_scratch,
         "seed": seed,
         "quick": quick,
+        "human": human,
+        "answers": answers,
+        "held_out": held_out,
         "reader": str(reader),
         "split": split,
         "settings": asdict(settings),
@@ -111,15 +127,15 @@ def run_demo(
             run.directory, settings, from_scratch, seed, progress_bar, console or Console(), reading
         )
         try:
-            figures = demo.run(split)
+            figures = demo.learn_from(person, config, port, browser) if human else demo.run(split)
         except BaseException:
             demo.say_what_is_there()
             raise
         seconds = time.monotonic() - began
         figures = {"seed": seed, "from_scratch": from_scratch, "split": split, **figures}
         write_json_atomically(run.directory / "report.json", {**figures, "seconds": seconds})
-        assert demo.policy is not None
-        print_next_steps(demo.console, run.directory / COMPARISON / PAGE, demo.policy, seconds)
+        if demo.policy is not None:
+            print_next_steps(demo.console, run.directory / COMPARISON / PAGE, demo.policy, seconds)
     return {**figures, "seconds": round(seconds, 1)}
 
 
@@ -161,6 +177,30 @@ class _Demo:
             **{name: texts.figures() for name, texts in reports.items()},
             "seconds_of_parts": {name: round(value, 1) for name, value in self.seconds.items()},
         }
+
+    def learn_from(
+        self,
+        person: Callable[[str], None] | None,
+        config: Mapping[str, Any],
+        port: int,
+        browser: bool,
+    ) -> dict[str, Any]:
+        """The start model, then PPO on a person's answers; returns the figures."""
+        from textgym.demonstration.human import Answers, with_person
+
+        self._timed("start", self.start)
+        return with_person(
+            self.directory,
+            self.settings,
+            Answers(config["answers"], config["held_out"]),
+            seed=self.seed,
+            port=port,
+            browser=browser,
+            split=config["split"],
+            progress_bar=self.progress_bar,
+            console=self.console,
+            person=person,
+        )
 
     def _timed(self, name: str, part: Callable[[], _T]) -> _T:
         began = time.monotonic()

@@ -12,6 +12,7 @@ from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Document, collate
 from textgym.policies.pretraining.objective import batch_loss
 
+ENVIRONMENT = "textgym/MovieReview-v0"
 MAX_NEW_TOKENS = 40
 TEXTS, TOKENS = 32, 40
 

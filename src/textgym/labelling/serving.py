@@ -41,7 +41,7 @@ def serve(
 
     access = Access(token, store.settings.id)
     app = make_app(store, access, hosts=[*LOOPBACK, host, *names])
-    listener = _listener(host, port)
+    listener = listen(host, port)
     shown = f"[{host}]" if ":" in host else names[0] if names else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
     write_json_atomically(address_path(store.path), {"url": url, "pid": os.getpid()})
@@ -99,7 +99,12 @@ def check_host(host: str, is_public: bool) -> None:
         )
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    :param port: 0 takes a free one.
+    :raises InputError: if it cannot listen there.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM

@@ -8,7 +8,7 @@ import numpy as np
 from textgym.errors import InputError
 from textgym.reward_models.learned.pairs import Pairs
 from textgym.reward_models.people.client import Labels
-from textgym.reward_models.people.records import Event, Item, counted
+from textgym.reward_models.people.records import HELD_OUT, Event, Item, counted
 
 LABELS = {"first": 1.0, "second": 0.0, "tie": 0.5, "both_bad": 0.5}
 
@@ -53,17 +53,26 @@ class AnswerLog:
         self.events |= {event.id: event for event in events}
 
     def counted(self) -> list[int]:
-        """Ids of the answers about pairs that count now, in order; see `records.counted`."""
+        """Ids of the answers about pairs that count now, in order; see `records.counted`.
+
+        Those about pairs that are set aside are left out.
+        """
+        return [event.id for event in self._all() if self.items[event.item].query != HELD_OUT]
+
+    def held_out(self) -> list[int]:
+        """Ids of the answers about pairs that are set aside, in order."""
+        return [event.id for event in self._all() if self.items[event.item].query == HELD_OUT]
+
+    def _all(self) -> list[Event]:
         gold = [item.id for item in self.items.values() if item.gold is not None]
         found = counted(self.events.values(), self._raters, gold)
-        return [event.id for event in found if self._is_usable(event)]
+        return [event for event in found if self._is_usable(event)]
 
     def done(self) -> set[int]:
         """Ids of the items that have all the answers that they are for."""
         counts: dict[int, int] = {}
-        for number in self.counted():
-            item = self.events[number].item
-            counts[item] = counts.get(item, 0) + 1
+        for event in self._all():
+            counts[event.item] = counts.get(event.item, 0) + 1
         return {item for item, count in counts.items() if count >= self._raters}
 
     def answered(self, ids: Sequence[int]) -> Answered:

@@ -19,17 +19,18 @@ import numpy as np
 
 from textgym.errors import InputError, StorageError
 from textgym.reward_models.learned.pairs import pair_accuracy
-from textgym.reward_models.people.answers import AnswerLog
+from textgym.reward_models.people.answers import Answered, AnswerLog
 from textgym.reward_models.people.asking import Questions
 from textgym.reward_models.people.client import Labels
 from textgym.reward_models.people.heads import Array, Heads, TextFeatures, fit_heads
+from textgym.reward_models.people.lost_store import LostStore
 from textgym.reward_models.people.queries import RuleName, Written, disagreement
 from textgym.reward_models.people.records import Refit
 from textgym.reward_models.people.store import ConflictError
 from textgym.rewards import Reward, RewardOutput, call_reward
 from textgym.saved_fields import SavedFields
 
-LONGEST_PAUSE = 64  # rollouts between two tries to reach a store that is gone
+LARGEST_SHARE = 0.9  # of what may be set aside
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class HumanReward:
     :param every: new answers that a further fit needs.
     :param members: of the ensemble.
     :param caution: k of mean - k·std.
+    :param held_out: share of the answers that is set aside: pairs of that share of the prompts, at
+        random, to which nothing is fitted; `waiting` and `most` count the others.
+    :param most: answers to fit after which nothing more is asked; None for no end.
     :param run: this run's name in the store. A run of a name that the store has refits of makes
         those again, at their steps, before any of its own. None: a name that nobody has.
     :param seed: of the draws.
@@ -84,6 +88,8 @@ class HumanReward:
         every: int = 10,
         members: int = 5,
         caution: float = 0.0,
+        held_out: float = 0.0,
+        most: int | None = None,
         run: str | None = None,
         seed: int = 0,
         name: str = "human",
@@ -94,6 +100,10 @@ class HumanReward:
                 raise InputError(f"{name}: {key} must be at least 1, got {value}")
         if not 0 <= caution < float("inf"):
             raise InputError(f"{name}: caution must be from 0, got {caution}")
+        if not 0 <= held_out <= LARGEST_SHARE:
+            raise InputError(f"{name}: held_out must be from 0 to {LARGEST_SHARE}, got {held_out}")
+        if most is not None and most < first:
+            raise InputError(f"{name}: most must be at least first={first}, got {most}")
         self.features, self.prior, self.name = features, prior, name
         self.queries, self.waiting = queries, waiting
         self.first, self.every, self.members = first, every, members
@@ -103,12 +113,14 @@ class HumanReward:
         self.fitted: list[int] = []  # ids of the answers that the heads saw
         self.fitted_at = -1
         self._log = AnswerLog(labels)
-        self._questions = Questions(self._log, features, queries, waiting, seed)
+        self._questions = Questions(
+            self._log, features, queries, waiting, seed, held_out=held_out, most=most
+        )
         self._has_begun = self._has_read = self._is_playing = self._has_said = False
         self._elsewhere: Heads | None = None
         self._recorded: list[Refit] = []
         self._texts: list[Written] = []
-        self._failures = self._pause = 0
+        self._lost = LostStore()
 
     # The reward
 
@@ -153,7 +165,7 @@ class HumanReward:
             ids = self._log.counted()
             is_decided = self._log.answered(ids).pairs.is_decided
             if len(ids) >= self.first and is_decided.any():
-                self._elsewhere = self._fit(ids)
+                self._elsewhere = self.fit(self._log.answered(ids))
         return self._elsewhere
 
     def close(self) -> None:
@@ -202,22 +214,20 @@ class HumanReward:
         self._is_playing = False
         self._questions.rollout(texts)
         by_labels = self._refit_again(step)
-        if self._pause:
-            self._pause -= 1
-        else:
+        if not self._lost.is_pausing():
             try:
                 self._log.read()
                 by_labels = by_labels or self._refit_if_due(step)
                 self._questions.ask(self.run, step, len(texts), self.heads)
-                self._reached()
+                self._lost.reached(self.name)
             except ConflictError:
                 raise
             except (StorageError, InputError) as error:
-                self._lost(error)
+                self._lost.lost(error, self.name, len(self.fitted))
         figures = {
             "human/labels": float(len(self.fitted)),
             "human/answers": float(len(self._log.counted())),
-            "human/waiting": float(len(self._questions.is_open)),
+            "human/waiting": float(self._questions.waiting),
         }
         figures |= {f"human/{key}": value for key, value in by_labels.items()}
         return LoopFigures(len(self.fitted), figures, by_labels)
@@ -254,18 +264,25 @@ class HumanReward:
     def _take(self, step: int, ids: list[int], *, is_new: bool) -> dict[str, float]:
         """Fit to these answers, note it in the store, then use it."""
         figures = self._agreement(sorted(set(ids) - set(self.fitted)))
-        heads = self._fit(ids)
+        heads = self.fit(self._log.answered(ids))
         answered = self._log.answered(ids)
         scores = self._member_scores(heads, answered.texts).mean(axis=0)
         figures["fit"] = pair_accuracy(scores, answered.pairs)
+        aside = self._log.answered(self._log.held_out())
+        if aside.pairs.is_decided.any():
+            scores = self._member_scores(heads, aside.texts).mean(axis=0)
+            figures["held_out_accuracy"] = pair_accuracy(scores, aside.pairs)
         if is_new:
             details = {"labels": len(ids), "features": self.features.name, **figures}
             self._log.labels.add_refit(self.run, step, ids, details)
         self.heads, self.fitted, self.fitted_at = heads, ids, step
         return figures
 
-    def _fit(self, ids: Sequence[int]) -> Heads:
-        answered = self._log.answered(ids)
+    def fit(self, answered: Answered) -> Heads:
+        """An ensemble as this reward model fits them, to these answers; noted nowhere.
+
+        :raises InputError: if none of them decides a pair.
+        """
         features = self.features(answered.texts)
         return fit_heads(features, answered.pairs, members=self.members, seed=self.seed)
 
@@ -291,25 +308,6 @@ class HumanReward:
             answer = call_reward(self.prior, [""] * len(texts), texts, {})
             return {"agreement": pair_accuracy(np.asarray(answer.scores), pairs)}
         return {}
-
-    # A store that is gone
-
-    def _lost(self, error: Exception) -> None:
-        if not self._failures:
-            warnings.warn(
-                f"reward model {self.name!r}: {error}; the run goes on with the reward it has "
-                f"({len(self.fitted)} answers) and tries again later",
-                stacklevel=2,
-            )
-        self._pause = min(2**self._failures, LONGEST_PAUSE)
-        self._failures += 1
-
-    def _reached(self) -> None:
-        if self._failures:
-            warnings.warn(
-                f"reward model {self.name!r}: the store of labels is reached again", stacklevel=2
-            )
-        self._failures = 0
 
     # State
 

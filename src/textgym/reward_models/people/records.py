@@ -28,6 +28,7 @@ FACTS: Mapping[Kind, tuple[str, ...]] = {
     "edit": ("right", "wrong", "unsure"),
 }
 ASKABLE = ("strength", "facts", "rewrite")
+HELD_OUT = "held_out"  # the query of pairs that are set aside: no loop is fitted to their answers
 SKIP_REASONS = ("cannot_judge", "wrong_language", "offensive", "broken", "other")
 
 
@@ -52,7 +53,7 @@ class NewItem:
     :param key: makes adding idempotent: an item whose key is there already is not added again.
     :param priority: items of a higher one are shown first.
     :param gold: the known answer of a pair, which checks raters; every rater sees such an item.
-    :param query: the rule that picked it ("random", "disagreement").
+    :param query: the rule that picked it ("random", "disagreement"), or `HELD_OUT`.
     :param lang: BCP 47 tag of the texts, for the browser's choice of glyphs.
     """
 
