@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -181,16 +181,18 @@ def draw(rows, path):
     plt.close(figure)
 
 
+def _mean_agreement(rows, rule):
+    known = [row["agreement"] for row in rows if row["rule"] == rule and row["agreement"]]
+    return f"{np.mean(known):.2f}" if known else "unknown"
+
+
 def page(rows, size, about):
     """The page, in Markdown."""
     per_run = np.mean([row["processor seconds"] for row in rows])
     kl = np.mean([row["kl"][-1] for row in rows])
     settings = ", ".join(f"{name} {value}" for name, value in asdict(size).items())
     by_seed = ", ".join(f"{value:+.2f}" for value in difference(rows))
-    agreed = {
-        rule: np.mean([r["agreement"] for r in rows if r["rule"] == rule and r["agreement"]])
-        for rule in RULES
-    }
+    agreed = {rule: _mean_agreement(rows, rule) for rule in RULES}
     return "\n".join(
         [
             "# The loop on a policy's own texts, with a judge as the rater (synthetic)",
@@ -207,8 +209,8 @@ def page(rows, size, about):
             "",
             f"By disagreement minus at random at the end, seed by seed: {by_seed}. At the end the "
             f"policies are {kl:.1f} nats from the start. Agreement with answers before they were "
-            f"fitted, mean over refits: {agreed['disagreement']:.2f} by disagreement (pairs picked "
-            f"for being hard), {agreed['random']:.2f} at random.",
+            f"fitted, mean over refits: {agreed['disagreement']} by disagreement (pairs picked "
+            f"for being hard), {agreed['random']} at random.",
             "",
             "![gain over the number of answers](synthetic_loop.png)",
             "",
@@ -230,8 +232,9 @@ def main():
             for rule in RULES:
                 rows.append(run(rule, seed, size, Path(folder)))
                 print(json.dumps(rows[-1]), flush=True)
-    draw(rows, out.with_suffix(".png"))
-    out.with_suffix(".md").write_text(page(rows, size, about), encoding="utf-8")
+            draw(rows, out.with_suffix(".png"))  # after each seed: a long run may be ended early
+            text = page(rows, replace(size, seeds=seed + 1), about)
+            out.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
