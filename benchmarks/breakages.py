@@ -706,6 +706,20 @@ BREAKAGES = (
         "same_name",
     ),
     Breakage(
+        "a loop is fitted to the answers that are set aside",
+        "reward_models/people/answers.py",
+        (("if self.items[event.item].query != HELD_OUT", "if True"),),
+        ("tests/reward_models/people/test_human_reward.py",),
+        "set_aside",
+    ),
+    Breakage(
+        "a policy follows the KL term and noise while people's answers are only collected",
+        "agents/building/only_collecting.py",
+        (("if not self.recorder.only_collects:", "if True:"),),
+        ("tests/agents/test_only_collecting.py",),
+        "moves_until",
+    ),
+    Breakage(
         "active queries ask what the ensemble is surest of",
         "reward_models/people/queries.py",
         (("np.argsort(-spread", "np.argsort(spread"),),
@@ -718,9 +732,9 @@ BREAKAGES = (
         (
             (
                 "        figures = self._agreement(sorted(set(ids) - set(self.fitted)))\n"
-                "        heads = self._fit(ids)\n",
+                "        heads = self.fit(self._log.answered(ids))\n",
                 "        new = sorted(set(ids) - set(self.fitted))\n"
-                "        heads = self.heads = self._fit(ids)\n"
+                "        heads = self.heads = self.fit(self._log.answered(ids))\n"
                 "        figures = self._agreement(new)\n",
             ),
         ),

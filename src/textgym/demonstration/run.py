@@ -57,7 +57,7 @@ PATIENCE = 10 * 60  # seconds beyond which the short form is offered
 _T = TypeVar("_T")
 
 
-@resumable(may_change=("port", "browser"))
+@resumable(may_change=("port", "browser", "person"))
 def run_demo(
     *,
     out: str | Path = "runs/demo",

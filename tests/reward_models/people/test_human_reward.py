@@ -191,6 +191,57 @@ def test_a_made_up_state_is_refused(store, change, expected):
         human_reward(store).load_state_dict(state)
 
 
+def play_prompts(reward, rollout, prompts):
+    reward.begin_rollout(100 * rollout)
+    texts = texts_of(rollout, 4 * len(prompts))
+    reward([prompt for prompt in prompts for _ in range(4)], texts)
+    return reward.end_rollout(100 * rollout + 100)
+
+
+def test_answers_about_prompts_that_are_set_aside_are_never_fitted(store):
+    prompts = [f"prompt {n} " for n in range(12)]
+    reward = human_reward(store, run="mine", held_out=0.5)
+    for rollout in range(4):
+        told = play_prompts(reward, rollout, prompts)
+        answer_open(store, likes_a, most=8)
+    items = {item.id: item for item in store.items()}
+    aside = {item.prompt for item in items.values() if item.query == "held_out"}
+    own = {item.prompt for item in items.values() if item.query != "held_out"}
+    assert aside and own and not aside & own
+    by_event = {event.id: items[event.item].query for event in store.events()}
+    assert reward.fitted and "held_out" not in {by_event[number] for number in reward.fitted}
+    assert list(by_event.values()).count("held_out") >= 8
+    assert 0.5 < told.by_labels["held_out_accuracy"] <= 1.0
+    other = human_reward(store, run="other")  # another loop on this store leaves them alone too
+    other.begin_rollout(0)
+    assert "held_out" not in {by_event[number] for number in other.fitted} and other.fitted
+
+
+def test_nothing_more_is_asked_once_there_are_enough_answers(store):
+    prompts = [f"prompt {n} " for n in range(12)]
+    reward = human_reward(store, run="mine", held_out=0.25, most=9)
+    for rollout in range(6):
+        play_prompts(reward, rollout, prompts)
+        answer_open(store, likes_a)
+    play_prompts(reward, 6, prompts)
+    asked = [item.query == "held_out" for item in store.items()]
+    assert (asked.count(False), asked.count(True)) == (9, 3)
+    assert len(store.events()) == 12
+
+
+def test_what_is_open_is_closed_where_others_gave_the_answers(store):
+    reward = human_reward(store, run="mine", most=6)
+    play(reward, 0)
+    assert sum(item.is_open for item in store.items()) == 6
+    store.add_items(
+        [NewItem("p ", (Text("a" * k), Text("b" * k)), priority=1e9) for k in range(1, 7)]
+    )
+    answer_open(store, likes_a, most=6)
+    _, told = play(reward, 1)
+    assert told.figures["human/waiting"] == 0 and told.labels == 6
+    assert [item.is_open for item in store.items()][:6] == [False] * 6
+
+
 def test_a_store_that_is_gone_is_one_warning_and_the_run_goes_on(store):
     labels = FlakyLabels(store)
     reward = human_reward(labels)
@@ -268,6 +319,8 @@ def test_another_store_in_its_place_is_not_mixed_in(store, tmp_path):
         ({"waiting": 0}, "waiting must be at least 1, got 0"),
         ({"caution": -1.0}, "caution must be from 0, got -1"),
         ({"queries": "best"}, "unknown query rule 'best'"),
+        ({"held_out": 0.95}, "held_out must be from 0 to 0.9, got 0.95"),
+        ({"most": 3}, "most must be at least first=4, got 3"),
     ],
 )
 def test_settings_out_of_range_are_refused(store, keywords, expected):
