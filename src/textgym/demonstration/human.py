@@ -19,6 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from textgym.agents.runs.held_out import HeldOutText, read_held_out
 from textgym.demonstration.human_figures import human_figures, print_human_figures
+from textgym.demonstration.record import held_out_prompts
 from textgym.demonstration.report import command_here
 from textgym.demonstration.settings import ENVIRONMENT, MAX_NEW_TOKENS, Settings
 from textgym.envs.tasks import movie_reviews
@@ -147,9 +148,8 @@ def _train(
     own = movie_reviews.training_prompts()
     chosen = rng.choice(len(own), size=2 * settings.rows, replace=False)
     held = directory / "prompts.txt"
-    make = movie_reviews.validation_prompts if split == "validation" else movie_reviews.test_prompts
-    count = max(settings.prompts // 2, 8)
-    write_text_atomically(held, "".join(f"{prompt}\n" for prompt in make(count)))
+    written = held_out_prompts(split, max(settings.prompts // 2, 8))
+    write_text_atomically(held, "".join(f"{prompt}\n" for prompt in written))
     console.print(
         f"[bold]4. PPO[/bold] with β = {settings.kl_coef}: the crowd's taste until there are "
         "answers, then yours",

@@ -1,4 +1,4 @@
-"""The demo's figures, from the record of a run's held-out evaluations."""
+"""The demo's held-out prompts and figures, from the record of a run's evaluations."""
 
 import numpy as np
 
@@ -7,12 +7,14 @@ from textgym.agents.evaluation.play import Episode
 from textgym.agents.evaluation.readers import Reader
 from textgym.agents.evaluation.report import EvaluationReport, Interval
 from textgym.agents.runs.held_out import perplexity
+from textgym.envs.tasks import movie_reviews
 from textgym.text_metrics.metrics import (
     commonest_bigram_share,
     distinct_n,
     duplicate_share,
     made_up_words,
     repetition,
+    word_vocabulary,
 )
 
 _NO_TOKENS = np.zeros(0, dtype=np.int64)
@@ -74,3 +76,22 @@ def recorded_report(
             reader.bits(prompts, texts), [float(len(text)) for text in texts]
         ),
     )
+
+
+def known_words() -> frozenset[str]:
+    """Every word of the bundled texts."""
+    others = movie_reviews.load_other_domains().values()
+    return word_vocabulary(
+        [
+            *movie_reviews.review_texts(),
+            *(snippet.text for snippet in movie_reviews.load_critic_snippets()),
+            *(rated.text for items in others for rated in items),
+        ]
+    )
+
+
+def held_out_prompts(split: str, count: int) -> list[str]:
+    """Prompts to report on, or, of the split "validation", to choose settings on."""
+    if split == "validation":
+        return movie_reviews.validation_prompts(count)
+    return movie_reviews.test_prompts(count)

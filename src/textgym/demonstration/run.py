@@ -22,7 +22,7 @@ from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.checks import check_numbers
 from textgym.comparing import compare
-from textgym.demonstration.record import recorded_report
+from textgym.demonstration.record import held_out_prompts, known_words, recorded_report
 from textgym.demonstration.report import (
     command_here,
     figures_table,
@@ -45,7 +45,6 @@ from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.pretraining.documents import pair_documents, text_documents
 from textgym.policies.pretraining.loop import train_language_model
 from textgym.storage import read_json, write_json_atomically, write_text_atomically
-from textgym.text_metrics.metrics import word_vocabulary
 from textgym.tokenizer import Tokenizer
 
 COMPARISON = "comparison"
@@ -320,7 +319,7 @@ class _Demo:
 
     def read(self, chosen: StudyRun, small: StudyRun) -> dict[str, EvaluationReport]:
         """What stood on the held-out prompts before, and after each of the two runs."""
-        known = _known_words()
+        known = known_words()
         return {
             name: recorded_report(run, evaluation, vocabulary=known, reader=self.reader)
             for name, run, evaluation in (
@@ -342,7 +341,9 @@ class _Demo:
             highlight=False,
         )
         prompts = self.directory / "prompts.txt"
-        write_text_atomically(prompts, "".join(f"{p}\n" for p in _prompts(split, settings.prompts)))
+        write_text_atomically(
+            prompts, "".join(f"{p}\n" for p in held_out_prompts(split, settings.prompts))
+        )
         rate = settings.scratch_learning_rate if self.from_scratch else settings.learning_rate
         ended = compare(
             ENVIRONMENT,
@@ -378,21 +379,3 @@ def _pair(text: str) -> tuple[str, str]:
     words = text.split(" ")
     prompt = " ".join(words[:3])
     return prompt, text[len(prompt) :]
-
-
-def _known_words() -> frozenset[str]:
-    """Every word of the bundled texts."""
-    others = movie_reviews.load_other_domains().values()
-    return word_vocabulary(
-        [
-            *movie_reviews.review_texts(),
-            *(snippet.text for snippet in movie_reviews.load_critic_snippets()),
-            *(rated.text for items in others for rated in items),
-        ]
-    )
-
-
-def _prompts(split: str, count: int) -> list[str]:
-    if split == "validation":
-        return movie_reviews.validation_prompts(count)
-    return movie_reviews.test_prompts(count)
