@@ -1,4 +1,4 @@
-"""The page beside something else: served while a block runs, reached by the store's path, opened."""
+"""The page beside something else: served while a block runs, and opened in a browser."""
 
 import contextlib
 import socket
