@@ -496,8 +496,8 @@ TEXTS = (
         "envs/texts/records.py",
         (
             (
-                "csv_rows(_whole_lines(path), MAX_LINE_BYTES)",
-                "csv_rows(_whole_lines(path), 131_072)",
+                "csv_rows(_whole_lines(path, lines), MAX_LINE_BYTES)",
+                "csv_rows(_whole_lines(path, lines), 131_072)",
             ),
         ),
         (f"{ENVS}/test_corpus.py",),
