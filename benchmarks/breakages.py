@@ -352,7 +352,7 @@ BREAKAGES = (
     ),
     Breakage(
         "a constraint goes on over the environment's words",
-        "constraints/token_automaton.py",
+        "constraints/automaton.py",
         (("i in range(start, len(ids)) if ids[i] in self._stops", "i in range(0)"),),
         (DIALOGUES,),
         "by_hand or starts_anew",

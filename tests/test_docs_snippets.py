@@ -52,7 +52,7 @@ def clean_registry():
         ("data.md", 2),
         ("judgement-files.md", 1),
         ("preparation.md", 4),
-        ("masks.md", 4),
+        ("masks.md", 5),
         ("oracle.md", 1),
         ("resuming.md", 1),
         ("label-store.md", 1),

@@ -1,11 +1,12 @@
-r"""Which completions a task allows: a regular expression, a word list or a JSON schema.
+r"""Which completions a task allows: a regular expression, a word list, a JSON schema, a grammar.
 
     constraints.regex(r"(yes|no)(, because .{5,80})?")
     constraints.words(["苹果", "手机"], separator="，")
     constraints.json_schema({"type": "object", "properties": {...}, "required": [...]})
+    constraints.grammar('start: pair+\npair: "(" pair* ")"')
 
-A `Constraint` is plain data and says nothing of tokens. An environment compiles it with its
-tokenizer into a `TokenAutomaton`; policies read their masks from that one, so that every algorithm
+A constraint is plain data and says nothing of tokens. An environment compiles it with its
+tokenizer into an `Automaton`; policies read their masks from that one, so that every algorithm
 obeys without being told. NumPy only.
 """
 
@@ -15,10 +16,20 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from textgym.constraints.byte_automaton import check_regex
+from textgym.constraints.grammars import check_grammar
 from textgym.constraints.json_patterns import schema_pattern
 from textgym.errors import InputError, unknown_name
 
-__all__ = ["Constraint", "as_constraint", "json_schema", "regex", "words"]
+__all__ = [
+    "AnyConstraint",
+    "Constraint",
+    "GrammarConstraint",
+    "as_constraint",
+    "grammar",
+    "json_schema",
+    "regex",
+    "words",
+]
 
 
 @dataclass(frozen=True)
@@ -38,9 +49,34 @@ class Constraint:
     after: str | None = None
 
     def __post_init__(self) -> None:
-        if self.after is not None and (not isinstance(self.after, str) or not self.after):
-            raise InputError(f"after must be a text that ends every prompt, got {self.after!r:.40}")
+        _check_after(self.after)
         check_regex(self.pattern, is_ascii=bool(self.is_ascii))
+
+
+@dataclass(frozen=True)
+class GrammarConstraint:
+    """The completions that a context-free grammar derives from `start`.
+
+    :param grammar: in Lark's notation; see `grammars`.
+    :param after: see `Constraint`.
+    :raises InputError: for a grammar that cannot be read, naming line and column, or where the
+        extra `grammar` is missing.
+    """
+
+    grammar: str
+    after: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_after(self.after)
+        check_grammar(self.grammar)
+
+
+AnyConstraint = Constraint | GrammarConstraint
+
+
+def _check_after(after: object) -> None:
+    if after is not None and (not isinstance(after, str) or not after):
+        raise InputError(f"after must be a text that ends every prompt, got {after!r:.40}")
 
 
 def regex(pattern: str, *, after: str | None = None) -> Constraint:
@@ -89,23 +125,34 @@ def json_schema(
     return Constraint(pattern, is_ascii=True, after=after)
 
 
-def as_constraint(value: object) -> Constraint | None:
+def grammar(grammar: str, *, after: str | None = None) -> GrammarConstraint:
+    """Completions that a context-free grammar derives from its rule `start` (extra `grammar`).
+
+    :param grammar: in Lark's notation, as llguidance reads it; see `grammars`.
+    :param after: see `Constraint`.
+    :raises InputError: naming line and column of what cannot be read.
+    """
+    return GrammarConstraint(grammar, after=after)
+
+
+def as_constraint(value: object) -> AnyConstraint | None:
     """A constraint from itself, from a regular expression, or from its fields as JSON holds them.
 
     :raises InputError: for anything else.
     """
-    if value is None or isinstance(value, Constraint):
+    if value is None or isinstance(value, AnyConstraint):
         return value
     if isinstance(value, str):
         return regex(value)
     if isinstance(value, Mapping):
-        known = [field.name for field in fields(Constraint)]
+        kind = GrammarConstraint if "grammar" in value else Constraint
+        known = [field.name for field in fields(kind)]
         for name in value:
             if name not in known:
                 raise unknown_name("field of a constraint", str(name), known)
-        if "pattern" in value:
-            return Constraint(**value)
+        if "pattern" in value or "grammar" in value:
+            return kind(**value)
     raise InputError(
-        "constraint must come from textgym.constraints (regex, words, json_schema) or be a regular "
-        f"expression, got {value!r:.60}"
+        "constraint must come from textgym.constraints (regex, words, json_schema, grammar) or be "
+        f"a regular expression, got {value!r:.60}"
     )

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from textgym.constraints.token_automaton import TokenAutomaton
+from textgym.constraints.automaton import Automaton
 from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
 from textgym.reward_answers import LARGEST_SCORE, shorten
@@ -93,7 +93,7 @@ class Replies:
         task_id: str,
         function: ReplyFunction,
         tokenizer: Tokenizer,
-        automaton: TokenAutomaton | None,
+        automaton: Automaton | None,
     ) -> None:
         self._label = _label(task_id)
         self._function, self._tokenizer, self._automaton = function, tokenizer, automaton

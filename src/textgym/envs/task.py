@@ -6,7 +6,7 @@ from typing import Any
 
 from textgym.async_rewards import is_async
 from textgym.checks import check_numbers
-from textgym.constraints import Constraint, as_constraint
+from textgym.constraints import AnyConstraint, as_constraint
 from textgym.envs.replies import (
     DIALOGUE_COLUMNS,
     REPLY_ARGUMENTS,
@@ -61,7 +61,7 @@ class Task:
     tokenizer: Tokenizer = field(default_factory=Tokenizer.byte)
     max_new_tokens: int = 64
     stop: str | Sequence[str] | None = None
-    constraint: Constraint | None = None
+    constraint: AnyConstraint | None = None
     unfinished_score: float | None = None
     max_prompt_tokens: int | None = None
     truncate_prompt: bool = False

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from textgym.constraints.token_automaton import TokenAutomaton
+from textgym.constraints.automaton import Automaton
 from textgym.envs.episode_rows import EpisodeRows, StepResult
 from textgym.envs.rendering import METADATA, TextPrinter, check_render_mode
 from textgym.envs.task import Task
@@ -70,7 +70,7 @@ class TextEnv(gymnasium.Env[Any, Any]):
         return self.task.tokenizer
 
     @property
-    def automaton(self) -> TokenAutomaton | None:
+    def automaton(self) -> Automaton | None:
         """The task's constraint, compiled; None without one."""
         return self._episode.automaton
 
@@ -161,7 +161,7 @@ class TextEnv(gymnasium.Env[Any, Any]):
 
 
 def token_spaces(
-    task: Task, width: int, automaton: TokenAutomaton | None = None
+    task: Task, width: int, automaton: Automaton | None = None
 ) -> tuple[TokenRow, spaces.Discrete]:
     """Observation and action space of token actions: a row of ids, and one id."""
     size = task.tokenizer.vocab_size

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from textgym.constraints.token_automaton import TokenAutomaton
+from textgym.constraints.automaton import Automaton
 
 
 class TokenRow(spaces.Box):
@@ -26,7 +26,7 @@ class TokenRow(spaces.Box):
         vocab_size: int,
         width: int,
         pad_token_id: int,
-        automaton: TokenAutomaton | None = None,
+        automaton: Automaton | None = None,
     ) -> None:
         super().__init__(0, vocab_size - 1, (width,), np.int64)
         self.pad_token_id, self.automaton = pad_token_id, automaton

@@ -8,7 +8,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from textgym.constraints.token_automaton import TokenAutomaton
+from textgym.constraints.automaton import Automaton
 from textgym.envs.episode_rows import EpisodeRows, StepResult
 from textgym.envs.rendering import METADATA, check_render_mode
 from textgym.envs.saved_rows import (
@@ -93,7 +93,7 @@ class TextVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self.task.tokenizer
 
     @property
-    def automaton(self) -> TokenAutomaton | None:
+    def automaton(self) -> Automaton | None:
         """The task's constraint, compiled; None without one."""
         return self._episodes.automaton
 

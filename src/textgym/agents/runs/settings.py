@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from textgym.constraints import Constraint
+from textgym.constraints import AnyConstraint
 from textgym.errors import InputError
 from textgym.paths import expand
 from textgym.run_files import CONFIG
@@ -28,7 +28,7 @@ def to_json(value: Any) -> Any:
     """
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Constraint):
+    if isinstance(value, AnyConstraint):
         return dict(vars(value))
     if isinstance(value, Path):
         return str(value)

@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textgym.constraints.token_automaton import TokenAutomaton
+from textgym.constraints.automaton import Automaton
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import PackedSegments, row_lengths
+
+# Past these all is forgotten, and worked out again where it is asked for.
+_MOST_STATES, _MOST_BYTES = 500_000, 2**28
 
 
 class TokenMasks:
@@ -24,7 +27,7 @@ class TokenMasks:
     :param automaton: the task's compiled constraint.
     """
 
-    def __init__(self, automaton: TokenAutomaton) -> None:
+    def __init__(self, automaton: Automaton) -> None:
         self.automaton = automaton
         self._forget()
 
@@ -42,9 +45,13 @@ class TokenMasks:
         return cls(automaton)
 
     def _forget(self) -> None:
-        self._slots: dict[int, int] = {}  # state → row of the table
-        self._table = torch.zeros((0, self.automaton.vocab_size), dtype=torch.bool)
         self._last_rows: dict[str, dict[bytes, int]] = {}
+        self._forget_masks()
+
+    def _forget_masks(self) -> None:
+        self._slots: dict[int, int] = {}  # state → row of the table
+        self._slot_of_mask: dict[bytes, int] = {}  # a grammar's states are many, their masks few
+        self._table = torch.zeros((0, self.automaton.vocab_size), dtype=torch.bool)
 
     @property
     def states_kept(self) -> int:
@@ -90,6 +97,8 @@ class TokenMasks:
 
     def of_states(self, states: list[int], device: torch.device) -> Tensor:
         """bool `[len(states), v]`: the masks of given states."""
+        if len(self._slots) > _MOST_STATES or self._table.numel() > _MOST_BYTES:
+            self._forget_masks()
         for state in states:
             if state not in self._slots:
                 self._keep(state)
@@ -99,13 +108,16 @@ class TokenMasks:
         return self._table.index_select(0, slots.long())
 
     def _keep(self, state: int) -> None:
-        slot = len(self._slots)
+        is_legal = self.automaton.is_legal(state)
+        slot = len(self._slot_of_mask)
+        slot = self._slots[state] = self._slot_of_mask.setdefault(
+            np.packbits(is_legal).tobytes(), slot
+        )
         if slot == len(self._table):
             larger = self._table.new_zeros((max(16, 2 * slot), self.automaton.vocab_size))
             larger[:slot] = self._table
             self._table = larger
-        self._table[slot] = torch.from_numpy(self.automaton.is_legal(state))
-        self._slots[state] = slot
+        self._table[slot] = torch.from_numpy(is_legal)
 
     def _row_states(self, rows: Tensor, caller: str) -> list[int]:
         lengths = row_lengths(rows, self.automaton.tokenizer.pad_token_id).tolist()
