@@ -44,6 +44,7 @@ def clean_registry():
     [
         ("policies.md", 6),
         ("trunks.md", 2),
+        ("vae.md", 1),
         ("agents.md", 5),
         ("reward-models.md", 2),
         ("human-reward.md", 1),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from textgym.agents.building.specs import register_agent
     from textgym.agents.fitting.language_modelling import pretrain, sft
     from textgym.agents.fitting.reward_fitting import fit_reward
+    from textgym.agents.fitting.vae_fitting import pretrain_vae
     from textgym.agents.runs.run import open_run
     from textgym.agents_by_name import make_agent
     from textgym.auditing.run import audit_reward
@@ -51,6 +52,7 @@ __all__ = [
     "open_run",
     "prepare",
     "pretrain",
+    "pretrain_vae",
     "register",
     "register_agent",
     "register_reward",
@@ -82,6 +84,7 @@ _MODULES = {
     "open_run": "agents.runs.run",
     "prepare": "preparing",
     "pretrain": "agents.fitting.language_modelling",
+    "pretrain_vae": "agents.fitting.vae_fitting",
     "register_agent": "agents.building.specs",
     "report": "reporting",
     "rescore": "reporting",

@@ -87,6 +87,15 @@ CASES = [
         [r"rwr: 0\.\d+ of .*RewardWeightedRegression\nbest_of_n: 0\.\d+ of .*BestOfN"],
     ),
     (
+        "11_apple_phone.py",
+        ["--steps", "10", "--timesteps", "512"],
+        [
+            r"6540 lists of 20 words to learn from, 300 held out",
+            r"z alone: \[苹果，手机，苹果手机\] → .*, held-out lists right: \d",
+            r"policy, after PPO: .*right: \d",
+        ],
+    ),
+    (
         "11_guess_the_number.py",
         ["--steps", "512"],
         [r"reward 0\.\d+ ± 0\.\d+", r"(?m)^'Guess\? [0-6]( (More|Less)\? [0-6]){0,2} (Yes|No)\.'$"],

@@ -101,6 +101,8 @@ def smallest_runs(here, agent="ppo"):
         "demo": f"--out out --quick {QUIET}",
         "pretrain": f"{here}/corpus.txt --out out --steps 1 --tokenizer byte --hidden-size 16 "
         f"--num-hidden-layers 1 --context 32 {QUIET}",
+        "pretrain-vae": f"{here}/corpus.txt --out out --steps 1 --tokenizer byte --hidden-size 16 "
+        f"--num-hidden-layers 1 --context 32 {QUIET}",
         "sft": f"{here}/pairs.jsonl --policy {lm} --out out --steps 1 {QUIET}",
         "fit-reward": f"{here}/ratings.jsonl --policy {lm} --out out --batch-size 2 {QUIET}",
         "train": f"{ENV} --agent {agent} --policy {lm} --out out --timesteps 1 --n-envs 2 {QUIET}",

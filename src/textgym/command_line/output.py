@@ -57,6 +57,10 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
 
     :param values: the flags that were given; those of a run that was gone on with are in `out`.
     """
+    if verb == "pretrain-vae":
+        here = shlex.quote(out)
+        opened = f"TextVAE.from_pretrained({os.path.expanduser(out)!r})"
+        return ["go on with:", f"  textgym tensorboard {here}", f"  in Python: {opened}"]
     if verb not in ("pretrain", "sft", "fit-reward", "train"):
         return []
     if values.get("resume") or values.get("force_resume"):

@@ -53,6 +53,15 @@ VERBS = {
             "textgym.optimization:build_optimizer",
         ),
     ),
+    "pretrain-vae": Verb(
+        "train a text variational autoencoder on a corpus",
+        "textgym.agents.fitting.vae_fitting:pretrain_vae",
+        documented_by=(
+            "textgym.policies.pretraining.loop:train_language_model",
+            "textgym.policies.vae.objective:AgainstCollapse",
+            "textgym.optimization:build_optimizer",
+        ),
+    ),
     "sft": Verb(
         "fine-tune on prompt-completion pairs",
         "textgym.agents.fitting.language_modelling:sft",

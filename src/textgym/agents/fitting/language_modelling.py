@@ -226,7 +226,7 @@ def _check_fresh(settings: Mapping[str, Any], pad_token: str | None) -> None:
 
 def _fresh_model(settings: Mapping[str, Any], texts: Iterable[str]) -> CausalLM:
     """A tokenizer of its own kind for the texts, and a model with random weights."""
-    tokenizer = _make_tokenizer(settings["tokenizer"], texts, settings["vocab_size"])
+    tokenizer = make_tokenizer(settings["tokenizer"], texts, settings["vocab_size"])
     return CausalLM.new(tokenizer, seed=settings["seed"], **_shape(settings))
 
 
@@ -285,7 +285,7 @@ def sft(
     settings = {"verb": "sft", **recorded(locals())}
     check_numbers(settings)
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
-    chosen, kept, note = _divided(pairs, heldout, seed)
+    chosen, kept, note = divided_pairs(pairs, heldout, seed)
     with run_for_verb(
         out, settings, inputs={"data": files_of(data)}, start={"policy": policy}, resume=resume
     ) as run:
@@ -314,7 +314,7 @@ def sft(
     return result
 
 
-def _divided(
+def divided_pairs(
     pairs: Sequence[tuple[str, str]], heldout: float, seed: int
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]], str]:
     """Pairs to learn from, held-out ones, and a note; none held out where all are one pair."""
@@ -343,7 +343,8 @@ def _heldout_line(
     )
 
 
-def _make_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def make_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer of one of `TOKENIZERS` for the texts, as far as that kind depends on them."""
     if kind == "byte":
         return Tokenizer.byte()
     if kind == "character":

@@ -16,6 +16,7 @@ from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.published import publish
 from textgym.policies.pretraining.documents import Document
 from textgym.policies.pretraining.loop import TrainingReport, train_language_model
+from textgym.policies.pretraining.objective import Objective
 from textgym.run_files import CHECKPOINTS
 
 
@@ -50,25 +51,37 @@ def pick_device(device: str) -> torch.device:
 
 
 def train_in_run(
-    lm: LanguageModel,
+    lm: LanguageModel | Objective,
     documents: Iterable[Document],
     heldout: Sequence[Document],
     run: Run,
     *,
     device: str,
     report: Callable[[str], None],
+    prefix: str = "language_model",
+    show: Callable[[SummaryWriter, int], None] = lambda writer, step: None,
     **keywords: Any,
 ) -> TrainingReport:
-    """`train_language_model` with its figures in the run directory; a divergence is reported."""
-    lm.to(pick_device(device))
+    """`train_language_model` with its figures in the run directory; a divergence is reported.
+
+    :param prefix: of the figures' names on TensorBoard.
+    :param show: called with the writer and the step at every fifth evaluation and at the end, to
+        write texts.
+    """
+    (lm.model if isinstance(lm, Objective) else lm).to(pick_device(device))
     with SummaryWriter(str(run.tensorboard_path)) as writer:
+        evaluations = 0
 
         def record(figures: dict[str, float]) -> None:
+            nonlocal evaluations
+            evaluations += 1
             run.add_metrics(figures)
             for key, value in figures.items():
                 if key != "step":
-                    writer.add_scalar(f"language_model/{key}", value, int(figures["step"]))
+                    writer.add_scalar(f"{prefix}/{key}", value, int(figures["step"]))
             publish(run.directory)
+            if evaluations % 5 == 0:
+                show(writer, int(figures["step"]))
 
         try:
             result = train_language_model(
@@ -83,5 +96,7 @@ def train_in_run(
             run.add_metrics({"diverged": str(error)})
             report(str(error))
             result = TrainingReport(diverged=str(error))
+        else:
+            show(writer, result.steps)
     publish(run.directory)
     return result

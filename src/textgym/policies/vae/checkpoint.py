@@ -130,6 +130,7 @@ def _read_config(file: Path) -> TextVAEConfig:
     read: dict[Any, Callable[[str], Any]] = {
         int: saved.whole,
         bool: saved.flag,
+        float: saved.number,
         str: saved.text,
     }
     try:

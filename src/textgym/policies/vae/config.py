@@ -22,6 +22,8 @@ class TextVAEConfig:
     :param architecture: of encoder and decoder, `"lstm"` or `"transformer"`.
     :param latent_size: dimensions of z.
     :param max_position_embeddings: tokens of prompt and text at most, start and stop included.
+    :param mean_scale: standard deviation over texts at which the posterior means are kept (see
+        `FixedScale`); 0: whatever the encoder makes of them.
     :param conditional: the encoder reads the prompt too, q(z | x, y): p(y | z, x) is learned.
     """
 
@@ -32,6 +34,7 @@ class TextVAEConfig:
     num_hidden_layers: int = 1
     max_position_embeddings: int = 256
     conditional: bool = False
+    mean_scale: float = 0.6
 
     def __post_init__(self) -> None:
         check_numbers(vars(self))

@@ -24,6 +24,7 @@ from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.vae.checkpoint import read_vae, save_vae
 from textgym.policies.vae.config import TextVAEConfig
 from textgym.policies.vae.documents import prompt_rows, reading, start_row, text_rows
+from textgym.policies.vae.fixed_scale import FixedScale
 from textgym.policies.vae.given_latents import DecoderGivenLatents
 from textgym.policies.vae.lstm_trunks import LSTMReader, LSTMWriter
 from textgym.policies.vae.transformer_trunks import TransformerReader, TransformerWriter
@@ -60,6 +61,8 @@ class TextVAE(nn.Module):
             self.reader, self.writer = TransformerReader(config), TransformerWriter(config)
         self.to_posterior = nn.Linear(config.hidden_size, 2 * config.latent_size)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.mean_scale:
+            self.fixed_scale = FixedScale(config.latent_size, config.mean_scale)
 
     @classmethod
     def new(cls, tokenizer: Tokenizer, *, seed: int = 0, **config: Any) -> Self:
@@ -84,8 +87,19 @@ class TextVAE(nn.Module):
                 module.inv_freq = inverse_frequencies(module.config)
 
     def initialize(self, seed: int) -> None:
-        """Draw all weights, as the language models draw theirs."""
+        """Draw all weights, as the language models draw theirs, but wider where z begins.
+
+        An LSTM has no norm in front that would raise its embeddings, and an encoder whose first
+        answers are all alike is not listened to.
+        """
         generator = torch.Generator().manual_seed(seed)
+        is_lstm = self.config.architecture == "lstm"
+        wider = {
+            "writer.latent_proj.weight": 0.1,
+            "to_posterior.weight": 0.5 / math.sqrt(self.config.hidden_size),
+            "reader.embed_tokens.weight": 0.2 if is_lstm else 0.02,
+            "writer.embed_tokens.weight": 0.2 if is_lstm else 0.02,
+        }
         residual_std = 0.02 / math.sqrt(2 * self.config.num_hidden_layers)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
@@ -93,14 +107,15 @@ class TextVAE(nn.Module):
                     parameter.fill_(1.0)
                 elif name.endswith("bias"):
                     parameter.zero_()
-                elif name == "writer.latent_proj.weight":
-                    parameter.normal_(0.0, 0.1, generator=generator)
                 else:
                     is_branch = name.endswith(("o_proj.weight", "down_proj.weight"))
-                    parameter.normal_(0.0, residual_std if is_branch else 0.02, generator=generator)
+                    std = wider.get(name, residual_std if is_branch else 0.02)
+                    parameter.normal_(0.0, std, generator=generator)
         for module in self.modules():
             if isinstance(module, VariationalLSTM):
                 module.reset_parameters(generator)
+            elif isinstance(module, FixedScale):
+                module.reset()
 
     @property
     def device(self) -> torch.device:
@@ -134,7 +149,7 @@ class TextVAE(nn.Module):
         :param lengths: `[b]` int64.
         """
         mean, log_variance = self.to_posterior(self.reader(tokens, lengths)).float().chunk(2, -1)
-        return mean, log_variance
+        return (self.fixed_scale(mean) if self.config.mean_scale else mean), log_variance
 
     @torch.no_grad()
     def encode(
@@ -155,13 +170,14 @@ class TextVAE(nn.Module):
             both = zip(after, before, strict=True)
             rows = [reading(self.tokenizer, text, prompt) for text, prompt in both]
             self._check_rows(rows, 0)
-        return self._encode_rows(rows)
+        return self.read_rows(rows)
 
-    def _encode_rows(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        parts = [
-            self.posterior(*(part.to(self.device) for part in pack_sequences(rows[i : i + 256])))
-            for i in range(0, len(rows), _ROWS_AT_A_TIME)
-        ]
+    def read_rows(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """As `encode`, of rows as the encoder reads them (`documents.reading`)."""
+        parts = []
+        for i in range(0, len(rows), _ROWS_AT_A_TIME):
+            tokens, lengths = pack_sequences(rows[i : i + _ROWS_AT_A_TIME])
+            parts.append(self.posterior(tokens.to(self.device), lengths.to(self.device)))
         if not parts:
             nothing = torch.zeros(0, self.latent_size, device=self.device)
             return nothing, nothing
@@ -282,7 +298,7 @@ class TextVAE(nn.Module):
             rows = [row[len(self.tokenizer.start_ids) :] for row in rows]
         rows = [reading(self.tokenizer, row) for row in rows]
         self._check_rows(rows, 0)
-        mean, _ = self._encode_rows(rows)
+        mean, _ = self.read_rows(rows)
         return mean.cpu().numpy()
 
     def decode_latents(
