@@ -23,6 +23,7 @@ FUNCTIONS = {
     "prepare": ("textgym:prepare", ("corpus.txt",), {"out": "out"}),
     "demo": ("textgym.demonstration.run:run_demo", (), {}),
     "pretrain": ("textgym:pretrain", ("corpus.txt",), {"out": "out"}),
+    "pretrain-vae": ("textgym:pretrain_vae", ("corpus.txt",), {"out": "out"}),
     "sft": ("textgym:sft", ("pairs.jsonl",), {"policy": "lm", "out": "out"}),
     "fit-reward": ("textgym:fit_reward", ("ratings.jsonl",), {"policy": "lm", "out": "out"}),
     "train": ("textgym:train", (ENV,), {"out": "out", "policy": "lm"}),

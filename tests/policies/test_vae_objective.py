@@ -358,13 +358,14 @@ def test_a_resumed_training_ends_with_the_same_bits(architecture, tmp_path):
     measures = AgainstCollapse(kl_schedule="cyclical", word_dropout=0.3)
     options = {"steps": 12, "evaluate_every": 4, "dropout": 0.2, "batch_size": 4, "seed": 3}
     options |= {"heldout": documents[:4], "progress_bar": False, "optimizer": "muon"}
-    straight = tiny_vae(architecture, spread=1.0)
+    shape = {"spread": 1.0, "mean_scale": 0.6}
+    straight = tiny_vae(architecture, **shape)
     whole = train_language_model(EvidenceLowerBound(straight, measures), documents, **options)
 
-    first = Interrupted(tiny_vae(architecture, spread=1.0), measures)
+    first = Interrupted(tiny_vae(architecture, **shape), measures)
     report = train_language_model(first, documents, checkpoints=tmp_path, **options)
     assert report.interrupted and report.steps == 6
-    again = tiny_vae(architecture, spread=1.0, seed=9)
+    again = tiny_vae(architecture, seed=9, **shape)
     report = train_language_model(
         EvidenceLowerBound(again, measures),
         documents,
