@@ -1,6 +1,6 @@
 """[苹果，手机，苹果手机] → [手机，苹果，苹果手机]: read into z, and written from z alone.
 
-    python examples/11_apple_phone.py [--steps 2000] [--timesteps 40000]
+    python examples/11_apple_phone.py [--steps 2500] [--timesteps 30000]
 
 The task behind the pair: in lists of known words, in combinations that training never saw, the
 first two items change places. A text autoencoder has to put the whole list into 32 numbers; the
@@ -92,8 +92,8 @@ def by_policy(training, held_out, steps, timesteps):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=2000, help="of the autoencoder")
-    parser.add_argument("--timesteps", type=int, help="of PPO (default: 20 for each of the steps)")
+    parser.add_argument("--steps", type=int, default=2500, help="of the autoencoder")
+    parser.add_argument("--timesteps", type=int, help="of PPO (default: 12 for each of the steps)")
     options = parser.parse_args()
 
     training, held_out = divided()
@@ -105,7 +105,7 @@ def main() -> None:
         print(f"{who}: {written(PRINTED)} → {texts[0]}, held-out lists right: {share:.1%}")
 
     show("autoencoder, from z alone", by_autoencoder(training, held_out, options.steps))
-    timesteps = options.timesteps or 20 * options.steps
+    timesteps = options.timesteps or 12 * options.steps
     before, after = by_policy(training, held_out, max(1, options.steps // 10), timesteps)
     show("policy, after the supervised start", before)
     show("policy, after PPO", after)

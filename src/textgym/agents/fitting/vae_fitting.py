@@ -24,7 +24,7 @@ from textgym.checks import check_numbers
 from textgym.directories import holds
 from textgym.envs.texts.corpus import files_of, read_texts, split_heldout
 from textgym.envs.texts.labelled_rows import read_pairs
-from textgym.envs.texts.prepare import Cleaner, default_rules
+from textgym.envs.texts.preparation.pipeline import Cleaner, default_rules
 from textgym.errors import InputError
 from textgym.optimization import muon_rate
 from textgym.paths import is_directory
@@ -125,8 +125,8 @@ def pretrain_vae(
     :param mean_scale: standard deviation over texts at which the posterior means are kept, against
         collapse; 0: whatever the encoder makes of them.
     :param conditional: learn p(completion | z, prompt).
-    :param tokenizer: `bpe`, `byte` or `character`, made for the corpus, or a checkpoint directory
-        (or "start") whose vocabulary is taken.
+    :param tokenizer: `bpe`, `byte`, `character` or `word`, made for the corpus, or a checkpoint
+        directory whose vocabulary is taken.
     :param vocab_size: tokens of a BPE tokenizer.
     :param hidden_size: width; 256 of an LSTM and 128 of a transformer unless said.
     :param num_hidden_layers: depth; 1 of an LSTM and 4 of a transformer unless said.
@@ -222,8 +222,8 @@ def _divided(
 
 def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `TextVAEConfig` but for the vocabulary, without what follows the architecture."""
-    names = ("architecture", "latent_size", "hidden_size", "num_hidden_layers")
-    names = (*names, "conditional", "mean_scale")
+    size = ("latent_size", "hidden_size", "num_hidden_layers")
+    names = ("architecture", *size, "conditional", "mean_scale")
     given = {name: settings[name] for name in names if settings[name] is not None}
     return {**given, "max_position_embeddings": settings["context"]}
 
