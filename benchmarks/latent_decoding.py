@@ -1,4 +1,4 @@
-"""What decoding 32 latents costs beside the generation of 32 texts by a language model of one shape.
+"""What decoding 32 latents costs beside 32 texts of a language model of the same shape.
 
     python benchmarks/latent_decoding.py [--rows 32] [--new-tokens 48] [--repeats 15]
 

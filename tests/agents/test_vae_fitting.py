@@ -125,7 +125,7 @@ def test_what_cannot_be_learned_leaves_nothing_behind(corpus, tmp_path):
     with pytest.raises(InputError, match=r"the text 'text number .* the context is 8: raise"):
         train(corpus, out, steps=2, context=8)
     with pytest.raises(
-        InputError, match="tokenizer must be one of bpe, .*, or a checkpoint directory"
+        InputError, match=r"tokenizer must be one of bpe, .*, or a checkpoint directory"
     ):
         train(corpus, out, steps=2, tokenizer="words?")
     with pytest.raises(InputError, match="architecture must be one of lstm, transformer"):
