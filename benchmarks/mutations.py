@@ -229,7 +229,9 @@ def main() -> int:
     for breakage in chosen:
         source = (ROOT / "src" / "textgym" / breakage.file).read_text(encoding="utf-8")
         try:
-            compile(mutated(source, breakage), breakage.file, "exec")
+            broken = mutated(source, breakage)
+            if breakage.file.endswith(".py"):
+                compile(broken, breakage.file, "exec")
         except EditError as error:
             print(error, file=sys.stderr)
             lost += 1
