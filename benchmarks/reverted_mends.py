@@ -467,7 +467,7 @@ TEXTS = (
         "2: combining marks are no part of what tells two texts apart",
         "near_copies.py",
         ((' or unicodedata.category(c)[0] == "M"', ""),),
-        ("tests/test_near_copies.py", f"{ENVS}/test_prepare.py"),
+        ("tests/test_near_copies.py", f"{ENVS}/test_cleaning.py"),
         "marks or vowel",
     ),
     Breakage(
@@ -508,8 +508,8 @@ TEXTS = (
         "envs/texts/records.py",
         (
             (
-                "                yield line, _decode(raw, path, line)\n",
-                '                yield line, _decode(raw, path, line).replace("\\r\\n", "\\n")\n',
+                "            yield line, _decode(raw, path, line)\n",
+                '            yield line, _decode(raw, path, line).replace("\\r\\n", "\\n")\n',
             ),
         ),
         (f"{ENVS}/test_corpus.py",),

@@ -1,6 +1,8 @@
 """The parsing and comparing that the data recipes do, on hand-made cases."""
 
+import hashlib
 import importlib
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -74,3 +76,53 @@ def test_near_duplicate_thresholds_are_inclusive(near: ModuleType) -> None:
     assert list(near.near_duplicate_pairs(["xabcdefghij", "abcdefghijklm"])) == []
     # 2 and 4 8-grams share 2: 2 / 4 of the union, which is just enough.
     assert list(near.near_duplicate_pairs(["abcdefghi", "abcdefghijk"])) == [(0, 1)]
+
+
+@pytest.fixture
+def word_lists(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    return importlib.import_module("build_word_lists")
+
+
+def test_stop_words_are_read_from_a_script(word_lists: ModuleType) -> None:
+    script = "/* 'no' */\nconst eng = [\n  'the',\n  'a',\n  'a',\n  ' ']\nexport { eng }"
+    assert word_lists.read_stop_words(script) == ["a", "the"]
+
+
+def test_synonyms_are_those_of_the_commonest_meanings(word_lists: ModuleType) -> None:
+    """Two made synsets a part of speech, in the formats of wndb(5WN) and cntlist(5WN)."""
+    empty = dict.fromkeys(word_lists.PARTS, "")
+    data = empty | {
+        "noun": "  1 licence  \n"
+        "00000001 03 n 03 film 0 movie 0 motion_picture 0 000 | a film  \n"
+        "00000002 03 n 02 film 0 Celluloid 0 000 | stock  \n"
+        "00000003 03 n 02 film 0 coat 0 000 | a layer  \n",
+        "adj": "00000004 00 a 02 big(a) 0 large 0 000 | not small  \n",
+        "verb": "00000005 03 v 02 film 0 shoot 0 000 | to film  \n",
+    }
+    index = empty | {
+        "noun": "film n 3 2 @ ~ 3 1 00000001 00000002 00000003  \n"
+        "movie n 1 0 1 1 00000001  \ncoat n 1 0 1 1 00000003  \n",
+        "adj": "big a 1 0 1 1 00000004  \nlarge a 1 0 1 1 00000004  \n",
+        "verb": "film v 1 0 1 1 00000005  \nshoot v 1 0 1 0 00000005  \n",
+    }
+    counts = "film%1:06:00:: 1 9\nfilm%2:36:00:: 1 5\nbig%5:00:00:x:00 1 2\n"
+    files = {"cntlist.rev": counts}
+    files |= {f"data.{part}": text for part, text in data.items()}
+    files |= {f"index.{part}": text for part, text in index.items()}
+    assert word_lists.synonyms(files) == {
+        "big": ["large"],
+        "coat": ["film"],
+        "film": ["movie"],  # of two meanings of the noun; capitals and two words are left out
+        "large": ["big"],
+        "movie": ["film"],
+        "shoot": ["film"],
+    }
+
+
+def test_the_bundled_word_lists_are_those_that_the_recipe_wrote(word_lists: ModuleType) -> None:
+    record = json.loads((word_lists.DATA / "word_lists.json").read_text(encoding="utf-8"))
+    for entry in record["files"]:
+        content = (word_lists.DATA / entry["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"], entry["file"]
+        assert f"`{entry['file']}`" in (word_lists.DATA / "LICENSES.md").read_text(encoding="utf-8")
