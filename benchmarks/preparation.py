@@ -64,7 +64,7 @@ class Meter:
             self.read += len(text.encode("utf-8"))
             self.documents += 1
             if not self.early and self.read > self.total / 10:
-                self.early, self.early_documents = resident(), self.documents
+                self.early = resident()
             yield text
 
 
@@ -84,7 +84,7 @@ def measure(name: str, megabytes: float) -> dict[str, float]:
     else:
         left = sum(1 for _ in TextPipeline([step_of(spec)] if name else []).texts(meter))
     seconds, end = time.process_time() - start, resident()
-    growth = 1e6 * (end - meter.early) / max(meter.documents - meter.early_documents, 1)
+    growth = 1e6 * (end - meter.early) / max(0.9 * left, 1)
     return {
         "seconds": seconds, "megabytes": meter.read / 1e6, "documents": meter.documents,
         "left": left, "early": meter.early, "end": end, "growth": growth,
@@ -121,7 +121,7 @@ def main() -> None:
     names += ["datasketch"] if arguments.datasketch else []
     header, run = where(1), functools.partial(in_a_process, megabytes=arguments.megabytes)
     base = run("")
-    rows = ["| step | MB/s | MB at a tenth | MB at the end | bytes a text | texts left |"]
+    rows = ["| step | MB/s | MB at a tenth | MB at the end | bytes a text left | texts left |"]
     rows.append("|---|---:|---:|---:|---:|---:|")
     for name in names:
         found = run(name)

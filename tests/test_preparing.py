@@ -231,6 +231,7 @@ def test_the_command_line_prepares_and_says_what_each_step_did(corpus, tmp_path)
     code, output, _ = run_cli(*words, "--step", "white-space", "--step", "duplicates")
     assert code == 0
     assert "duplicates            0           1" in output
+    assert output.endswith("texts.jsonl --out runs/lm\n")
     assert f"duplicates: '{LINES[0].upper()}' removed" in output
     recipe = str(tmp_path / "out" / "recipe.json")
     again = ("prepare", "--recipe", recipe, "--out", str(tmp_path / "again"), "--no-progress-bar")

@@ -15,6 +15,7 @@ from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.settings import read_config
 from textgym.auditing.terminal import show_audit
 from textgym.command_line.run_difference import show_difference
+from textgym.envs.texts.preparation.split import TRAIN
 from textgym.policies.language_model.lstm_config import is_lstm
 from textgym.reporting import Report
 from textgym.storage import json_text, read_json
@@ -45,6 +46,12 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
             print(json_text(result.to_json(), indent=2))
         else:
             show_audit(result, _console())
+    elif verb == "prepare":
+        file = result.files.get(TRAIN) or next(iter(result.files.values()))
+        column = values.get("column") or result.recipe.column
+        flags = "" if column == "text" else f" --column {shlex.quote(column)}"
+        print("go on with:")
+        print(f"  textgym pretrain {shlex.quote(os.path.relpath(file))}{flags} --out runs/lm")
     elif verb == "diff":
         show_difference(result, samples=extra["samples"], console=_console())
     elif "out" in values:
