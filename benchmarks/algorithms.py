@@ -1,6 +1,6 @@
 """Every token-level algorithm on the movie reviews: same start, reward and budget, several seeds.
 
-    python -m benchmarks.algorithms [--seeds 5] [--timesteps 40000] [--only ppo,grpo]
+    python -m benchmarks.algorithms [--seeds 3] [--timesteps 40000] [--only ppo,grpo]
 
 A study of `textgym compare`, from the root of the checkout, one cell a word: each run is a process
 of one thread, all continue the same prompts of movies that nothing has seen, scored by two judges
@@ -26,7 +26,7 @@ ENVIRONMENT = "textgym/MovieReview-v0"
 TEMPERATURE, MAX_NEW_TOKENS, PROMPTS = 0.8, 40, 200
 KL_COEF = 0.25
 SPEED_TOKENS = 8_000
-FEWER_SEEDS = {"trpo": 3}  # five minutes a run and more
+FEWER_SEEDS = {"trpo": 3}  # ten minutes a run
 GOLD = ("critic", "other_raters")
 SHOWN = {"ppo": "#1f6f8b", "grpo": "#d1602f", "dpo": "#7a5195", "dqn": "#4c8c4a"}
 # Beside make_agent's defaults. Learning rates were halved from them while reward minus β·KL on the
@@ -161,10 +161,10 @@ def page(made: Any, speeds: dict[str, float], timesteps: int) -> str:
         f"the start's own texts; tokens/s are those of {SPEED_TOKENS:,} tokens of one word at a "
         "time on one thread, rollout, reward and update together.",
         "",
-        "Read with care:",
-        "",
-        *(f"- {caution}" for caution in verdict.cautions),
-        "",
+        *(
+            ["Read with care:", "", *(f"- {c}" for c in verdict.cautions), ""]
+            * bool(verdict.cautions)
+        ),
         "Beside make_agent's defaults:",
         "",
         *(
@@ -239,7 +239,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--timesteps", type=int, default=40_000)
     parser.add_argument("--jobs", type=int, help="runs at a time")
     parser.add_argument("--only", default="", help="agents, with commas between")
