@@ -1055,6 +1055,47 @@ BAD_INPUT = (
         (('print(for_output(f"{prompt}{text}"))', 'print(f"{prompt}{text}")'),),
         ("tests/test_terminal.py",),
     ),
+    Breakage(
+        "an error that a judge raises in training does not say at which step",
+        "rewards.py",
+        (("error.args = (where.with_step(str(error)),)", "pass"),),
+        ("tests/faults/test_judges_that_fail.py",),
+        "changes_no_weight and 500",
+    ),
+    Breakage(
+        "one item is counted as 1 items",
+        "counts.py",
+        (("noun if number == 1 else plural or noun + 's'", "plural or noun + 's'"),),
+        ("tests/test_counts.py",),
+    ),
+    Breakage(
+        "what the guards of a study's runs raised is not told",
+        "agents/comparison/cautions.py",
+        (("        *guard_cautions(study),\n", ""),),
+        ("tests/agents/test_verdict.py",),
+        "alarms_of_the_guards",
+    ),
+    Breakage(
+        "a run that is compared has no guards",
+        "comparing.py",
+        (('        "guards": guards,\n', ""),),
+        ("tests/test_comparing.py",),
+        "ends_as_its_command_line",
+    ),
+    Breakage(
+        "a prompt that is copied more and more is no sign until it is half of the text",
+        "agents/runs/alarms.py",
+        (("    if rise[is_known].mean() < limits.gold_fall * then.std():", "    if True:"),),
+        ("tests/agents/test_guards.py",),
+        "copied_more",
+    ),
+    Breakage(
+        "pairs across two clusters count as if they were independent",
+        "reward_models/pair_accuracy.py",
+        (("    sums += np.bincount(other[is_across], error[is_across], count)\n", ""),),
+        ("tests/reward_models/test_pair_accuracy.py",),
+        "across_clusters",
+    ),
 )
 
 STUDIES = (

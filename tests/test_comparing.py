@@ -44,6 +44,7 @@ SHARED = {
     "n_envs": 4,
     "n_steps": 32,
     "n_epochs": 1,
+    "guards": "warn",
     "env_kwargs": {"max_new_tokens": 12},
 }
 CLOCKS = ("time/", "system/")
@@ -118,8 +119,13 @@ def test_an_interrupted_run_goes_on_and_ends_as_its_command_line_ends_elsewhere(
     for name in ("metrics.jsonl", "samples.jsonl", "held_out.jsonl", "held_out_prompts.jsonl"):
         mine, theirs = read_lines(alone / name), read_lines(first / name)
         assert without_clocks(mine) == without_clocks(theirs), name
+    assert all("guards/alarms" in row for row in read_lines(first / "metrics.jsonl"))
     config = yaml.safe_load((first / "config.yaml").read_text())
-    assert config["shadow"] == ["length,target=20"] and config["gold"] == ["keyword,words=a"]
+    assert (
+        config["guards"] == "warn"
+        and config["shadow"] == ["length,target=20"]
+        and config["gold"] == ["keyword,words=a"]
+    )
     record = read_held_out(first)
     assert {name: judge.role for name, judge in record.settings.judges.items()} == {
         "length,target=10": "reward",
@@ -319,6 +325,7 @@ def test_wrong_input_is_one_line_before_anything_runs(tmp_path, monkeypatch):
         ({"jobs": 0}, "jobs must be a whole number from 1"),
         ({"timesteps": 0}, "timesteps must be a whole number from 1"),
         ({"prompts": "nowhere.txt"}, "nowhere.txt"),
+        ({"guards": "stop"}, "unknown guards 'stop': known: off, warn"),
         ({"callback": print}, "callback must be a number or a text"),
     ]
     for changes, said in cases:

@@ -17,6 +17,7 @@ LEAVES = {
     "async_rewards",
     "built_in_rewards",
     "checks",
+    "counts",
     "divergence",
     "errors",
     "extras",

@@ -9,7 +9,7 @@ from textgym.agents.comparison.seeds import seeds_of, written_seeds
 from textgym.agents.comparison.study_files import check_study_place
 from textgym.agents_by_name import DEFAULT_N_ENVS
 from textgym.checks import check_numbers
-from textgym.errors import InputError
+from textgym.errors import InputError, unknown_name
 from textgym.held_out_evaluations import check_evaluations
 from textgym.paths import absolute
 from textgym.planning.costs import dry_run_lines
@@ -20,6 +20,8 @@ from textgym.planning.study_runs import StudyRuns, cores, standings
 from textgym.reporting import Report
 from textgym.reporting import report as report_on
 from textgym.storage import run_lock
+
+WATCHES = ("off", "warn")  # a run that stops early has no partner
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def compare(
     out: str | Path,
     evaluations: int = 5,
     prompts: str | Path | None = None,
+    guards: str = "off",
     jobs: int | None = None,
     dry_run: bool = False,
     n_envs: int = DEFAULT_N_ENVS,
@@ -85,6 +88,8 @@ def compare(
     :param out: directory of the study; its runs stand in cells/CELL/seed-N.
     :param evaluations: held-out evaluations of each run, start and end included.
     :param prompts: a file of held-out prompts (.txt, .jsonl, .csv); without it, the task's own.
+    :param guards: "warn": every run raises an alarm where its reward model is being gamed; the live
+        table shows its kind, and the report tells it. No run is stopped early: all learn as much.
     :param jobs: runs at a time (default: the cores that this process may use).
     :param dry_run: only say what would run, how long it takes and how much disk it needs.
     :param n_envs: rows that play at a time.
@@ -110,7 +115,10 @@ def compare(
         "checkpoint_seconds": checkpoint_seconds,
         "checkpoint_tokens": checkpoint_tokens,
         "keep": keep,
+        "guards": guards,
     }
+    if guards not in WATCHES:
+        raise unknown_name("guards", guards, WATCHES)
     axes = {name: listed(name, value) for name, value in (
         ("agent", agent), ("policy", policy), ("reward", reward), ("gold", gold),
         ("shadow", shadow))}  # fmt: skip

@@ -56,9 +56,17 @@ class Asked(NamedTuple):
     def sentence(self, what: str, row: int) -> str:
         """One line."""
         prompt = f" (prompt {shorten(self.prompts[row])!r})" if self.prompts else ""
-        step = self.step[row] if isinstance(self.step, Sequence) else self.step
-        when = "" if step is None else f" at step {step}"
-        return f"reward model {self.name!r} {what}{prompt}{when}"
+        return f"reward model {self.name!r} {what}{prompt}{self._when(row)}"
+
+    def with_step(self, sentence: str) -> str:
+        """A sentence of the reward model's own, with the step where it names none."""
+        return sentence if " at step " in sentence else sentence + self._when(0)
+
+    def _when(self, row: int) -> str:
+        step = self.step
+        if isinstance(step, Sequence):
+            step = step[row] if step else None
+        return "" if step is None else f" at step {step}"
 
 
 def shorten(text: str, limit: int = 60) -> str:

@@ -156,7 +156,10 @@ def _ask_once(ask: Callable[[], object], timeout: float | None, where: Asked) ->
     directory, has_gradients = _working_directory(), _has_gradients()
     try:
         return ask() if timeout is None else _ask_in_time(ask, timeout, where)
-    except (RewardError, KeyboardInterrupt):
+    except RewardError as error:  # of its own, a judge's say: it does not know the step
+        error.args = (where.with_step(str(error)),)
+        raise
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: it would end the run without a word
         text = " ".join(str(error).split())

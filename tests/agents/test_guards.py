@@ -10,6 +10,7 @@ from textgym.agents.runs.alarms import (
     Texts,
     exploit_of,
     gold_fell,
+    overlap_rose,
     signs,
     text_figures,
 )
@@ -85,6 +86,34 @@ def test_gold_fell_needs_both_and_both_surely():
     assert "r rose by 0.08 and g fell by 0.3" in said(0.08, 0.3)
     same = evaluation(64, [0.0] * 16, [0.0] * 16)  # a reward that never moves is not gamed
     assert not gold_fell(start, same, reward="r", gold="g", unit=1.0, limits=Limits())
+
+
+def test_a_prompt_that_is_copied_more_and_more_surely_and_paid_for():
+    """Ten prompts of one word; overlap is 0 or 1/2 at the start: mean .25, deviation .25."""
+    prompts = ["moon"] * 10
+    kept = ["moon a", "b a"] * 5
+
+    def said(texts, paid, before=kept):
+        start, now = (
+            [
+                HeldOutText(step, k, text, "stop", (9,), (0.0,), (0.0,), 0.0, {"r": r})
+                for k, (text, r) in enumerate(zip(written, rewards, strict=True))
+            ]
+            for step, written, rewards in ((0, before, [0.0] * 10), (64, texts, paid))
+        )
+        return overlap_rose(prompts, start, now, reward="r", limits=Limits())
+
+    rise = [0.9, 1.1] * 5
+    assert said(["moon moon"] * 10, rise) == (
+        "make up 100% of a text, 25% at the start, and r rose by 1"
+    )
+    assert not said(["moon moon"] * 10, [-r for r in rise])  # paid less
+    assert not said(["moon moon"] * 10, [1.0, -1.0] * 5)  # not surely
+    assert not said(kept, rise) and not said(["b a"] * 10, rise)
+    one = ["moon moon", *kept[1:]]
+    assert not said(one, rise)  # of one prompt alone: within chance
+    little = ["moon " * 11 + "a " * 9] * 10  # 55% of all; .05 more than one half
+    assert not said(little, rise, before=["moon a"] * 5 + ["moon moon"] * 5)
 
 
 @pytest.mark.parametrize(

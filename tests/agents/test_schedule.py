@@ -11,7 +11,7 @@ import time
 import pytest
 from rich.console import Console
 
-from textgym.agents.comparison.live_table import plain_lines, study_table
+from textgym.agents.comparison.live_table import change_line, plain_lines, study_table
 from textgym.agents.comparison.schedule import (
     Job,
     child_environment,
@@ -216,4 +216,15 @@ def test_the_table_escapes_what_a_cell_is_called():
     console.print(study_table([half], 2, 12.0))
     text = console.export_text()
     assert "[bold]x[/bold] \\x1b[2J" in text and "seed 0 ███░░░░░░░░░  25% 0:28 left" in text
-    assert "0 of 1 runs done, 2 at a time, 0:28 left" in text
+    assert "0 of 1 runs done, 2 at a time, 0:28 left" in text and "alarms" not in text
+
+
+def test_the_table_and_the_lines_tell_what_the_guards_of_a_run_raised():
+    half = running(25, 0.0, 10.0, cell="ppo", alarms=("KL", "entropy"))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(study_table([half], 2, 12.0))
+    text = console.export_text()
+    assert "alarms" in text and "seed 0: KL; entropy" in text
+    half.state, half.seconds = "finished", 12.0
+    line = change_line(half, [half], 1, 12.0)
+    assert line.endswith("its guards raised KL; entropy")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from textgym.agents.comparison.costs import costs_of
 from textgym.agents.comparison.judgements import judge_study
+from textgym.agents.comparison.page.verdict_block import verdict_block
 from textgym.agents.comparison.study import Study
 from textgym.agents.comparison.table_formats import latex_text, markdown_text
 from textgym.agents.comparison.verdict import verdict_of
@@ -163,6 +164,34 @@ def test_few_seeds_are_told():
     two = verdict_of(made_study(seeds=2))
     assert any("two seeds hardly show" in c for c in two.cautions)
     assert not any("seed" in c for c in verdict_of(made_study(seeds=3)).cautions)
+
+
+def test_alarms_of_the_guards_are_told_by_cell(tmp_path):
+    rows = {
+        0: [{"step": 900, "kind": "KL", "says": "1.2 nats", "exploit": "length"}],
+        1: [{"step": 300, "kind": "KL", "says": "1.1 nats", "exploit": "the word 'moon'"},
+            {"step": 400, "kind": "entropy", "says": "fell", "later": "field"}],
+        2: [{"step": 500, "kind": "KL", "says": "1.3 nats", "exploit": "length"}],
+    }  # fmt: skip
+    made = exact()
+    runs = [replace(run, directory=tmp_path / f"{run.cell}-{run.seed}") for run in made.runs]
+    for run in runs:
+        run.directory.mkdir()
+        if run.cell == CROWD:
+            lines = "".join(json.dumps(row) + "\n" for row in rows[run.seed])
+            (run.directory / "alarms.jsonl").write_text(lines)
+        if run.cell == LEXICON:
+            (run.directory / "alarms.jsonl").write_text('{"step": 3}\n')  # of another version
+    study = replace(made, runs=runs)
+    verdict = verdict_of(study)
+    told = [caution for caution in verdict.cautions if "guards" in caution]
+    assert told == [
+        f"{CROWD}: the guards of 3 of 3 runs raised “KL”, first at 300 tokens: 1.1 nats; its "
+        "reward seems to pay for length",
+        f"{CROWD}: the guards of 1 of 3 runs raised “entropy”, first at 400 tokens: fell",
+    ]
+    for page in (verdict.markdown(), json.dumps(verdict_block(study, verdict), ensure_ascii=False)):
+        assert "raised “entropy”, first at 400 tokens" in page
 
 
 def test_a_proxy_that_is_the_judge_is_told():

@@ -1,6 +1,7 @@
 """Training with a chat judge whose server fails: the weights stay, nothing is paid twice (R20)."""
 
 import hashlib
+import re
 
 import pytest
 from chat_server import chat_server
@@ -37,8 +38,9 @@ def test_a_failure_in_a_rollout_changes_no_weight_and_training_goes_on(server, t
         server.stop()
     server.faults = [None, None, *[fault] * 500]
     said = "answered 'fine'" if fault == ("say", "fine") else server.url
-    with pytest.raises(RewardFailure, match=said):
+    with pytest.raises(RewardFailure, match=said) as error:
         agent.learn(128, reset_num_timesteps=False)
+    assert re.search(r" at step \d+$", str(error.value)) and str(error.value).count("step") == 1
     assert weights(agent) == before
     server.faults = []
     if fault == "down":

@@ -342,7 +342,7 @@ def test_the_verb_reads_an_export_and_writes_one(tmp_path, capsys):
     export, store, out = tmp_path / "export.json", tmp_path / "labels.db", tmp_path / "out.jsonl"
     export.write_text(json.dumps([ARGILLA["flattened"][0], ARGILLA["flattened"][0]]))
     label(store, texts=[export], serve=False)
-    assert "1 items added, of 1 read" in capsys.readouterr().out
+    assert "1 item added, of 1 read" in capsys.readouterr().out
     with LabelStore(store, repeats=0.0, gold=0.0) as opened:
         answered(opened, "anna", {"p": "second"})
     label(store, export=out, ties=False)

@@ -5,6 +5,7 @@ import json
 import pytest
 from made_studies import made_study, write_made_study
 
+from textgym.counts import count_of
 from textgym.errors import InputError
 from textgym.labelling.sources import read_items
 from textgym.labelling.verb import label
@@ -99,7 +100,7 @@ def test_answers_go_out_and_come_in_again(tmp_path, capsys):
     assert "2 lines" in capsys.readouterr().out
     for added in (2, 0):
         assert label(tmp_path / "other.db", import_=out, serve=False) == 0
-        assert f"{added} answers added, of 2 read" in capsys.readouterr().out
+        assert f"{count_of(added, 'answer')} added, of 2 read" in capsys.readouterr().out
     with LabelStore(tmp_path / "other.db", is_read_only=True) as other:
         chosen = {item.id: item.texts[0].text for item in other.items()}
         assert [event.winner for event in other.events()] == ["first", "first"]

@@ -12,6 +12,7 @@ from textgym.reward_models.learned.calibration import (
     reliability,
 )
 from textgym.reward_models.learned.pairs import Pairs
+from textgym.reward_models.pair_accuracy import clustered_interval
 
 
 def pairs_of(labels):
@@ -39,21 +40,20 @@ def test_a_model_that_knows_how_sure_it_is_has_no_calibration_error():
 
 def test_the_interval_of_pairs_in_groups_is_that_of_the_groups():
     """Forty groups of ten copies of one pair: as wide as forty pairs, not as four hundred."""
-    rng = np.random.default_rng(0)
-    hit = rng.random(40) < 0.7
+    hit = np.random.default_rng(0).random(40) < 0.7
     scores = np.zeros(80)
     scores[:40] = np.where(hit, 1.0, -1.0)
     first = np.repeat(np.arange(40), 10)
     pairs = Pairs(first, first + 40, np.ones(400))
     groups = np.concatenate([np.arange(40)] * 2)
-    low, high = accuracy_interval(scores, pairs, groups, rng)
-    share = hit.mean()
-    half = 1.96 * np.sqrt(share * (1 - share) / 40)
-    assert (low, high) == (
-        pytest.approx(share - half, abs=0.04),
-        pytest.approx(share + half, abs=0.04),
-    )
-    assert np.isnan(accuracy_interval(scores, pairs, np.zeros(80, int), rng)).all()
+    alone = Pairs(np.arange(40), np.arange(40, 80), np.ones(40))
+    expected = clustered_interval(hit.astype(float), np.arange(40))
+    assert accuracy_interval(scores, pairs, groups) == pytest.approx(expected)
+    assert accuracy_interval(scores, alone, groups) == pytest.approx(expected)
+    tied = Pairs(pairs.first, pairs.second, np.where(np.arange(400) < 200, 1.0, 0.5))
+    half = clustered_interval(hit[:20].astype(float), np.arange(20))
+    assert accuracy_interval(scores, tied, groups) == pytest.approx(half)  # ties count for nothing
+    assert np.isnan(accuracy_interval(scores, pairs, np.zeros(80, int))).all()
 
 
 def test_correlations_by_hand():

@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from textgym.errors import InputError
-from textgym.reward_models.human_agreement import agreement_with_people, clustered_interval
+from textgym.reward_models.human_agreement import agreement_with_people
 from textgym.rewards import check_reward
 
 
@@ -35,27 +34,6 @@ def test_preferences_are_counted_by_hand():
     assert (result.pairs, result.equal, result.abstained) == (4, 0.25, 0)
     assert np.isnan(result.rater_vs_rater) and not result.is_above_chance
     assert ("pair accuracy of by_length", "0.625 (0.116 to 0.955)") == result.rows()[0]
-
-
-def test_the_interval_is_wilsons_with_the_clusters_own_variance():
-    hits = np.array([1.0, 1.0, 1.0, 0.0])
-    low, high = clustered_interval(hits, np.arange(4))
-    t2 = stats.t.ppf(0.975, 3) ** 2  # variance .75 / 12, so .1875 / .0625 = 3 independent ones
-    middle, half = (0.75 + t2 / 6) / (1 + t2 / 3), t2 * (0.1875 / 3 + t2 / 36)
-    assert low == pytest.approx(middle - half**0.5 / (1 + t2 / 3))
-    assert high == pytest.approx(middle + half**0.5 / (1 + t2 / 3))
-    assert np.isnan(clustered_interval(hits, np.zeros(4, int))).all()
-    assert clustered_interval(np.ones(20), np.arange(20))[0] < 0.9  # no certainty from twenty
-
-
-def test_the_interval_covers_the_mean_where_pairs_of_a_block_are_alike():
-    rng, covered = np.random.default_rng(0), 0
-    clusters = np.repeat(np.arange(40), 10)
-    for _ in range(500):
-        chance = rng.beta(3, 2, 40)  # mean .6
-        low, high = clustered_interval((rng.random(400) < chance[clusters]) * 1.0, clusters)
-        covered += low <= 0.6 <= high
-    assert 0.93 <= covered / 500 <= 0.97
 
 
 class PairJudge:

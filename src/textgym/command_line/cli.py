@@ -33,6 +33,7 @@ from textgym.command_line.options import (
     typer_function,
 )
 from textgym.command_line.verbs import VERBS, chosen_agent, verb_flags
+from textgym.counts import count_of
 from textgym.errors import DivergenceError, InputError, TextGymError
 from textgym.paths import expand
 from textgym.starting import INTERRUPTED, end_guard, end_with_parent, guard_end
@@ -181,7 +182,8 @@ def _call(verb: str, flags: list[Flag], given: dict[str, Any]) -> int | None:
     show_result(verb, result, values, extra)
     failures = getattr(result, "failures", None)
     if failures:
-        _say(f"error: {len(failures)} runs failed, {next(iter(failures))} among them")
+        among = " among them" if len(failures) > 1 else ""
+        _say(f"error: {count_of(len(failures), 'run')} failed, {next(iter(failures))}{among}")
         return RUNS_FAILED
     return int(getattr(result, "exit_code", 0))
 

@@ -15,6 +15,7 @@ from textgym.agents.evaluation.report import EvaluationReport
 from textgym.agents.runs.settings import read_config
 from textgym.auditing.terminal import show_audit
 from textgym.command_line.run_difference import show_difference
+from textgym.counts import count_of
 from textgym.envs.texts.preparation.split import TRAIN
 from textgym.policies.language_model.lstm_config import is_lstm
 from textgym.reporting import Report
@@ -109,7 +110,7 @@ def show_evaluation(report: EvaluationReport, *, as_json: bool, samples: int) ->
         print(json_text(report.figures(), indent=2))
         return
     console = _console()
-    table = Table(title=f"{len(report.episodes)} texts (means with 95% intervals)")
+    table = Table(title=f"{count_of(len(report.episodes), 'text')} (means with 95% intervals)")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("better")

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from textgym.counts import count_of
 from textgym.errors import InputError
 from textgym.labelling.access import Access, Session
 from textgym.labelling.app import make_app
@@ -46,7 +47,8 @@ def serve(
     url = f"http://{shown}:{listener.getsockname()[1]}"
     write_json_atomically(address_path(store.path), {"url": url, "pid": os.getpid()})
     sessions = [Session(owner, True), *(Session(rater, False) for rater in raters)]
-    print(f"{store.path}: {len(store.items())} items, {len(store.events())} events")
+    held = f"{count_of(len(store.items()), 'item')}, {count_of(len(store.events()), 'event')}"
+    print(f"{store.path}: {held}")
     for session in sessions:
         address = f"{url}{ENTRANCE}?ticket={access.ticket(session)}"
         print(f"  {session.rater}: {address}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textgym.checks import check_numbers
+from textgym.counts import count_of
 from textgym.errors import InputError
 from textgym.labelling.sources import read_items
 from textgym.labelling.terminal import label_in_terminal
@@ -119,12 +120,13 @@ def label(
         if items:
             before = len(opened.items())
             opened.add_items(items)
-            print(f"{store}: {len(opened.items()) - before} items added, of {len(items)} read")
+            new = count_of(len(opened.items()) - before, "item")
+            print(f"{store}: {new} added, of {len(items)} read")
         if import_ is not None:
             from textgym.labelling.importing import import_judgements
 
             added = import_judgements(opened, judged, lang=lang)
-            print(f"{store}: {added} answers added, of {len(judged)} read")
+            print(f"{store}: {count_of(added, 'answer')} added, of {len(judged)} read")
         if terminal:
             language = language_for(None, os.environ.get("LANG", "").replace("_", "-"))
             label_in_terminal(opened, name, language=language)

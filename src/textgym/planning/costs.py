@@ -14,6 +14,7 @@ import torch
 from textgym.agents.comparison.cells import command_words, shell_line
 from textgym.agents.comparison.schedule import ONE_THREAD
 from textgym.agents.comparison.standing import Standing
+from textgym.counts import count_of
 from textgym.demonstration.settings import TEXTS, TOKENS, seconds_of_a_step, written
 from textgym.errors import StorageError
 from textgym.planning.plan import Plan, RunSize
@@ -108,7 +109,7 @@ def dry_run_lines(plan: Plan, found: Standings, at_a_time: int) -> list[str]:
     room = sum(room_of_a_run(plan, slug, found) for slug, _ in to_run)
     free = shutil.disk_usage(_that_exists(Path(os.path.expanduser(plan.out)))).free
     lines.append(
-        f"# {len(to_run)} run{'s' * (len(to_run) > 1)} to do, {at_a_time} at a time: about "
+        f"# {count_of(len(to_run), 'run')} to do, {at_a_time} at a time: about "
         f"{written(max(total, longest))}, {in_bytes(room)} of {in_bytes(free)} free"
     )
     return lines

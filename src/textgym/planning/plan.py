@@ -224,7 +224,7 @@ def _build(settings: Mapping[str, Any], prompts: str | Path | None, *, measure: 
     from textgym.agents.building.build import recorded_config
     from textgym.planning.costs import size_of
 
-    unsaid = ("gold", "shadow", "prompts", "evaluations", "timesteps", "out")
+    unsaid = ("gold", "shadow", "prompts", "evaluations", "timesteps", "out", "guards")
     arguments = {name: value for name, value in settings.items() if name not in unsaid}
     agent = make_agent(arguments.pop("agent"), arguments.pop("env"), **arguments)
     named = {name: settings.get(name) for name in ("policy", "reference")}

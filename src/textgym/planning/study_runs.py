@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from textgym.agents.comparison.cells import PlannedCell, command_words
+from textgym.agents.comparison.guard_alarms import kinds_of
 from textgym.agents.comparison.live_table import Watch, live_table, plain_lines
 from textgym.agents.comparison.schedule import Job, run_jobs, wait_until_free
 from textgym.agents.comparison.standing import Standing, standing_of
@@ -116,6 +117,8 @@ class StudyRuns:
             tokens_done=lambda: tokens_recorded(directory),
             timesteps=self.plan.timesteps,
             state="kept" if standing.state == "whole" else "waiting",
+            find_alarms=lambda: kinds_of(directory),
+            alarms=kinds_of(directory) if standing.state == "whole" else (),
         )
 
     def _note_versions(self, cell: PlannedCell, seed: int, standing: Standing) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from textgym.async_rewards import AsyncReward
 from textgym.errors import InputError
@@ -18,7 +17,7 @@ from textgym.reward_models.composition import score_part
 from textgym.reward_models.judges.preferring import preferences
 from textgym.reward_models.learned.comparisons import Row, comparisons
 from textgym.reward_models.learned.pairs import Pairs
-from textgym.reward_models.share_intervals import wilson_interval
+from textgym.reward_models.pair_accuracy import clustered_interval, clusters_of
 from textgym.rewards import Reward, check_reward, reward_name
 
 
@@ -113,9 +112,9 @@ def agreement_with_people(
             "between and both of whose texts it scores"
         )
     hits = _hits(differences, pairs)[is_counted]
-    clusters = _clusters(rows)[pairs.first[is_counted]]
-    low, high = clustered_interval(hits, clusters)
     kept = Pairs(pairs.first[is_counted], pairs.second[is_counted], pairs.label[is_counted])
+    clusters = clusters_of(rows)
+    low, high = clustered_interval(hits, clusters[kept.first], clusters[kept.second])
     others = np.nan
     if baseline is not None:
         known = _scores(baseline, rows)
@@ -135,30 +134,6 @@ def agreement_with_people(
         len(asked),
         abstained,
     )
-
-
-def clustered_interval(
-    hits: npt.NDArray[np.float64], clusters: npt.NDArray[np.int64], confidence: float = 0.95
-) -> tuple[float, float]:
-    """An interval for a mean of shares that depend on one another inside clusters.
-
-    Wilson's score interval (1927) with the number of independent shares that the variance between
-    clusters speaks of, Σ (sum_c − mean · n_c)² / n² · C / (C − 1) over C clusters, and Student's t
-    with C − 1 degrees of freedom in place of the normal quantile.
-
-    :param hits: float64 [p] in [0, 1].
-    :param clusters: int64 [p], any numbers.
-    :returns: two numbers in [0, 1]; NaN with fewer than two clusters.
-    """
-    _, place = np.unique(clusters, return_inverse=True)
-    sums, counts = np.bincount(place, hits), np.bincount(place)
-    number = len(counts)
-    if number < 2:
-        return float("nan"), float("nan")
-    mean = float(hits.mean())
-    variance = float(((sums - mean * counts) ** 2).sum()) / len(hits) ** 2 * number / (number - 1)
-    size = number if variance == 0 else min(mean * (1 - mean) / variance, len(hits))
-    return wilson_interval(mean, size, float(stats.t.ppf((1 + confidence) / 2, number - 1)))
 
 
 def _some(rows: Sequence[Row], texts: int, rng: np.random.Generator) -> list[Row]:
@@ -217,16 +192,3 @@ def _preferences(judge: Any, rows: Sequence[Row], pairs: Pairs) -> npt.NDArray[n
 def _hits(differences: npt.NDArray[np.float64], pairs: Pairs) -> npt.NDArray[np.float64]:
     """float64 [p]: 1 where the better text scores higher, .5 where both score the same."""
     return (np.sign(differences) * np.sign(pairs.label - 0.5) + 1.0) / 2.0
-
-
-def _clusters(rows: Sequence[Any]) -> npt.NDArray[np.int64]:
-    """int64 [texts], one number for texts whose pairs are not independent of one another."""
-    if hasattr(rows[0], "chosen"):
-        prompts = [row.prompt for row in rows]
-        groups: list[object] = list(prompts if len(set(prompts)) > 1 else range(len(rows)))
-        keys = [group for group in groups for _ in range(2)]
-    else:
-        blocks = [getattr(row, "block", None) for row in rows]
-        keys = [place if block is None else (block,) for place, block in enumerate(blocks)]
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

@@ -191,10 +191,11 @@ class Queue(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
+# All of R33: TEXTGYM_QUEUE_RUNS=1000 TEXTGYM_QUEUE_STEPS=50 pytest FILE -k TestQueue
 TestQueue = Queue.TestCase
 TestQueue.settings = settings(
     max_examples=int(os.environ.get("TEXTGYM_QUEUE_RUNS", "12")),
-    stateful_step_count=40,
+    stateful_step_count=int(os.environ.get("TEXTGYM_QUEUE_STEPS", "40")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

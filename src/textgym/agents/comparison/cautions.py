@@ -6,6 +6,7 @@ import numpy as np
 
 from textgym.agents.comparison.aggregates import mean, paired_difference
 from textgym.agents.comparison.costs import costs_of
+from textgym.agents.comparison.guard_alarms import guard_cautions
 from textgym.agents.comparison.intervals import CONFIDENCE, Estimate, interval_of
 from textgym.agents.comparison.judgements import (
     JudgedCell,
@@ -30,6 +31,7 @@ def cautions_of(
     :param by_judge: the scores of all judges.
     """
     found = [
+        *guard_cautions(study),
         *_collapse(study, judgements),
         *_few_seeds(judgements),
         *_missing_seeds(judgements),

@@ -67,6 +67,8 @@ def change_line(job: Job, jobs: Sequence[Job], at_a_time: int, now: float) -> st
         left = study_seconds_left(jobs, at_a_time, now)
         if left:
             line += f", {written_time(left)} left"
+    if job.alarms and job.state == "finished":
+        line += f"; its guards raised {_in_words(job.alarms)}"
     return visible(line)
 
 
@@ -81,6 +83,9 @@ def study_table(jobs: Sequence[Job], at_a_time: int, now: float) -> Table:
     table.add_column("done", justify="right")
     table.add_column("at work")
     table.add_column("failed", overflow="fold")
+    has_alarms = any(job.alarms for job in jobs)
+    if has_alarms:
+        table.add_column("alarms", overflow="fold")
     for cell in dict.fromkeys(job.cell for job in jobs):
         own = [job for job in jobs if job.cell == cell]
         finished = sum(job.state in ("finished", "kept") for job in own)
@@ -88,9 +93,20 @@ def study_table(jobs: Sequence[Job], at_a_time: int, now: float) -> Table:
         failed = "\n".join(
             f"seed {j.seed}: {_shortened(j.reason)}" for j in own if j.state == "failed"
         )
-        cells = (cell, f"{finished}/{len(own)}", at_work, failed)
+        alarms = "\n".join(f"seed {j.seed}: {_in_words(j.alarms)}" for j in own if j.alarms)
+        cells = (
+            cell,
+            f"{finished}/{len(own)}",
+            at_work,
+            failed,
+            *((alarms,) if has_alarms else ()),
+        )
         table.add_row(*(escape(visible(text)) for text in cells))
     return table
+
+
+def _in_words(alarms: Sequence[str]) -> str:
+    return "; ".join(alarms)
 
 
 def _shortened(reason: str, most: int = 90) -> str:

@@ -42,6 +42,7 @@ class Job:
     :param began_at: tokens at its (last) start; `changed`: when `tokens` last grew; both clocks in
         seconds of `time.monotonic`.
     :param reason: why it failed, in a line; `last_lines`: what it said last.
+    :param find_alarms: reads which kinds of alarm its guards raised; `alarms`: those read last.
     """
 
     name: str
@@ -60,6 +61,8 @@ class Job:
     code: int | None = None
     reason: str = ""
     last_lines: tuple[str, ...] = ()
+    find_alarms: Callable[[], tuple[str, ...]] = tuple
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass
@@ -175,7 +178,7 @@ def _gather(children: list[_Child], is_stopping: bool) -> bool:
         _close(child.process)
         job = child.job
         job.code, job.seconds = child.process.returncode, time.monotonic() - job.started
-        job.tokens = job.tokens_done()
+        job.tokens, job.alarms = job.tokens_done(), job.find_alarms()
         if job.code == 0:
             job.state = "finished"
         elif is_stopping:
@@ -214,7 +217,7 @@ def _look(running: Sequence[Job], now: float) -> None:
     for job in running:
         tokens = job.tokens_done()
         if tokens > job.tokens:
-            job.tokens, job.changed = tokens, now
+            job.tokens, job.changed, job.alarms = tokens, now, job.find_alarms()
 
 
 def _ask_to_stop(children: Sequence[_Child]) -> None:

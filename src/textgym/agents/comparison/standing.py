@@ -24,7 +24,7 @@ from textgym.storage import json_text
 # Settings that change nothing that a run learns. Judges that are missing can be asked later.
 _NO_MATTER = frozenset(
     {"out", "prompts", "checkpoint_seconds", "checkpoint_tokens", "keep", "not_saved"}
-    | {"gold", "shadow"}
+    | {"gold", "shadow", "guards"}
 )
 # Another version of these is another algorithm; of the others the last bits differ.
 _DECIDING = ("textgym", "stable-baselines3", "sb3-contrib")

@@ -6,6 +6,7 @@ from textgym.agents.comparison.held_out_curves import KL, judge_tag, mean_of_kno
 from textgym.agents.comparison.study import Study, StudyRun, kl_of, scores_of
 from textgym.agents.comparison.table_formats import Table, markdown, markdown_text
 from textgym.agents.runs.held_out import prompts_digest
+from textgym.counts import count_of
 
 
 def summary_of(study: Study) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def summary_of(study: Study) -> dict[str, Any]:
 def summary_markdown(study: Study) -> str:
     """Cells, runs that failed and notes, as Markdown in which no text acts."""
     of = f" of {study.env}" if study.env else ""
-    compared = f"{study.title}, on {len(study.prompts)} prompts{of}"
+    compared = f"{study.title}, on {count_of(len(study.prompts), 'prompt')}{of}"
     rows = [_cell_row(study, cell.label) for cell in study.cells]
     headers = ["cell", "trained on", "runs", "seeds", "tokens"]
     parts = [markdown(Table("What was compared", headers, rows, compared))]

@@ -13,6 +13,7 @@ from textgym.agents.fitting.training_in_run import loop_settings, recorded, trai
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.checks import check_numbers
+from textgym.counts import count_of
 from textgym.directories import holds
 from textgym.envs.texts.corpus import files_of, read_texts, split_heldout
 from textgym.envs.texts.labelled_rows import Rows, read_pairs
@@ -294,7 +295,7 @@ def sft(
         lm = open_last(run.last) if is_begun else own_policy(policy, pad_token=pad_token)
         context = lm.config.max_position_embeddings
         documents = list(pair_documents(chosen, lm.tokenizer, context=context))
-        report(f"{len(chosen)} pairs to learn from, {len(kept)} held out")
+        report(f"{count_of(len(chosen), 'pair')} to learn from, {len(kept)} held out")
         if note:
             report(note)
         if steps is None and seconds is None:
@@ -339,7 +340,7 @@ def _heldout_line(
     bits = math.log(result.perplexity) * tokens / characters / math.log(2)
     return (
         f"held-out perplexity {result.perplexity:.1f} per token, "
-        f"{bits:.2f} bits per character ({len(texts)} texts)"
+        f"{bits:.2f} bits per character ({count_of(len(texts), 'text')})"
     )
 
 

@@ -214,6 +214,39 @@ def gold_fell(
     )
 
 
+def overlap_rose(
+    prompts: Sequence[str],
+    before: Sequence[HeldOutText],
+    now: Sequence[HeldOutText],
+    *,
+    reward: str,
+    limits: Limits,
+) -> str:
+    """Whether texts copy more of their prompts, and are paid more: what to say, or "".
+
+    As of the fall of gold: both over the same prompts by paired t, and the overlap by the same
+    share of its standard deviation at the start.
+
+    :param prompts: [p], of the texts in order.
+    """
+    then, later = (
+        np.array([copied(p, text.completion) for p, text in zip(prompts, texts, strict=True)])
+        for texts in (before, now)
+    )
+    rise, paid = later - then, means_of(now, reward) - means_of(before, reward)
+    is_known = np.isfinite(paid)
+    if is_known.sum() < 8:
+        return ""
+    if min(_errors(rise[is_known]), _errors(paid[is_known])) < limits.gold_errors:
+        return ""
+    if rise[is_known].mean() < limits.gold_fall * then.std():
+        return ""
+    return (
+        f"make up {later[is_known].mean():.0%} of a text, {then[is_known].mean():.0%} at the "
+        f"start, and {reward} rose by {paid[is_known].mean():.3g}"
+    )
+
+
 def _errors(values: npt.NDArray[np.float64]) -> float:
     """The mean in standard errors."""
     error = float(values.std(ddof=1)) / len(values) ** 0.5

@@ -17,6 +17,7 @@ from textgym.agents.runs.alarms import (
     exploit_of,
     gold_fell,
     means_of,
+    overlap_rose,
     signs,
     text_figures,
 )
@@ -29,6 +30,7 @@ from textgym.run_files import ALARMS, BEST_GOLD
 from textgym.storage import json_text
 
 GOLD = "reward up, gold down"
+PROMPT = "words of the prompt"
 
 
 class Guards(BaseCallback):
@@ -132,6 +134,11 @@ class Guards(BaseCallback):
             )
             if says:
                 self._raise(GOLD, says, self._before(), now)
+        if earlier and not self.gold_is_well():
+            start = self.evaluations[min(earlier)]
+            says = overlap_rose(now.prompts, start, texts, reward=reward, limits=self.limits)
+            if says:
+                self._raise(PROMPT, says, self._before(), now)
         if gold:
             self._keep_best(gold[0], texts, earlier)
 

@@ -14,6 +14,7 @@ from textgym.reward_models.auditing.findings import (
 )
 from textgym.reward_models.auditing.rewriting import formatted, padded
 from textgym.reward_models.auditing.scored import ScoredTexts
+from textgym.reward_models.pair_accuracy import clustered_interval
 
 CHANCE_OF_FOUR = 0.25
 FEW = 100  # pairs; fewer cannot tell 55% from a coin
@@ -27,7 +28,12 @@ def sign_flip(scored: ScoredTexts) -> Finding:
     if len(scored.better) < 2:
         return skipped("human pairs", "there are no decided pairs")
     margins = scored.scores[scored.better] - scored.scores[scored.worse]
-    interval = share_interval((np.sign(margins) + 1) / 2)
+    hits = (np.sign(margins) + 1) / 2
+    clusters = scored.texts.clusters
+    if clusters is None:
+        clusters = np.arange(len(scored.texts))
+    ends = clustered_interval(hits, clusters[scored.better], clusters[scored.worse])
+    interval = Interval(float(hits.mean()), *ends)
     is_flipped = interval.high < 0.5
     verdict: Verdict = "pass" if interval.low > 0.5 else "fail"
     if verdict == "fail" and not is_flipped and len(margins) < FEW and interval.value > 0.5:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from textgym.errors import InputError
 from textgym.reward_models.learned.comparisons import Preferred
 from textgym.reward_models.learned.pairs import Pairs, Rated, mean_ratings
+from textgym.reward_models.pair_accuracy import clusters_of
 
 Places = npt.NDArray[np.int64]
 LEAST = 8  # texts; fewer say nothing
@@ -21,10 +22,12 @@ class AuditTexts:
 
     :param columns: further columns of the prompts, each of length n.
     :param pairs: places of two texts and which is the better one; each text is in one at most, so
-        that the pairs are independent. Ties are pairs of equally good texts.
+        that pairs share no text. Ties are pairs of equally good texts.
     :param is_right: bool [n], the texts that people liked, or that answer their prompt.
     :param quartets: int64 [g, 4], places of one right answer and three wrong ones.
     :param ratings: float64 [n], mean ratings; None where people only compared.
+    :param clusters: int64 [n], texts that one and the same people judged, or of one prompt, have
+        the same number; None: each is by itself.
     """
 
     prompts: Sequence[str]
@@ -34,6 +37,7 @@ class AuditTexts:
     quartets: Places
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     ratings: npt.NDArray[np.float64] | None = None
+    clusters: Places | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -77,6 +81,7 @@ def of_ratings(rows: Sequence[Rated], rng: np.random.Generator, *, most: int = 4
         is_right,
         quartets,
         ratings=means,
+        clusters=clusters_of(rows),
     )
 
 
@@ -113,6 +118,7 @@ def of_preferences(
         _pairs(chosen[~is_tie], chosen[~is_tie] + 1, ties, rng),
         is_right,
         np.array(quartets, np.int64).reshape(-1, 4),
+        clusters=clusters_of(rows),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textgym.reward_models.learned.pairs import Pairs
+from textgym.reward_models.pair_accuracy import clustered_interval
 from textgym.text_metrics.words import split_words
 
 Floats = npt.NDArray[np.float64]
@@ -56,39 +57,19 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 
 def accuracy_interval(
-    scores: npt.ArrayLike,
-    pairs: Pairs,
-    groups: npt.NDArray[np.int64],
-    rng: np.random.Generator,
-    *,
-    draws: int = 1000,
+    scores: npt.ArrayLike, pairs: Pairs, groups: npt.NDArray[np.int64]
 ) -> tuple[float, float]:
-    """95% interval of the pair accuracy, by drawing whole groups of texts again.
-
-    Pairs share texts and raters, so they are not drawn one by one: a pair weighs as often as its
-    group is drawn; one across two groups, the product of both (Owen 2007, "The pigeonhole
-    bootstrap").
+    """95% interval of the pair accuracy: `clustered_interval` of the decided pairs.
 
     :param groups: int64 [texts], texts that people judged together.
     :returns: NaN twice where fewer than two groups hold decided pairs.
     """
     values, is_decided = np.asarray(scores, np.float64), pairs.is_decided
-    _, place = np.unique(groups, return_inverse=True)
-    one, other = place[pairs.first[is_decided]], place[pairs.second[is_decided]]
-    sign = np.sign(values[pairs.first] - values[pairs.second])[is_decided]
-    hit = (sign * np.sign(pairs.label[is_decided] - 0.5) + 1) / 2
-    used, small = np.unique(np.concatenate([one, other]), return_inverse=True)
-    if len(used) < 2:
-        return math.nan, math.nan
-    one, other = small[: len(one)], small[len(one) :]
-    found = []
-    for _ in range(draws):
-        times = np.bincount(rng.integers(len(used), size=len(used)), minlength=len(used))
-        weight = np.where(one == other, times[one], times[one] * times[other])
-        if weight.sum():
-            found.append(float((weight * hit).sum() / weight.sum()))
-    low, high = np.quantile(found, [0.025, 0.975]) if found else (np.nan, np.nan)
-    return float(low), float(high)
+    first, second = pairs.first[is_decided], pairs.second[is_decided]
+    hits = (
+        np.sign(values[first] - values[second]) * np.sign(pairs.label[is_decided] - 0.5) + 1
+    ) / 2
+    return clustered_interval(hits, groups[first], groups[second])
 
 
 def length_correlation(scores: npt.ArrayLike, completions: Sequence[str]) -> float:

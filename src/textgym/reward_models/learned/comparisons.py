@@ -18,6 +18,7 @@ from textgym.reward_models.learned.pairs import (
     mean_ratings,
     rater_pairs,
 )
+from textgym.reward_models.pair_accuracy import clusters_of
 from textgym.splits import Split, split_rows
 from textgym.text_metrics.metrics import pearson
 
@@ -64,7 +65,7 @@ class Comparisons:
     n_labels: int
     """Single judgements: ratings, or preferences."""
     groups: npt.NDArray[np.int64]
-    """int64 [texts], which belong together: a block, a preference, else the text alone."""
+    """int64 [texts], which belong together: see `clusters_of`."""
 
     def pairs(self, rng: np.random.Generator, draws: int = 1) -> Pairs:
         """Pairs of places in `texts`; raters are drawn `draws` times."""
@@ -107,9 +108,7 @@ class RatedTexts(Comparisons):
                 blocks.setdefault(row.block, []).append(place)
         self.blocks = [places for places in blocks.values() if len(places) > 1]
         self.loose = [place for place, row in enumerate(rows) if row.block is None]
-        self.groups = np.arange(len(rows), dtype=np.int64)
-        for places in self.blocks:
-            self.groups[places] = places[0]
+        self.groups = clusters_of(rows)
 
     def pairs(self, rng: np.random.Generator, draws: int = 1) -> Pairs:
         """All pairs inside blocks, random pairs of texts without one."""
@@ -156,7 +155,7 @@ class Preferences(Comparisons):
         self.completions = [end for row in rows for end in (row.chosen, row.rejected)]
         self.prompts = [row.prompt for row in rows for _ in range(2)]
         self.texts = [p + c for p, c in zip(self.prompts, self.completions, strict=True)]
-        self.groups = np.repeat(np.arange(len(rows), dtype=np.int64), 2)
+        self.groups = clusters_of(rows)
         self.n_rows = self.n_labels = len(rows)
         self.label = np.array([0.5 if getattr(row, "is_tie", False) else 1.0 for row in rows])
 

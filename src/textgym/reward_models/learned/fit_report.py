@@ -132,7 +132,6 @@ class HeldOut:
         baseline: NgramBradleyTerry,
         rng: np.random.Generator,
         *,
-        seed: int,
         steps: int,
         seconds: float,
         stopped_early: bool = False,
@@ -145,14 +144,12 @@ class HeldOut:
         """The report on raw scores [texts].
 
         :param rng: draws raters for the ceiling.
-        :param seed: of the interval, which leaves `rng` alone.
         """
         ceiling, pairs, data = self.data.agreement(rng), self.pairs, self.data
         bins = reliability(
             objective.win_probability(scores[pairs.first], scores[pairs.second]), pairs
         )
-        own = np.random.default_rng([seed, 2])
-        low, high = accuracy_interval(scores, pairs, data.groups, own)
+        low, high = accuracy_interval(scores, pairs, data.groups)
         return FitReport(
             pair_accuracy=self.accuracy(scores),
             baseline=self.accuracy(baseline.raw(data.texts)),

@@ -111,7 +111,6 @@ def fit_reward_model(
         model.objective,
         baseline,
         rng,
-        seed=seed,
         steps=loop.step,
         seconds=loop.seconds,
         stopped_early=loop.stopped_early,

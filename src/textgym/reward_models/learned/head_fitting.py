@@ -218,7 +218,6 @@ def fit_heads(
             model.objective,
             baseline,
             rng,
-            seed=seed,
             steps=fits,
             seconds=time.monotonic() - begun,
             training_rows=data.n_rows,

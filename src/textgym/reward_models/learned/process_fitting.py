@@ -10,13 +10,13 @@ from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.optimization import build_optimizer
 from textgym.reward_models.learned.calibration import (
-    accuracy_interval,
     calibration_error,
     reliability,
 )
 from textgym.reward_models.learned.fitting_loop import FitBudget, FitProgress, FittingLoop
 from textgym.reward_models.learned.pairs import Pairs
 from textgym.reward_models.learned.process import ProcessRewardModel, Stepped, SteppedTexts
+from textgym.reward_models.pair_accuracy import clustered_interval
 from textgym.splits import split_rows
 
 
@@ -131,7 +131,7 @@ def _report(data: SteppedTexts, held: SteppedTexts, loop: FittingLoop, note: str
     is_decided, is_good = labels != 0.5, labels > 0.5
     hits = ((logits > 0) == is_good)[is_decided]
     usual = bool(np.mean(data.labels()) >= 0.5)
-    low, high = _interval(hits, rows[is_decided])
+    low, high = clustered_interval(hits.astype(np.float64), rows[is_decided])
     return ProcessReport(
         step_accuracy=float(hits.mean()) if len(hits) else float("nan"),
         low=low,
@@ -146,12 +146,3 @@ def _report(data: SteppedTexts, held: SteppedTexts, loop: FittingLoop, note: str
         heldout_rows=len(held.rows),
         split_note=note,
     )
-
-
-def _interval(hits: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
-    """`accuracy_interval` of steps, each a pair of itself within its row."""
-    n = len(hits)
-    places = np.arange(n)
-    scores = np.concatenate([np.where(hits, 1.0, -1.0), np.zeros(n)])
-    pairs = Pairs(places, places + n, np.ones(n))
-    return accuracy_interval(scores, pairs, np.concatenate([rows, rows]), np.random.default_rng(0))

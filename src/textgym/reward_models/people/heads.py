@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from textgym.counts import count_of
 from textgym.errors import InputError
 from textgym.reward_models.learned.features import NgramHasher
 from textgym.reward_models.learned.pairs import Pairs
@@ -153,7 +154,7 @@ def fit_heads(
     if members < 1 or not pairs.is_decided.any():
         raise InputError(
             f"fitting needs members and an answer that is no tie, got {members} members and "
-            f"{len(pairs)} answers"
+            f"{count_of(len(pairs), 'answer')}"
         )
     weights = np.stack(
         [
