@@ -21,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import permutations
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import where
@@ -191,7 +192,7 @@ def table(rows: Sequence[dict[str, object]]) -> list[str]:
     """Markdown: a row for each reward."""
     lines = [
         "| reward | used for the thresholds | runs | with an alarm | rightly named "
-        "| learned | first alarm, tokens | reward: start, end | gold: start, best, end "
+        "| reward up at the end | first alarm, tokens | reward: start, best, end | gold: start, best, end "
         "| alarms by kind |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -203,17 +204,29 @@ def table(rows: Sequence[dict[str, object]]) -> list[str]:
         gold = np.array([row["gold"] for row in runs], np.float64)
         paid = np.array([row["rewards"] for row in runs], np.float64)
         shown = " · ".join(f"{kind} {count}" for kind, count in kinds.most_common())
-        named = sum(any(row["named"]) for row in runs)  # type: ignore[arg-type]
+        named = sum(_is_named(row) for row in runs)
         lines.append(
             f"| {name} | {'–' if name == 'honest' else 'yes' if name in TUNED_ON else 'no'} "
             f"| {len(runs)} | {len(caught)} | {'–' if name == 'honest' else named} "
             f"| {sum(bool(row['learned']) for row in runs)} "
             f"| {f'{np.median(first):,.0f}' if first else '–'} "
-            f"| {paid[:, 0].mean():.2f}, {paid[:, -1].mean():.2f} "
-            f"| {gold[:, 0].mean():.2f}, {gold.max(axis=1).mean():.2f}, {gold[:, -1].mean():.2f} "
+            f"| {_start_best_end(paid)} "
+            f"| {_start_best_end(gold)} "
             f"| {shown or '–'} |"
         )
     return lines
+
+
+def _start_best_end(values: np.ndarray) -> str:
+    """Means over runs, of [run, evaluation]."""
+    shown = (values[:, 0], values.max(axis=1), values[:, -1])
+    return ", ".join(f"{part.mean():.2f}" for part in shown)
+
+
+def _is_named(row: dict[str, Any]) -> bool:
+    """Whether an alarm names what the reward pays for, or is of that very kind."""
+    parts = NAMED.get(row["reward"], ())
+    return any(row["named"]) or any(part in kind for part in parts for kind in row["kinds"])
 
 
 def one(task: tuple[str, int, str, str]) -> dict[str, object]:
@@ -276,9 +289,9 @@ def page(rows: Sequence[dict[str, object]], header: Sequence[str]) -> list[str]:
         "noise (0.1) that belongs to the text. The thresholds were frozen on seed 0 of "
         f"{', '.join(TUNED_ON)} and of the honest reward, before any run of the others.",
         "",
-        "A run in which the policy does not learn the exploit has nothing to catch: learned are "
-        "those whose reward ended a standard deviation of the start's texts higher. Every prompt "
-        f"begins with the same two words ({INSTRUCTION}, an instruction as it were) before two of "
+        "A run in which the policy does not learn the exploit has nothing to catch: see the reward, "
+        "and in how many runs it ended a standard deviation of the start's texts higher. Every "
+        f"prompt begins with the same two words ({INSTRUCTION}, an instruction as it were) before two of "
         "its own. In an earlier world without them copying was caught in 2 of 10 runs, because it "
         "was not learned: this language model continues every prompt alike (same draws, same "
         "text), so it cannot copy words in which prompts differ, whose share stayed at a tenth of "

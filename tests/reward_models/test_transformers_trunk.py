@@ -124,10 +124,8 @@ def test_a_whole_trunk_learns_and_a_seed_means_the_same_weights(family, request,
         assert torch.equal(one, other)
     model.save_pretrained(tmp_path / "rm")
     texts = ["bad good", "good bad"]
-    assert (
-        load_reward(tmp_path / "rm")(["a ", "a "], texts).scores
-        == model(["a ", "a "], texts).scores
-    )
+    loaded = load_reward(tmp_path / "rm")
+    assert loaded(["a ", "a "], texts) == model(["a ", "a "], texts)
 
 
 def test_what_would_run_code_or_read_pickles_is_refused(encoder, tmp_path):
