@@ -430,10 +430,9 @@ BREAKAGES = (
         "reward_models/auditing/ranking.py",
         (
             (
-                "margins = scored.scores[scored.better] - scored.scores[scored.worse]\n"
-                "    interval",
+                "margins = scored.scores[scored.better] - scored.scores[scored.worse]\n    hits",
                 "margins = abs(scored.scores[scored.better] - scored.scores[scored.worse])\n"
-                "    interval",
+                "    hits",
             ),
         ),
         ("tests/reward_models/test_auditing.py",),

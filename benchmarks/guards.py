@@ -192,7 +192,8 @@ def table(rows: Sequence[dict[str, object]]) -> list[str]:
     """Markdown: a row for each reward."""
     lines = [
         "| reward | used for the thresholds | runs | with an alarm | rightly named "
-        "| reward up at the end | first alarm, tokens | reward: start, best, end | gold: start, best, end "
+        "| reward up at the end | first alarm, tokens | reward: start, best, end "
+        "| gold: start, best, end "
         "| alarms by kind |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -289,14 +290,14 @@ def page(rows: Sequence[dict[str, object]], header: Sequence[str]) -> list[str]:
         "noise (0.1) that belongs to the text. The thresholds were frozen on seed 0 of "
         f"{', '.join(TUNED_ON)} and of the honest reward, before any run of the others.",
         "",
-        "A run in which the policy does not learn the exploit has nothing to catch: see the reward, "
-        "and in how many runs it ended a standard deviation of the start's texts higher. Every "
-        f"prompt begins with the same two words ({INSTRUCTION}, an instruction as it were) before two of "
-        "its own. In an earlier world without them copying was caught in 2 of 10 runs, because it "
-        "was not learned: this language model continues every prompt alike (same draws, same "
-        "text), so it cannot copy words in which prompts differ, whose share stayed at a tenth of "
-        "a text also with three times the tokens. What is learned here is to copy the words that "
-        "prompts share.",
+        "A run in which the policy does not learn the exploit has nothing to catch: see the "
+        "reward, and in how many runs it ended a standard deviation of the start's texts higher. "
+        f"Every prompt begins with the same two words ({INSTRUCTION}, an instruction as it were) "
+        "before two of its own. In an earlier world without them copying was caught in 2 of 10 "
+        "runs, because it was not learned: this language model continues every prompt alike (same "
+        "draws, same text), so it cannot copy words in which prompts differ, whose share stayed at "
+        "a tenth of a text also with three times the tokens. What is learned here is to copy the "
+        "words that prompts share.",
         "",
         "That world also had no alarm for an overlap with the prompt that rises while it is less "
         "than half of the text. It has no threshold of its own: the rise of overlap and of reward "

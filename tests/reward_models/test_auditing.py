@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from textgym.reward_models.auditing.own_texts import OwnTexts, best_of_n, expect
 from textgym.reward_models.auditing.planted import FAULTS, Remembered
 from textgym.reward_models.auditing.scored import ScoredTexts
 from textgym.reward_models.auditing.texts import of_preferences, of_ratings, of_references
+from textgym.reward_models.learned.pairs import Pairs
 
 WORDS = ("one two three four five six seven eight nine ten eleven twelve").split()
 
@@ -123,6 +125,27 @@ def test_human_pairs_are_ranked_flipped_or_not_at_all():
     assert (found.verdict, found.value) == ("fail", 0.0) and "flipped" in found.says
     found = ranking.sign_flip(ScoredTexts(lambda prompts, completions: [1.0] * len(prompts), made))
     assert (found.verdict, found.value) == ("fail", 0.5)
+
+
+def test_pairs_of_blocks_are_less_sure_than_as_many_alone_and_one_block_is_as_none():
+    """Twenty pairs, of which fourteen are ranked rightly; the errors stand in two of ten blocks."""
+    made = texts(40)
+    first, second = np.arange(0, 40, 2), np.arange(1, 40, 2)
+    made = replace(made, pairs=Pairs(first, second, np.ones(20)))
+    is_right = np.arange(20) < 14
+    scores = np.zeros(40)
+    scores[first] = np.where(is_right, 1.0, -1.0)
+    asked = iter([scores] * 3)
+
+    def found(clusters):
+        scored = ScoredTexts(lambda p, c: next(asked).tolist(), replace(made, clusters=clusters))
+        return ranking.sign_flip(scored)
+
+    alone, one_block = found(None), found(np.zeros(40, np.int64))
+    assert (alone.low, alone.high) == (one_block.low, one_block.high)
+    blocks = found(np.repeat(np.arange(4), 10))
+    assert alone.value == blocks.value == 0.7
+    assert blocks.low < alone.low < 0.7 < alone.high < blocks.high
 
 
 def test_one_of_four_shares_the_point_between_equals():

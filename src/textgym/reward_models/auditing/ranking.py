@@ -30,7 +30,7 @@ def sign_flip(scored: ScoredTexts) -> Finding:
     margins = scored.scores[scored.better] - scored.scores[scored.worse]
     hits = (np.sign(margins) + 1) / 2
     clusters = scored.texts.clusters
-    if clusters is None:
+    if clusters is None or not np.ptp(clusters):  # all of one block: nothing to tell blocks by
         clusters = np.arange(len(scored.texts))
     ends = clustered_interval(hits, clusters[scored.better], clusters[scored.worse])
     interval = Interval(float(hits.mean()), *ends)
