@@ -4,9 +4,9 @@ What a rater gets says nothing of who wrote a text, whether the item is gold or 
 others said.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from textgym.labelling.access import Session
 from textgym.reward_models.people.records import (
@@ -27,6 +27,13 @@ class Body(BaseModel):
     """A body: unknown fields and numbers that are not finite are refused, nothing is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+# Lowest and highest. OpenAPI 3.1's own word for a pair is one that validators do not all know.
+Scale = Annotated[
+    tuple[int, int],
+    WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}),
+]
 
 
 class NextRequest(Body):
@@ -147,7 +154,7 @@ class SessionReply(Body):
     is_owner: bool
     store: str
     guidelines: str
-    scale: tuple[int, int]
+    scale: Scale
     asks: list[str]
     skip_reasons: list[str]
     lease: float
@@ -304,7 +311,7 @@ class SettingsReply(Body):
     """GET /api/settings: what holds for the whole store, seed included."""
 
     raters: int
-    scale: tuple[int, int]
+    scale: Scale
     guidelines: str
     asks: tuple[str, ...]
     repeats: float

@@ -7,6 +7,7 @@ from textgym.agents.comparison.comparable import few
 from textgym.agents.comparison.found_runs import Found, FoundRun
 from textgym.agents.comparison.study import Failure
 from textgym.agents.comparison.written_study import WrittenStudy, slug_of_run
+from textgym.counts import count_of
 from textgym.run_files import CELLS
 
 
@@ -53,7 +54,7 @@ def without_dropped(found: Found, written: WrittenStudy) -> tuple[Found, list[st
             left_out[slug] = left_out.get(slug, 0) + 1
     runs = [run for run in found.runs if slug_of_run(run.name) not in written.dropped]
     notes = [
-        f"{CELLS}/{slug}: left out ({count} run{'s' * (count > 1)}), since the last `textgym "
+        f"{CELLS}/{slug}: left out ({count_of(count, 'run')}), since the last `textgym "
         f"compare` here did not name this cell; a report on {CELLS} alone compares all that is "
         "there"
         for slug, count in left_out.items()
