@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from textgym.reward_models.share_intervals import wilson_interval
 
@@ -55,7 +54,9 @@ def clustered_interval(
         total -= float((np.bincount(between, error[is_across]) ** 2).sum())
     variance = total / n**2 * count / (count - 1)
     size = count if variance <= 0 else min(mean * (1 - mean) / variance, n)
-    return wilson_interval(mean, size, float(stats.t.ppf((1 + confidence) / 2, count - 1)))
+    from scipy.special import stdtrit  # slow to import, and few need it
+
+    return wilson_interval(mean, size, float(stdtrit(count - 1, (1 + confidence) / 2)))
 
 
 def clusters_of(rows: Sequence[Any]) -> Clusters:
