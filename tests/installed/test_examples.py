@@ -96,7 +96,7 @@ CASES = [
         ],
     ),
     (
-        "11_guess_the_number.py",
+        "12_guess_the_number.py",
         ["--steps", "512"],
         [r"reward 0\.\d+ ± 0\.\d+", r"(?m)^'Guess\? [0-6]( (More|Less)\? [0-6]){0,2} (Yes|No)\.'$"],
     ),
