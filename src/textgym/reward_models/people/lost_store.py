@@ -2,6 +2,8 @@
 
 import warnings
 
+from textgym.counts import count_of
+
 LONGEST_PAUSE = 64  # rollouts between two tries
 
 
@@ -26,7 +28,7 @@ class LostStore:
         if not self._failures:
             warnings.warn(
                 f"reward model {name!r}: {error}; the run goes on with the reward it has "
-                f"({answers} answers) and tries again later",
+                f"({count_of(answers, 'answer')}) and tries again later",
                 stacklevel=3,
             )
         self._pause = min(2**self._failures, LONGEST_PAUSE)
