@@ -38,7 +38,7 @@ LIBRARIES = (
     "tqdm.auto",
     "typer",
 )
-COPIED = ("src", "tests", "docs", "pyproject.toml", "README.md")
+COPIED = ("src", "tests", "docs", "pyproject.toml", "README.md", "README.zh-CN.md")
 
 
 @dataclass(frozen=True)
