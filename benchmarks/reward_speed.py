@@ -28,12 +28,17 @@ CHINESE = [
     "性价比很高，服务热情！",
 ]
 POEMS = ["an old silent pond\na frog jumps into the pond\nsplash silence again"]
+QUATRAINS = ["白日依山盡，黃河入海流。欲窮千里目，更上一層樓。"]
 NUMBERS = ["So 12 apples and 30 pears are 42 pieces of fruit. #### 42"]
 JSON = [json.dumps({"name": "Ann", "age": 3, "tags": ["a", "b"]})]
 OWN_TEXTS = {
     "chinese_sentiment": CHINESE,
     "rhyme": POEMS,
     "syllables": POEMS,
+    "quatrain": QUATRAINS,
+    "quatrain_form": QUATRAINS,
+    "quatrain_rhyme": QUATRAINS,
+    "quatrain_tones": QUATRAINS,
     "numeric_answer": NUMBERS,
     "json_schema": JSON,
 }

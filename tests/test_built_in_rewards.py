@@ -19,7 +19,16 @@ LIBRARIES = {
     "json_schema": "jsonschema", "bleu": "sacrebleu", "chrf": "sacrebleu", "rouge": "rouge_score",
     "word_error_rate": "jiwer", "character_error_rate": "jiwer",
 }  # fmt: skip
-TEXTS = ["", "a good film", "so it is 5", "{}", "好电影", "shit shit shit", "day\nmay", "x " * 99]
+TEXTS = [
+    "",
+    "a good film",
+    "so it is 5",
+    "{}",
+    "这是好电影，远上好山林。",
+    "shit shit shit",
+    "day\nmay",
+    "x " * 99,
+]
 ARGUMENTS = {"regex": "regex,pattern=a", "keyword": "keyword,words=film"}
 COLUMNS = {
     "reference": ["a film"] * 8,

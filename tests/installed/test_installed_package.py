@@ -63,10 +63,11 @@ def test_the_data_files_and_their_licences_are_there():
             "tweets.jsonl.gz",
             "critic_snippets.jsonl.gz",
             "public_domain.txt.gz",
+            "quatrains.jsonl.gz",
             "sources.json",
             "LICENSES.md",
         ],
-        "reward_models/data": ["vader_lexicon.txt.gz", "LICENSES.md"],
+        "reward_models/data": ["vader_lexicon.txt.gz", "pingshui.txt.gz", "LICENSES.md"],
         "": ["py.typed"],
     }
     missing = [

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from textgym.reward_models.rules.lexicon import Lexicon
     from textgym.reward_models.rules.novelty import Novelty
     from textgym.reward_models.rules.overlap import Bleu, Chrf, Rouge
+    from textgym.reward_models.rules.quatrains import (
+        Quatrain,
+        QuatrainForm,
+        QuatrainRhyme,
+        QuatrainTones,
+    )
     from textgym.reward_models.rules.readability import Readability
     from textgym.reward_models.rules.reference import ReferenceReward
     from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
@@ -81,6 +87,10 @@ __all__ = [
     "NumericAnswer",
     "OverlongPenalty",
     "ProcessRewardModel",
+    "Quatrain",
+    "QuatrainForm",
+    "QuatrainRhyme",
+    "QuatrainTones",
     "Ranked",
     "Readability",
     "ReferenceReward",
@@ -145,6 +155,10 @@ _MODULES = {
     "NumericAnswer": "rules.answers",
     "OverlongPenalty": "length_penalties",
     "ProcessRewardModel": "learned.process",
+    "Quatrain": "rules.quatrains",
+    "QuatrainForm": "rules.quatrains",
+    "QuatrainRhyme": "rules.quatrains",
+    "QuatrainTones": "rules.quatrains",
     "Ranked": "lexicographic",
     "Readability": "rules.readability",
     "ReferenceReward": "rules.reference",

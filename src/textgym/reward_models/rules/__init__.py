@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from textgym.reward_models.rules.lexicon import Lexicon
     from textgym.reward_models.rules.novelty import Novelty
     from textgym.reward_models.rules.overlap import Bleu, Chrf, Rouge
+    from textgym.reward_models.rules.quatrains import (
+        Quatrain,
+        QuatrainForm,
+        QuatrainRhyme,
+        QuatrainTones,
+    )
     from textgym.reward_models.rules.readability import Readability
     from textgym.reward_models.rules.reference import ReferenceReward
     from textgym.reward_models.rules.rules import Keyword, Length, Regex, Repetition
@@ -38,6 +44,10 @@ __all__ = [
     "Lexicon",
     "Novelty",
     "NumericAnswer",
+    "Quatrain",
+    "QuatrainForm",
+    "QuatrainRhyme",
+    "QuatrainTones",
     "Readability",
     "ReferenceReward",
     "Regex",
@@ -65,6 +75,10 @@ _MODULES = {
     "Lexicon": "lexicon",
     "Novelty": "novelty",
     "NumericAnswer": "answers",
+    "Quatrain": "quatrains",
+    "QuatrainForm": "quatrains",
+    "QuatrainRhyme": "quatrains",
+    "QuatrainTones": "quatrains",
     "Readability": "readability",
     "ReferenceReward": "reference",
     "Regex": "rules",
