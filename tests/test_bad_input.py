@@ -81,7 +81,7 @@ FILES = [
     ("column", "c.jsonl", b'{"txt": "a"}\n', "pretrain c.jsonl --out OUT", "c.jsonl, line 1"),
     ("not JSON", "c.jsonl", b'{"text": "a"}\n{"tex', "pretrain c.jsonl --out OUT", "line 2"),
     ("not a gzip", "c.txt.gz", b"plain", "pretrain c.txt.gz --out OUT", "c.txt.gz"),
-    ("tokenizer", "c.txt", b"a", "pretrain c.txt --out OUT --tokenizer word", "tokenizer must be"),
+    ("tokenizer", "c.txt", b"a", "pretrain c.txt --out OUT --tokenizer words", "tokenizer must be"),
     ("vocabulary", "c.txt", b"a", "pretrain c.txt --out OUT --vocab-size 9", "at least 259"),
     ("budget", "c.txt", b"abc", "pretrain c.txt --out OUT --batch-size 0", "--batch-size must"),
     (

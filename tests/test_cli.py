@@ -191,7 +191,7 @@ def test_the_page_names_only_flags_that_exist():
     page = Path(__file__).parents[1] / "docs" / "command-line.md"
     named = set(re.findall(r"--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
     flags = {flag.option for verb in VERBS for flag in verb_flags(verb, [])}
-    assert named - flags == {"--help", "--port", "--host"}
+    assert named - flags == {"--help", "--host"}
 
 
 def test_train_has_the_flags_of_the_chosen_algorithm(tmp_path):

@@ -210,7 +210,8 @@ def compared_agents(arguments: Sequence[str]) -> list[str]:
 
         content = read_yaml(file)
         given = content.get("agent") if isinstance(content, dict) else None
-        specs = [str(item) for item in (given if isinstance(given, list) else [given]) if item]
+        items = given if isinstance(given, list) else [given]
+        specs = [item for item in items if item and isinstance(item, str)]  # others: `from_file`
     default = inspect.signature(VERBS["compare"].function).parameters["agent"].default
     return list(dict.fromkeys(spec.partition(",")[0] for spec in specs or [default]))
 

@@ -27,7 +27,7 @@ def label(
     texts: Sequence[str | Path] = (),
     cells: Sequence[str] = (),
     kind: str = "pair",
-    lang: str = "",
+    lang: str | None = None,
     raters: int = 1,
     scale: str = "1-5",
     guidelines: str | Path | None = None,
@@ -84,7 +84,7 @@ def label(
     check_numbers({"port": port, "raters": raters})
     if kind not in KINDS:
         raise InputError(f"kind must be among {', '.join(KINDS)}, got {kind!r:.40}")
-    if lang and not _LANGUAGE_TAG.fullmatch(lang):
+    if lang is not None and not _LANGUAGE_TAG.fullmatch(lang):
         raise InputError(f"lang must be a language tag such as zh-Hans or ar, got {lang!r:.60}")
     for flag, names in (("name", [name]), ("invite", invite), ("known_as", known_as)):
         for given in names:
@@ -101,7 +101,9 @@ def label(
         require_extra()
         check_host(host, public)
     items = [
-        item for source in texts for item in read_items(source, kind=kind, cells=cells, lang=lang)
+        item
+        for source in texts
+        for item in read_items(source, kind=kind, cells=cells, lang=lang or "")
     ]
     judged = [] if import_ is None else _judgements(import_)
     if export is not None:
@@ -125,7 +127,7 @@ def label(
         if import_ is not None:
             from textgym.labelling.importing import import_judgements
 
-            added = import_judgements(opened, judged, lang=lang)
+            added = import_judgements(opened, judged, lang=lang or "")
             print(f"{store}: {count_of(added, 'answer')} added, of {len(judged)} read")
         if terminal:
             language = language_for(None, os.environ.get("LANG", "").replace("_", "-"))
