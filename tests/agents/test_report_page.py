@@ -392,7 +392,11 @@ def test_all_of_it_goes_by_keyboard(view):
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "texts"
-    page.wait_for_function("location.hash === '#rows=25'")
+    for _ in range(100):  # wait_for_function evaluates a string, which the page forbids
+        if page.evaluate("location.hash === '#rows=25'"):
+            break
+        page.wait_for_timeout(50)
+    assert page.evaluate("location.hash") == "#rows=25"
     assert len(rows(page)) == 24
     seen = []
     for _ in range(40):

@@ -81,7 +81,7 @@ def test_the_data_files_and_their_licences_are_there():
 
     assert len(movie_reviews.load_movie_reviews()) == 10_596
     packed = sum(path.stat().st_size for path in (PACKAGE / "envs" / "data").iterdir())
-    assert packed < 4_000_000  # reviews 1.9 MB, quatrains 1.2
+    assert packed < 4_000_000  # reviews 1.6 MB, quatrains 1.2
 
 
 def test_the_start_model_is_there_and_writes(tmp_path):

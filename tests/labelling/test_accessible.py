@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 from browser import chromium, open_page  # noqa: F401
-from label_server import running_server
+from label_server import press, running_server
 
 from textgym.reward_models.people.records import NewItem, Reply, Text
 from textgym.reward_models.people.store import LabelStore
@@ -54,11 +54,6 @@ def check(open_page, tmp_path):  # noqa: F811
         assert page.errors == []
 
 
-def press(page, key):
-    page.wait_for_timeout(400)
-    page.keyboard.press(key)
-
-
 def test_no_page_has_a_violation(check):
     page, store, checked = check
     checked("entrance")
@@ -72,7 +67,7 @@ def test_no_page_has_a_violation(check):
     page.keyboard.press("Escape")
     checked("pair")
     for key, dialog in (("s", "skip"), ("h", "history"), ("?", "settings")):
-        page.keyboard.press(key)
+        press(page, key)
         page.wait_for_selector(f"#{dialog}-dialog[open]")
         checked(dialog)
         page.keyboard.press("Escape")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from browser import chromium, open_page  # noqa: F401
-from label_server import running_server
+from label_server import press, running_server, wait
 
 from textgym.reward_models.people.records import NewItem, Reply, Text, standing
 from textgym.reward_models.people.store import LabelStore
@@ -70,22 +70,6 @@ def begin(page):
     """From the page that a ticket opens to the first question."""
     page.click("a.button")
     page.wait_for_selector("html[data-ready]")
-
-
-def press(page, key):
-    """A key, once the question has been there for as long as an answer needs."""
-    wait(page)
-    page.keyboard.press(key)
-
-
-def wait(page):
-    page.evaluate(
-        """async () => {
-          const { dataset } = document.documentElement
-          while (!dataset.painted || performance.now() < +dataset.painted + 301)
-            await new Promise((done) => setTimeout(done, 10))
-        }"""
-    )
 
 
 def saved(page):

@@ -40,3 +40,20 @@ def running_server(store, token=TOKEN, port=0):
     finally:
         server.should_exit = True
         thread.join()
+
+
+def press(page, key):
+    """A key, once the question has been there for as long as an answer needs."""
+    wait(page)
+    page.keyboard.press(key)
+
+
+def wait(page):
+    """Until the question on the page may be answered."""
+    page.evaluate(
+        """async () => {
+          const { dataset } = document.documentElement
+          while (!dataset.painted || performance.now() < +dataset.painted + 301)
+            await new Promise((done) => setTimeout(done, 10))
+        }"""
+    )
