@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, silu
 
-from textgym.checks import check_memory, check_numbers
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.policies.language_model.attention import (
     Attention,
@@ -25,12 +25,13 @@ from textgym.policies.language_model.attention import (
     KVCache,
     SegmentAttention,
 )
+from textgym.policies.language_model.model_size import ModelSize
 from textgym.policies.language_model.packing import PackedSegments, positions_of
 from textgym.policies.language_model.trunk import TokenTrunk
 
 
 @dataclass(frozen=True)
-class CausalLMConfig:
+class CausalLMConfig(ModelSize):
     """The shape of a model, in the words of transformers' configuration.
 
     :param attention_bias: biases on the query, key and value projections (Qwen2).
@@ -93,19 +94,6 @@ class CausalLMConfig:
         block = self.hidden_size * (2 * queries + 2 * keys + 3 * self.intermediate_size)
         tables = 1 if self.tie_word_embeddings else 2
         return tables * self.vocab_size * self.hidden_size + self.num_hidden_layers * block
-
-    def check_memory(self, copies: int = 1) -> None:
-        """Raises where the weights in float32 exceed this machine's memory.
-
-        :param copies: how often they are held; 4 while training (gradients, two moments).
-        :raises InputError: saying how much they take.
-        """
-        check_memory(
-            4 * copies * self.parameter_count,
-            f"a model with vocab_size={self.vocab_size}, hidden_size={self.hidden_size}, "
-            f"num_hidden_layers={self.num_hidden_layers}",
-            "take a smaller one",
-        )
 
 
 class RMSNorm(nn.Module):

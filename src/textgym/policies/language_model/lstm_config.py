@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from textgym.checks import check_memory, check_numbers
+from textgym.checks import check_numbers
 from textgym.errors import InputError
+from textgym.policies.language_model.model_size import ModelSize
 from textgym.saved_fields import SavedFields
 
 MODEL_TYPE = "textgym_lstm"
@@ -13,13 +14,14 @@ _FIELDS = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embed
 
 
 @dataclass(frozen=True)
-class LSTMConfig:
+class LSTMConfig(ModelSize):
     """Layers of long short-term memory over embeddings of their width, each behind an RMSNorm.
 
     :param max_position_embeddings: the longest row that it reads; its state itself has no limit.
     :param tie_word_embeddings: whether the head is the table of embeddings.
     """
 
+    what: ClassVar[str] = "an lstm"
     vocab_size: int
     hidden_size: int = 128
     num_hidden_layers: int = 2
@@ -52,19 +54,6 @@ class LSTMConfig:
         tables = 1 if self.tie_word_embeddings else 2
         layer = 8 * self.hidden_size**2
         return tables * self.vocab_size * self.hidden_size + self.num_hidden_layers * layer
-
-    def check_memory(self, copies: int = 1) -> None:
-        """Raises where the weights in float32 exceed this machine's memory.
-
-        :param copies: how often they are held; 4 while training (gradients, two moments).
-        :raises InputError: saying how much they take.
-        """
-        check_memory(
-            4 * copies * self.parameter_count,
-            f"an lstm with vocab_size={self.vocab_size}, hidden_size={self.hidden_size}, "
-            f"num_hidden_layers={self.num_hidden_layers}",
-            "take a smaller one",
-        )
 
     def to_json(self) -> dict[str, Any]:
         """What `config.json` says of the shape."""

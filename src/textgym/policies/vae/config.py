@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from textgym.checks import check_memory, check_numbers
+from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.policies.language_model.decoder import CausalLMConfig
+from textgym.policies.language_model.model_size import ModelSize
 
 ARCHITECTURES = ("lstm", "transformer")
 # What is not given follows the architecture.
@@ -16,7 +17,7 @@ DEFAULTS: dict[str, dict[str, int]] = {
 
 
 @dataclass(frozen=True)
-class TextVAEConfig:
+class TextVAEConfig(ModelSize):
     """The shape of a text variational autoencoder, which saved files hold.
 
     :param architecture: of encoder and decoder, `"lstm"` or `"transformer"`.
@@ -67,19 +68,6 @@ class TextVAEConfig:
         """Weights at least: the tables, and the matrices of every layer."""
         block = 8 * self.hidden_size**2
         return 2 * (self.vocab_size * self.hidden_size + self.num_hidden_layers * block)
-
-    def check_memory(self, copies: int = 1) -> None:
-        """Raises where the weights in float32 exceed this machine's memory.
-
-        :param copies: how often they are held; 4 while training (gradients, two moments).
-        :raises InputError: saying how much they take.
-        """
-        check_memory(
-            4 * copies * self.parameter_count,
-            f"a model with vocab_size={self.vocab_size}, hidden_size={self.hidden_size}, "
-            f"num_hidden_layers={self.num_hidden_layers}",
-            "take a smaller one",
-        )
 
 
 def check_architecture(architecture: object) -> None:
