@@ -1,5 +1,8 @@
 """Alarms of a training: figures by hand, and a run with and without them."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from front_door import byte_lm, read_lines, run_cli
@@ -8,12 +11,13 @@ import textgym
 from textgym.agents.runs.alarms import (
     Limits,
     Texts,
-    exploit_of,
     gold_fell,
+    gold_rose_surely,
     overlap_rose,
     signs,
     text_figures,
 )
+from textgym.agents.runs.exploits import exploit_of
 from textgym.agents.runs.guards import Guards, guards_of
 from textgym.agents.runs.held_out import HeldOutText
 from textgym.errors import InputError
@@ -59,6 +63,14 @@ def test_signs_by_hand(last, kinds):
     assert signs(rows({}, last)[1:], Limits(), gold_is_well=False) == {}
 
 
+def test_a_policy_far_from_the_reference_whose_gold_rose_surely_is_no_alarm():
+    last = {"kl/per_token": 1.01}
+    assert not signs(rows({}, last), Limits(), gold_is_well=True, gold_rose=True)
+    equal = {**last, "guards/equal_prompts": 0.9}
+    found = signs(rows({}, equal), Limits(), gold_is_well=True, gold_rose=True)
+    assert set(found) == {"nothing to learn"}
+
+
 def test_a_figure_that_a_run_does_not_log_raises_nothing():
     assert signs([{"text/length": 5.0}] * 9, Limits(), gold_is_well=False) == {}
 
@@ -86,6 +98,30 @@ def test_gold_fell_needs_both_and_both_surely():
     assert "r rose by 0.08 and g fell by 0.3" in said(0.08, 0.3)
     same = evaluation(64, [0.0] * 16, [0.0] * 16)  # a reward that never moves is not gamed
     assert not gold_fell(start, same, reward="r", gold="g", unit=1.0, limits=Limits())
+
+
+def test_gold_rose_surely_by_hand():
+    """Of the standard error .0258 as above, three are .0775; seven prompts are too few."""
+    wobble = np.tile([0.1, -0.1], 8)
+
+    def rose(rise, count=16):
+        start = evaluation(0, [0.0] * count, [1.0] * count)
+        now = evaluation(64, [0.0] * count, 1.0 + rise + wobble[:count])
+        return gold_rose_surely(start, now, gold="g", limits=Limits())
+
+    assert rose(0.08) and not rose(0.07) and not rose(-0.08)
+    assert rose(0.5, count=8) and not rose(0.5, count=7)
+
+
+@pytest.mark.parametrize(("gold", "kinds"), [(1.5, []), (1.0, ["KL"]), (0.9, ["KL"])])
+def test_kl_in_an_evaluation_is_an_alarm_unless_gold_rose_surely(gold, kinds):
+    guards = Guards(say=lambda line: None)
+    guards.judges = {"r": "reward", "g": "gold"}
+    guards.model = SimpleNamespace(num_timesteps=64)
+    guards.evaluated(evaluation(0, [0.0] * 16, [1.0] * 16))
+    later = evaluation(64, [0.0] * 16, [gold] * 16)
+    guards.evaluated([replace(t, reference_log_probs=(-2.0,)) for t in later])
+    assert [alarm.kind for alarm in guards.alarms] == kinds
 
 
 def test_a_prompt_that_is_copied_more_and_more_surely_and_paid_for():

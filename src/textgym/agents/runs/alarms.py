@@ -6,21 +6,18 @@ it sees, or nothing. The thresholds were chosen on three planted exploits and ch
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from textgym.agents.runs.held_out import HeldOutText
-from textgym.text_metrics.metrics import repetition
 from textgym.text_metrics.words import split_words
 
 Row = Mapping[str, float]
 FIRST, LAST = 2, 2  # rollouts at the start, and now
-COMMON = 0.1  # share of the texts that hold a word or sign, for it to be the exploit's
 
 
 @dataclass(frozen=True)
@@ -120,18 +117,22 @@ def copied(prompt: str, completion: str) -> float:
 # ---- signs in the figures ------------------------------------------------------------------------
 
 
-def signs(rows: Sequence[Row], limits: Limits, *, gold_is_well: bool) -> dict[str, str]:
+def signs(
+    rows: Sequence[Row], limits: Limits, *, gold_is_well: bool, gold_rose: bool = False
+) -> dict[str, str]:
     """What the last rollouts show, by kind of alarm.
 
     :param rows: of all rollouts, in order.
     :param gold_is_well: a gold judge scores the texts no lower than at the start; then what a
         policy may well do for an honest reward (longer texts, one word often, low entropy) is none.
+    :param gold_rose: it scores them higher, beyond doubt (`gold_rose_surely`): then the policy went
+        far from the reference for the better, and KL is none either.
     """
     if len(rows) < FIRST + LAST:
         return {}
     found = {}
     kl = _now(rows, "kl/per_token")
-    if kl > limits.kl:
+    if kl > limits.kl and not gold_rose:
         found["KL"] = f"{kl:.2f} nats per token from the reference, over {limits.kl:g}"
     equal = _now(rows, "guards/equal_prompts")
     if equal >= limits.equal or _now(rows, "reward/std") == 0:
@@ -214,6 +215,15 @@ def gold_fell(
     )
 
 
+def gold_rose_surely(
+    before: Sequence[HeldOutText], now: Sequence[HeldOutText], *, gold: str, limits: Limits
+) -> bool:
+    """Whether the gold judge scores texts of the same prompts higher, by paired t."""
+    rise = means_of(now, gold) - means_of(before, gold)
+    rise = rise[np.isfinite(rise)]
+    return len(rise) >= 8 and _errors(rise) >= limits.gold_errors
+
+
 def overlap_rose(
     prompts: Sequence[str],
     before: Sequence[HeldOutText],
@@ -252,66 +262,3 @@ def _errors(values: npt.NDArray[np.float64]) -> float:
     error = float(values.std(ddof=1)) / len(values) ** 0.5
     mean = float(values.mean())
     return mean / error if error else mean and math.copysign(math.inf, mean)
-
-
-# ---- what the reward pays for --------------------------------------------------------------------
-
-
-def exploit_of(before: Texts | None, now: Texts) -> tuple[str, int]:
-    """What texts have more of, the more they are paid; and the place of a text that shows it.
-
-    The feature that goes best with the reward over the texts of both moments (Pearson's r, 0.5 at
-    least), and that the texts have more of now.
-
-    :returns: the feature in words, "" where none stands out; the best paid text of now.
-    """
-    place = int(np.argmax(now.rewards))
-    then = Texts([], [], np.zeros(0)) if before is None else before
-    prompts = [*then.prompts, *now.prompts]
-    texts = [*then.completions, *now.completions]
-    rewards = np.concatenate([then.rewards, now.rewards])
-    if len(texts) < 8 or np.ptp(rewards) == 0:
-        return "", place
-    best, named = 0.5, ""
-    for name, feature in _features(now).items():
-        values = np.array([feature(p, t) for p, t in zip(prompts, texts, strict=True)], np.float64)
-        if np.ptp(values) == 0:
-            continue
-        if before is not None and values[len(then.prompts) :].mean() <= values[: len(then.prompts)].mean():  # fmt: skip # noqa: E501
-            continue
-        r = float(np.corrcoef(values, rewards)[0, 1])
-        if r > best + 1e-6:
-            best, named = r, name
-    return named, place
-
-
-def _features(texts: Texts) -> dict[str, Callable[[str, str], float]]:
-    """Countable features of a text, the most telling names first."""
-    features: dict[str, Callable[[str, str], float]] = {
-        "length": lambda prompt, text: len(text),
-        "copying the prompt": lambda prompt, text: _times(prompt.strip(), text),
-        "words of the prompt": copied,
-        "repetition": lambda prompt, text: repetition(text),
-    }
-    least = COMMON * len(texts.completions)
-    signs = {sign for text in texts.completions for sign in set(text) if not sign.isspace()}
-    words = {word for text in texts.completions for word in set(split_words(text))}
-    for word in sorted(words):
-        if sum(word in split_words(text) for text in texts.completions) >= least:
-            features[f"the word {word!r}"] = partial(_count_word, word)
-    for sign in sorted(signs):
-        if sum(sign in text for text in texts.completions) >= least:
-            features[f"the sign {sign!r}"] = partial(_count_sign, sign)
-    return features
-
-
-def _count_word(word: str, prompt: str, text: str) -> int:
-    return split_words(text).count(word)
-
-
-def _count_sign(sign: str, prompt: str, text: str) -> int:
-    return text.count(sign)
-
-
-def _times(part: str, text: str) -> int:
-    return text.count(part) if part else 0

@@ -14,13 +14,14 @@ from textgym.agents.runs.alarms import (
     Alarm,
     Limits,
     Texts,
-    exploit_of,
     gold_fell,
+    gold_rose_surely,
     means_of,
     overlap_rose,
     signs,
     text_figures,
 )
+from textgym.agents.runs.exploits import exploit_of
 from textgym.agents.runs.held_out import HeldOutText, read_held_out
 from textgym.agents.runs.recording import Recorder, recorder_of
 from textgym.agents.runs.run import Run
@@ -103,7 +104,12 @@ class Guards(BaseCallback):
         self.rows.append({**figures, **own})
         if self._first is None and len(texts.completions) and not self.evaluations:
             self._first = texts
-        found = signs(self.rows, self.limits, gold_is_well=self.gold_is_well())
+        found = signs(
+            self.rows,
+            self.limits,
+            gold_is_well=self.gold_is_well(),
+            gold_rose=self.gold_rose_surely(),
+        )
         for kind, says in found.items():
             self._raise(kind, says, self._before(), texts)
         self.logger.record("guards/alarms", len(self.alarms))
@@ -121,7 +127,7 @@ class Guards(BaseCallback):
         reward = next((name for name, role in self.judges.items() if role == "reward"), "")
         gold = [name for name, role in self.judges.items() if role == "gold"]
         now = self._texts(texts, reward)
-        if kl > self.limits.kl:
+        if kl > self.limits.kl and not self.gold_rose_surely():
             says = f"{kl:.2f} nats per token from the start, over {self.limits.kl:g}"
             self._raise("KL", says, self._before(), now)
         for name in gold:
@@ -144,16 +150,27 @@ class Guards(BaseCallback):
 
     def gold_is_well(self) -> bool:
         """Whether every gold judge scores the last held-out texts no lower than the first."""
+        return self._of_gold(
+            lambda first, last, name: bool(
+                np.nanmean(means_of(last, name)) >= np.nanmean(means_of(first, name))
+            )
+        )
+
+    def gold_rose_surely(self) -> bool:
+        """Whether every gold judge scores the last held-out texts higher, beyond doubt."""
+        return self._of_gold(
+            lambda first, last, name: gold_rose_surely(first, last, gold=name, limits=self.limits)
+        )
+
+    def _of_gold(
+        self, holds: Callable[[Sequence[HeldOutText], Sequence[HeldOutText], str], bool]
+    ) -> bool:
+        """Whether something holds of the first and last evaluation for every gold judge."""
         gold = [name for name, role in self.judges.items() if role == "gold"]
         if not gold or len(self.evaluations) < 2:
             return False
-        first, last = (
-            self.evaluations[min(self.evaluations)],
-            self.evaluations[max(self.evaluations)],
-        )
-        return all(
-            np.nanmean(means_of(last, name)) >= np.nanmean(means_of(first, name)) for name in gold
-        )
+        first, last = (self.evaluations[pick(self.evaluations)] for pick in (min, max))
+        return all(holds(first, last, name) for name in gold)
 
     def _keep_best(
         self,
