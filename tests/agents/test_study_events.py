@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from textgym.agents.comparison.study import Cell
 from textgym.agents.comparison.study_events import cell_folders, write_study_events
+from textgym.agents.comparison.verdict import verdict_of
 
 CELLS = (("ppo", "crowd"), ("ppo", "lexicon"))
 FIGURES = ["judges/critic", "kl", "distinct_2", "length", "perplexity"]
@@ -49,7 +50,7 @@ def written(tmp_path_factory):
     """A study without noise, and where its event files stand."""
     study = made_study(CELLS, seeds=2, prompts=4, evaluations=3, noise=0, seed_spread=0.1)
     out = tmp_path_factory.mktemp("study")
-    return study, write_study_events(study, out)
+    return study, write_study_events(study, out, verdict_of(study))
 
 
 def test_every_cell_has_a_run_and_in_it_every_seed(written):
@@ -57,6 +58,15 @@ def test_every_cell_has_a_run_and_in_it_every_seed(written):
     files = sorted(path.relative_to(place).parent.as_posix() for path in place.rglob("*.study"))
     seeds = [f"{cell}/seed-{n}" for cell in ("ppo · crowd", "ppo · lexicon") for n in (0, 1)]
     assert files == sorted([".", "ppo · crowd", "ppo · lexicon", *seeds])
+
+
+def test_the_verdict_stands_beside_the_texts(written):
+    study, place = written
+    verdict = verdict_of(study)
+    [event] = read(place).Tensors("study/verdict")
+    told = re.sub(r"&#(\d+);", lambda code: chr(int(code[1])), text_of(event))
+    assert event.step == 40_000 and told.startswith(verdict.headline)
+    assert verdict.cautions and all(f"- {caution}" in told for caution in verdict.cautions)
 
 
 def test_a_seed_has_the_means_over_prompts(written):

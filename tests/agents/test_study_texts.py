@@ -13,7 +13,9 @@ from textgym.agents.comparison.study_texts import (
     most_regressed,
     sample_table,
     shown_runs,
+    verdict_text,
 )
+from textgym.agents.comparison.verdict import Verdict
 from textgym.agents.runs.held_out import HeldOutRecord
 
 CELLS = (("ppo", "crowd"), ("grpo", "lexicon"))
@@ -113,3 +115,11 @@ def test_what_a_reader_must_know_is_escaped(said):
     text = about(replace(study, title=said, notes=[said], failures=[failure]))
     assert "<b>" not in text and "](" not in text
     assert text.count("note" if "note" in said else "a link") == 3
+
+
+def test_a_verdict_is_its_sentence_and_a_point_for_each_caution():
+    verdict = Verdict("t", "a <b>wins</b>", (), cautions=["two seeds", "longer [texts](x)"])
+    first, blank, *points = verdict_text(verdict).split("\n")
+    assert "a " in first and "<b>" not in first and blank == ""
+    assert points[0] == "- two seeds" and points[1].startswith("- longer ")
+    assert len(points) == 2 and "](" not in points[1]

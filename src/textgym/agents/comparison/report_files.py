@@ -26,7 +26,7 @@ def write_report(study: Study, verdict: Verdict, out: Path) -> list[Path]:
     write_text_atomically(out / MARKDOWN, f"{verdict.markdown()}\n{summary_markdown(study)}")
     write_text_atomically(out / LATEX, verdict.latex())
     try:
-        events = write_study_events(study, out)
+        events = write_study_events(study, out, verdict)
     except OSError as error:
         raise cannot_write(out, error) from error
     write_page(study, out / PAGE, verdict if verdict.judgements else None)

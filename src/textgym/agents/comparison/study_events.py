@@ -20,6 +20,7 @@ from textgym.agents.comparison.event_file import EventFile, event_file
 from textgym.agents.comparison.held_out_curves import Curves, band_of, curve_tags, curves_of
 from textgym.agents.comparison.study import Floats, Study, StudyRun
 from textgym.agents.comparison.study_pictures import study_pictures
+from textgym.agents.comparison.verdict import Verdict
 from textgym.run_files import TENSORBOARD
 
 SUFFIX = ".study"
@@ -33,10 +34,11 @@ LAST_FIGURES = (
 )
 
 
-def write_study_events(study: Study, out: Path) -> Path:
+def write_study_events(study: Study, out: Path, verdict: Verdict | None = None) -> Path:
     """Write what TensorBoard shows of a study; event files of an earlier call are replaced.
 
     :param out: the study's directory.
+    :param verdict: of the study, told on the page of texts; None tells none.
     :return: where the event files stand.
     :raises OSError: if they cannot be written; the earlier ones then stay as they were.
     """
@@ -44,7 +46,7 @@ def write_study_events(study: Study, out: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     earlier = [path for path in place.rglob(f"*{SUFFIX}") if path.is_file()]
     with tempfile.TemporaryDirectory(dir=out, prefix=".tensorboard-") as fresh:
-        _write_all(study, Path(fresh))
+        _write_all(study, Path(fresh), verdict)
         for path in earlier:
             path.unlink()
         for path in sorted(Path(fresh).rglob(f"*{SUFFIX}")):
@@ -70,7 +72,7 @@ def cell_folders(study: Study) -> dict[str, str]:
     return folders
 
 
-def _write_all(study: Study, place: Path) -> None:
+def _write_all(study: Study, place: Path, verdict: Verdict | None) -> None:
     tags = curve_tags(study)
     folders = cell_folders(study)
     rows = hparams.hparam_rows(study)
@@ -86,6 +88,8 @@ def _write_all(study: Study, place: Path) -> None:
         known = [*(tags if curves else ()), *_last_tags(study)]
         writer.add(hparams.experiment(study.title, list(rows.values()), known))
         _write_study(study, of_cells, writer)
+        if verdict is not None:
+            writer.add_text("study/verdict", study_texts.verdict_text(verdict), _end(study))
     for label, found in of_cells.items():
         with event_file(place / folders[label], suffix=SUFFIX) as writer:
             _write_band(writer, found, tags)
@@ -105,7 +109,7 @@ def _write_study(study: Study, curves: Mapping[str, Sequence[Curves]], writer: E
     if curves:
         has_bands = max(map(len, curves.values())) > 1
         writer.add(custom_scalars(band_layout(study, has_bands=has_bands)))  # type: ignore[no-untyped-call]
-    end = max((run.timesteps for run in study.runs), default=0)
+    end = _end(study)
     for name, pixels in study_pictures(study, curves).items():
         writer.add_image(f"pictures/{name}", pixels, end)
     for tag, step, text in _texts(study, end):
@@ -145,6 +149,10 @@ def _texts(study: Study, end: int) -> Iterator[tuple[str, int, str]]:
     sampled = [run for run in study_texts.first_runs(study) if run.samples and not run.record]
     for step in sorted({int(row["step"]) for run in sampled for row in run.samples}):
         yield "samples/continuations", step, study_texts.sample_table(sampled, step)
+
+
+def _end(study: Study) -> int:
+    return max((run.timesteps for run in study.runs), default=0)
 
 
 def _last_figures(run: StudyRun) -> dict[str, float]:

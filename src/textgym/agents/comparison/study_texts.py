@@ -11,6 +11,7 @@ import numpy as np
 from textgym.agents.comparison.cross_scores import changes, judge_spread
 from textgym.agents.comparison.held_out_curves import mean_of_known
 from textgym.agents.comparison.study import Cell, Study, StudyRun
+from textgym.agents.comparison.verdict import Verdict
 from textgym.agents.runs.held_out import HeldOutText
 from textgym.agents.runs.markdown import escape_markdown, markdown_table
 
@@ -156,6 +157,12 @@ def about(study: Study) -> str:
         for failure in study.failures
     ]
     return "\n".join(lines)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict's sentence and what makes it worth less, in Markdown."""
+    cautions = [f"- {escape_markdown(caution)}" for caution in verdict.cautions]
+    return "\n".join([escape_markdown(verdict.headline), "", *cautions])
 
 
 def _samples_near(run: StudyRun, step: int) -> dict[str, str]:
