@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from textgym.agents.runs.run import Run
     from textgym.envs.task import Task
+    from textgym.envs.texts.prompts import Prompt
     from textgym.latent_decoders import LatentDecoder
     from textgym.policies.language_model.language_model import LanguageModel
 
@@ -296,9 +297,17 @@ def _warn_of_a_fresh_model(task: "Task", prompts: Sequence[str]) -> None:
 
 def sample_prompts(task: "Task", count: int = 8) -> list[str]:
     """The first different prompts that a task draws with seed 0."""
+    return [prompt.text for prompt in drawn_prompts(task, count)]
+
+
+def drawn_prompts(task: "Task", count: int = 8) -> list["Prompt"]:
+    """As `sample_prompts`, with ids and columns."""
     import numpy as np
 
     source = task.prompt_source()
     rng = np.random.default_rng(0)
-    drawn = [source.draw(rng) for _ in range(4 * count)]
-    return list(dict.fromkeys(row.text for row in drawn))[:count]
+    different: dict[str, Prompt] = {}
+    for _ in range(4 * count):
+        prompt = source.draw(rng)
+        different.setdefault(prompt.text, prompt)
+    return list(different.values())[:count]

@@ -160,6 +160,17 @@ RANGES: dict[str, Range] = {
     "n_critic_updates": _whole(1, _COUNT, "passes of the critic"),
     "sub_sampling_factor": _whole(1, _COUNT, "share of the rollout, as a divisor"),
     "n_quantiles": _whole(1, 10**5, "of the return"),
+    # Continuous actions.
+    "policy_delay": _whole(1, _COUNT, "updates of the critic for one of the actor"),
+    "target_policy_noise": _number("[]", 0, _FACTOR, "standard deviation"),
+    "target_noise_clip": _number("[]", 0, _FACTOR, "where that noise is cut"),
+    "target_entropy": _number("[]", -_FACTOR, _FACTOR, "nats of an action"),
+    "top_quantiles_to_drop_per_net": _whole(0, 10**5, "of the return, the highest"),
+    "n_delta": _whole(1, _COUNT, "directions that are tried"),
+    "n_top": _whole(1, _COUNT, "directions that count"),
+    "delta_std": _number("(]", 0, _FACTOR, "standard deviation of a direction"),
+    "alive_bonus_offset": _number("[]", -_FACTOR, _FACTOR, "added for each step"),
+    "n_eval_episodes": _whole(1, _COUNT, "texts of a direction"),
     # Drawing.
     "temperature": _number("[]", 0, _FACTOR, "divides the logits"),
     "q_temperature": _number("(]", 0, _FACTOR, "reward per nat"),

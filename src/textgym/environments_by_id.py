@@ -253,12 +253,21 @@ def _latent_parts(
         )
     fields = {key: value for key, value in overrides.items() if key not in OF_LATENTS}
     settings = {OF_LATENTS[key]: overrides[key] for key in overrides if key in OF_LATENTS}
+    opened = open_decoder(decoder)
+    fields = {"tokenizer": opened.tokenizer, **_checked_overrides(fields)}
+    return get_task(task_id, **fields), opened, settings
+
+
+def open_decoder(decoder: LatentDecoder | str | Path) -> LatentDecoder:
+    """The decoder that is meant: the text VAE of a directory, or the object itself.
+
+    :raises InputError: for a directory that holds none.
+    """
     if isinstance(decoder, str | Path):
         from textgym.policies.vae.text_vae import TextVAE
 
-        decoder = TextVAE.from_pretrained(decoder)
-    fields = {"tokenizer": decoder.tokenizer, **_checked_overrides(fields)}
-    return get_task(task_id, **fields), decoder, settings
+        return TextVAE.from_pretrained(decoder)
+    return decoder
 
 
 def _check_no_decoder(action: str, decoder: object, overrides: dict[str, Any]) -> None:

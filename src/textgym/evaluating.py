@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgym.checks import check_memory, check_numbers
-from textgym.environments_by_id import NOT_OF_A_TASK, get_task, make_vec
+from textgym.environments_by_id import NOT_OF_A_TASK, OF_LATENTS, get_task, make_vec
 from textgym.errors import InputError
 from textgym.rewards import Reward
 from textgym.rewards_by_name import named_rewards, resolve_reward, reward_list
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from textgym.agents.evaluation.readers import Reader
     from textgym.agents.evaluation.report import EvaluationReport
+    from textgym.latent_decoders import LatentDecoder
     from textgym.policies.language_model.language_model import LanguageModel
 
 
@@ -38,6 +39,7 @@ def evaluate(
     vocabulary: frozenset[str] | None = None,
     reader: "str | Path | LanguageModel | Reader | None" = None,
     pad_token: str | None = None,
+    decoder: "LatentDecoder | str | Path | None" = None,
 ) -> "EvaluationReport":
     """Let a policy play and report on its texts.
 
@@ -60,24 +62,35 @@ def evaluate(
         that never trained here, or "reviews", n-grams of the bundled reviews that none has seen.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
+    :param decoder: of a run with latent actions, instead of the one that it was trained with, or of
+        an agent with latent actions. There is no drawing then (`temperature`, ...) and no KL; the
+        perplexity is that of the text encoded again.
     :raises InputError: if a name, a directory or a prompt is wrong.
     """
     check_numbers(locals())
     from textgym.agents.evaluation.play import masks_of, play
     from textgym.agents.evaluation.readers import resolve_reader
     from textgym.agents.evaluation.report import evaluate_texts
+    from textgym.latent_evaluating import latent_player, of_latents
     from textgym.policies.language_model.models_by_name import open_policy
     from textgym.policies.language_model.sampling import Sampling
 
-    lm = open_policy(policy, pad_token=pad_token)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    latent, lm = None, None
+    writer: LatentDecoder | LanguageModel
+    if decoder is not None or of_latents(policy):
+        latent = latent_player(policy, decoder, sampling=sampling, pad_token=pad_token)
+        writer = latent.decoder
+    else:
+        writer = lm = open_policy(policy, pad_token=pad_token)
     if reference is not None:
         token = pad_token if isinstance(reference, str | Path) else None
         reference = open_policy(reference, pad_token=token, label="reference")
     judges = named_rewards(reward_list(gold))
     reading = None if reader is None else resolve_reader(reader)
     fields = task_fields(env_kwargs)
-    check_tokenizer(fields.get("tokenizer"), lm)
-    fields["tokenizer"] = lm.tokenizer
+    check_tokenizer(fields.get("tokenizer"), writer)
+    fields["tokenizer"] = writer.tokenizer
     for name, value in (("reward", reward), ("prompts", prompts)):
         if value is not None:
             check_given_once(name, fields)
@@ -88,16 +101,22 @@ def evaluate(
         fields |= {"prompts": prompts, **listed}
         n_episodes = len(listed["prompts"].prompts) if listed else n_episodes
     n_episodes = 500 if n_episodes is None else n_episodes
-    vec_env = _vec_env_to_play(env, n_envs, n_episodes, seed, fields, lm)
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    episodes = play(lm, vec_env, n_episodes, sampling=sampling, seed=seed)
+    masks = None
+    if latent is not None:
+        latent.check_reference(reference)
+        episodes = latent.play(env, n_episodes, n_envs=n_envs, seed=seed, fields=fields)
+    else:
+        assert lm is not None
+        vec_env = _vec_env_to_play(env, n_envs, n_episodes, seed, fields, lm)
+        episodes = play(lm, vec_env, n_episodes, sampling=sampling, seed=seed)
+        masks = masks_of(vec_env)
     return evaluate_texts(
         episodes,
         lm=lm,
         sampling=sampling,
         judges=judges,
         reference=reference,
-        masks=masks_of(vec_env),
+        masks=masks,
         vocabulary=vocabulary,
         reader=reading,
     )
@@ -114,7 +133,8 @@ def _prompts_in_order(
     """
     from textgym.agents.evaluation.play import SequentialPrompts
 
-    task = get_task(env, **{k: v for k, v in fields.items() if k not in NOT_OF_A_TASK})
+    others = (*NOT_OF_A_TASK, *OF_LATENTS)
+    task = get_task(env, **{k: v for k, v in fields.items() if k not in others})
     source = task.prompt_source()  # with the task's limits
     source.warn_of_cuts(env)
     if not len(source):  # a function, which is drawn from as in training

@@ -88,11 +88,11 @@ def held_out_evaluations(
     policy: Any = agent.policy
     fields = task_fields(env_kwargs)
     spec = own_reward(env, fields) if reward is None else reward
-    judges, described = _judges(task.reward, spec, reward_list(shadow), reward_list(gold))
+    judges, described = held_out_judges(task.reward, spec, reward_list(shadow), reward_list(gold))
     held_out = HeldOutPrompts(held_out_prompts(task, prompts), seed, task.max_new_tokens)
     rows = [prompt_row(prompt) for prompt in held_out.prompts]
-    _check_columns(judges, held_out.prompts, task)
-    _warn_of_training_prompts(task, held_out.prompts)
+    check_columns(judges, held_out.prompts, task)
+    warn_of_training_prompts(task, held_out.prompts)
     settings = HeldOutSettings(
         env=task.id,
         prompts_sha256=prompts_digest(rows),
@@ -121,7 +121,7 @@ def held_out_evaluations(
         "tokenizer": task.tokenizer,
         "prompts": held_out,
         "max_prompt_tokens": held_out.longest,
-        "reward": _unread,
+        "reward": unread,
         "reward_workers": 0,
         "unfinished_score": None,
     }
@@ -140,7 +140,7 @@ def held_out_evaluations(
     return HeldOutEvaluations(run, texts, evaluations, timesteps, keep_start=keep_start)
 
 
-def _judges(
+def held_out_judges(
     trained_on: Reward, spec: object, shadow: Sequence[object], gold: Sequence[object]
 ) -> tuple[dict[str, Reward], dict[str, Judge]]:
     """Who scores the texts, by name, and what the record says of each.
@@ -189,14 +189,14 @@ def held_out_prompts(task: Task, given: Any) -> list[Prompt]:
     return listed_prompts(source, most=DEFAULT_PROMPTS, label=label)
 
 
-def _check_columns(judges: Mapping[str, Reward], prompts: Sequence[Prompt], task: Task) -> None:
+def check_columns(judges: Mapping[str, Reward], prompts: Sequence[Prompt], task: Task) -> None:
     """Raises unless every judge gets all that it asks for."""
     columns = [*prompts[0].columns, *(DIALOGUE_COLUMNS if task.reply is not None else ())]
     for judge in judges.values():
         check_arguments(judge, columns)
 
 
-def _warn_of_training_prompts(task: Task, prompts: Sequence[Prompt]) -> None:
+def warn_of_training_prompts(task: Task, prompts: Sequence[Prompt]) -> None:
     """Say how many held-out prompts are among those that the training draws."""
     trained = {prompt.text for prompt in task.prompt_source().all()}
     count = sum(prompt.text in trained for prompt in prompts)
@@ -229,6 +229,6 @@ def _record_settings(
             )
 
 
-def _unread(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+def unread(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
     """The reward of held-out texts, which the judges score all together."""
     return [0.0] * len(completions)

@@ -14,3 +14,5 @@ BEST_REWARD = "best_reward"  # of a training: none is taken for it unless it is 
 HELD_OUT, HELD_OUT_SETTINGS = "held_out.jsonl", "held_out.json"
 HELD_OUT_PROMPTS, HELD_OUT_SCORES = "held_out_prompts.jsonl", "held_out_scores.jsonl"
 CELLS = "cells"  # of a comparison: the folder of its runs
+LATENT_HELD_OUT = "latent_held_out.jsonl"  # the texts of a training with latent actions
+LATENT_AGENT = "latent_agent.json"  # of the checkpoint of one

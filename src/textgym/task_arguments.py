@@ -8,6 +8,7 @@ from textgym.errors import InputError
 from textgym.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from textgym.latent_decoders import LatentDecoder
     from textgym.policies.language_model.language_model import LanguageModel
 
 
@@ -20,7 +21,7 @@ def check_given_once(name: str, env_kwargs: Mapping[str, Any]) -> None:
         raise InputError(f"{name} is given twice, by itself and in env_kwargs: leave one out")
 
 
-def check_tokenizer(given: object, lm: "LanguageModel") -> None:
+def check_tokenizer(given: object, lm: "LanguageModel | LatentDecoder") -> None:
     """Raises if a tokenizer was given beside a policy that writes with another one.
 
     :raises InputError: saying so.

@@ -9,6 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from textgym.agents.building.latent_agents import check_plays_tokens
 from textgym.agents.building.learning import save_cut_short
 from textgym.agents.building.named_files import KEYWORDS_WITH_PATHS
 from textgym.agents.evaluation.held_out_callback import HeldOutEvaluations
@@ -22,6 +23,8 @@ from textgym.checks import check_numbers
 from textgym.environments_by_id import import_environment
 from textgym.held_out_evaluations import check_evaluations, held_out_evaluations
 from textgym.interrupts import deferred_interrupt
+from textgym.latent_decoders import LatentDecoder
+from textgym.latent_training import check_of_latents, train_latents
 from textgym.rewards import Reward
 from textgym.saved_agents import load_agent
 
@@ -34,6 +37,7 @@ def train(
     *,
     agent: str = "ppo",
     policy: str | Path | None = None,
+    decoder: LatentDecoder | str | Path | None = None,
     reward: str | Path | None = None,
     timesteps: int = 100_000,
     out: str | Path,
@@ -63,9 +67,12 @@ def train(
     :param agent: the algorithm, a registered name.
     :param policy: checkpoint or run directory of the language model to start from; without it, a
         small fresh one on the environment's own tokenizer.
+    :param decoder: a text VAE's directory: then actions are latents and the agent is one of the
+        words that play them (`sac`, `td3`, `ppo`, ...; `textgym agents` lists both kinds), with no
+        language model as its policy.
     :param reward: a registered name, a reward model's directory or "module:attribute"; without it,
         the environment's own.
-    :param timesteps: completion tokens in all, rounded up to whole rollouts.
+    :param timesteps: completion tokens in all, rounded up to whole rollouts; with a decoder texts.
     :param out: run directory: checkpoints, metrics, samples, TensorBoard.
     :param n_envs: rows that play at a time.
     :param seed: of everything that is drawn.
@@ -102,6 +109,29 @@ def train(
     kept = _recorded(locals())
     check_numbers({**kept, **keywords})
     check_evaluations(evaluations, prompts=prompts, gold=gold)
+    if decoder is not None:
+        check_of_latents(locals())
+        return train_latents(
+            kept,
+            agent=agent,
+            env=env,
+            decoder=decoder,
+            reward=reward,
+            timesteps=timesteps,
+            out=out,
+            n_envs=n_envs,
+            seed=seed,
+            env_kwargs=env_kwargs,
+            checkpoint_seconds=checkpoint_seconds,
+            evaluations=evaluations,
+            prompts=prompts,
+            gold=gold,
+            progress_bar=progress_bar,
+            callback=callback,
+            report=report,
+            keywords=keywords,
+        )
+    check_plays_tokens(agent)
     watch = guards_of(guards, report)
     with run_for_verb(out, kept, resume=resume) as run:
         if resume:
@@ -192,6 +222,8 @@ def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     unsaid = ("report", "progress_bar", "resume", "force_resume", "keywords")
     settings = {k: to_json(v) for k, v in arguments.items() if k not in unsaid}
     settings |= {k: to_json(v) for k, v in arguments["keywords"].items()}
+    if settings["decoder"] is None:  # of token actions, whose records had none before
+        del settings["decoder"]
     kept = {k: v for k, v in settings.items() if is_json(v) and k != "callback"}
     lost = [name for name, value in settings.items() if not is_json(value)]
     return {"verb": "train", **kept} | ({"not_saved": lost} if lost else {})

@@ -11,6 +11,7 @@ from front_door import ENV, byte_lm, read_lines, small_agent
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from textgym_latents import LetterDecoder
 from textgym_testing import letter_env, letter_tokenizer, tiny_lm
 
 import textgym
@@ -186,6 +187,29 @@ def logged(folder, name, **keywords):
     return {key for row in rows for key in row} - {"step"}
 
 
+# These log everything else that its section on latent actions knows of.
+ON_LATENTS = ("sac", "ppo", "ars")
+
+
+def logged_on_latents(folder, word):
+    """The tags of a run with latent actions."""
+    env = "test/RecordedLatents-v0"
+    fields = {"reward": two_parts, "max_new_tokens": 6, "tokenizer": LetterDecoder().tokenizer}
+    textgym.register(env, prompts=["a", "b"], **fields)
+    textgym.train(
+        env,
+        agent=word,
+        decoder=LetterDecoder(),
+        timesteps=400,
+        n_envs=8,
+        out=folder / word,
+        progress_bar=False,
+        report=lambda line: None,
+    )
+    rows = read_lines(folder / word / "metrics.jsonl")
+    return {key for row in rows for key in row} - {"step"}
+
+
 def two_parts(prompts, completions):
     """A reward with a named component."""
     scores = [float(len(text) % 3) for text in completions]
@@ -196,6 +220,8 @@ def test_every_tag_of_a_run_is_documented_and_the_reverse(tmp_path):
     tags = {"samples/continuations"}
     for name, keywords in RUNS.items():
         tags |= logged(tmp_path, name, **keywords)
+    for word in ON_LATENTS:
+        tags |= logged_on_latents(tmp_path / "latents", word)
     patterns = documented()
     undocumented = [tag for tag in tags if not any(p.match(tag) for p in patterns)]
     assert undocumented == []

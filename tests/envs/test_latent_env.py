@@ -226,6 +226,11 @@ def test_making_it_for_stable_baselines3():
         ({"action": "latent", "decoder": LetterDecoder(), "latent_limit": 0.0}, "latent_limit"),
         ({"action": "latent", "decoder": LetterDecoder(), "decoding": "greed"}, "greedy"),
         ({"action": "latent", "decoder": LetterDecoder(), "prior_coef": -1.0}, "prior_coef"),
+        ({"action": "latent", "decoder": LetterDecoder(), "prior_coef": "a"}, "prior_coef must be"),
+        (
+            {"action": "latent", "decoder": LetterDecoder(), "latent_limit": True},
+            "latent_limit must",
+        ),
         (
             {"action": "latent", "decoder": LetterDecoder(), "tokenizer": textgym.Tokenizer.byte()},
             "the decoder has another vocabulary",

@@ -22,6 +22,8 @@ from textgym.command_line.cli import LISTINGS
 from textgym.command_line.options import flags_of
 from textgym.command_line.verbs import VERBS, verb_flags
 from textgym.envs.task import Task
+from textgym.policies import TextVAE
+from textgym.tokenizer import Tokenizer
 
 QUIET = "--no-progress-bar"
 LONG = "x" * 5000
@@ -39,6 +41,7 @@ MAY_BE_LARGE = frozenset(
     buffer_size n_prompts n_texts
     """.split()
 )
+LATENTS_ONLY = ("sac", "td3", "tqc", "ars")  # with every flag that such words have
 # The same as YAML, by kind of flag.
 NO_YAML = {
     "integer": ("[1]", "true", ".nan", "1.5", "{}", "abc", "-.inf", "&a [*a]"),
@@ -90,12 +93,15 @@ def write_inputs(here):
     (here / "events" / "events.out.tfevents.1").write_bytes(b"")
     (here / "yaml").mkdir()
     byte_lm().save_pretrained(here / "lm")
+    shape = {"hidden_size": 16, "latent_size": 2, "max_position_embeddings": 96}
+    TextVAE.new(Tokenizer.byte(), **shape).save_pretrained(here / "vae")
     write_made_study(made_study((("ppo", "crowd"),), seeds=2, prompts=2), here / "cmp")
 
 
 def smallest_runs(here, agent="ppo"):
     """For each verb the words of a run that ends within a second where it is not refused."""
     lm = here / "lm"
+    policy = f"--decoder {here}/vae" if agent in LATENTS_ONLY else f"--policy {lm}"
     runs = {
         "prepare": f"{here}/corpus.txt --out out {QUIET}",
         "demo": f"--out out --quick {QUIET}",
@@ -105,7 +111,7 @@ def smallest_runs(here, agent="ppo"):
         f"--num-hidden-layers 1 --context 32 {QUIET}",
         "sft": f"{here}/pairs.jsonl --policy {lm} --out out --steps 1 {QUIET}",
         "fit-reward": f"{here}/ratings.jsonl --policy {lm} --out out --batch-size 2 {QUIET}",
-        "train": f"{ENV} --agent {agent} --policy {lm} --out out --timesteps 1 --n-envs 2 {QUIET}",
+        "train": f"{ENV} --agent {agent} {policy} --out out --timesteps 1 --n-envs 2 {QUIET}",
         "compare": f"{ENV} --policy {lm} --out out --timesteps 1 --n-envs 2 --dry-run",
         "evaluate": f"{ENV} --policy {lm} --n-episodes 1 --n-envs 1",
         "audit-reward": f"length,target=20 --pairs {here}/ratings.jsonl --n-texts 16",
@@ -149,7 +155,7 @@ def _flags_by_verb():
     """(verb, agent or None, flags) of every verb and listing; of `train` once an algorithm."""
     for verb in VERBS:
         own = inspect.signature(VERBS[verb].function).parameters
-        for agent in registry.agents.names() if verb == "train" else [None]:
+        for agent in (*registry.agents.names(), *LATENTS_ONLY) if verb == "train" else [None]:
             flags = verb_flags(verb, ["--agent", agent] if agent else [])
             if verb == "compare":  # those of the agents are train's
                 flags = [flag for flag in flags if flag.name in (*own, "config")]

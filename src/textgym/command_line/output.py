@@ -66,9 +66,12 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
     :param values: the flags that were given; those of a run that was gone on with are in `out`.
     """
     if verb == "pretrain-vae":
-        here = shlex.quote(out)
+        here, beside = shlex.quote(out), shlex.quote(str(Path(out).parent / "sac"))
         opened = f"TextVAE.from_pretrained({os.path.expanduser(out)!r})"
-        return ["go on with:", f"  textgym tensorboard {here}", f"  in Python: {opened}"]
+        train = (
+            f"  textgym train textgym/MovieReview-v0 --decoder {here} --agent sac --out {beside}"
+        )
+        return ["go on with:", f"  textgym tensorboard {here}", train, f"  in Python: {opened}"]
     if verb not in ("pretrain", "sft", "fit-reward", "train"):
         return []
     if values.get("resume") or values.get("force_resume"):
@@ -86,6 +89,9 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
         rest = f"--policy {policy} --reward {here} --out {beside}"
         return [*lines, f"  textgym train textgym/MovieReview-v0 {rest}"]
     lines.append(f"  textgym tensorboard {here}")
+    if verb == "train" and values.get("decoder") is not None:
+        env, flags = shlex.quote(str(values.get("env") or "ENV")), _task_flags(values)
+        return [*lines, " ".join([f"  textgym evaluate {env} --policy {here}", *flags])]
     if verb == "train":
         env, flags = shlex.quote(str(values.get("env") or "ENV")), _task_flags(values)
         evaluate = " ".join([f"  textgym evaluate {env} --policy {here}", *flags])

@@ -2,10 +2,11 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from textgym import registry
 from textgym.command_line.options import Flag, flag_of, flags_of, with_default
 from textgym.paths import expand
 from textgym.run_files import CONFIG
@@ -140,7 +141,12 @@ def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
             _as_path(flag, _PROMPTS[name]) if flag.name == "prompts" else flag for flag in flags
         ]
     if name == "train":
-        flags += _algorithm_flags(chosen_agent(arguments), {flag.name for flag in flags})
+        taken = {flag.name for flag in flags}
+        agent = chosen_agent(arguments)
+        if has_decoder(arguments) or is_of_latents_only(agent):
+            flags += _latent_flags(agent, taken)
+        else:
+            flags += _algorithm_flags(agent, taken)
     if name == "compare":
         flags = [_as_text(flag) if flag.name == "seeds" else flag for flag in flags]
         for agent in compared_agents(arguments):
@@ -176,6 +182,32 @@ def _algorithm_flags(agent: str, taken: set[str]) -> list[Flag]:
     return [with_default(f, defaults.get(f.name, f.default)) for f in flags if f is not None]
 
 
+def _latent_flags(agent: str, taken: set[str]) -> list[Flag]:
+    """The keywords of an algorithm that plays latent actions."""
+    from textgym.agents.building.latent_agents import latent_keywords, latent_spec_of
+
+    spec = latent_spec_of(agent)
+    defaults = _defaults(spec.defaults)
+    flags = [
+        flag_of(keyword.parameter, keyword.help)
+        for name, keyword in latent_keywords(spec).items()
+        if name not in taken and name not in _NOT_IN_A_SHELL
+    ]
+    return [with_default(f, defaults.get(f.name, f.default)) for f in flags if f is not None]
+
+
+def is_of_latents_only(agent: str) -> bool:
+    """Whether a word plays latent actions and no tokens."""
+    return agent in registry.latent_agents and agent not in registry.agents
+
+
+def has_decoder(arguments: Sequence[str]) -> bool:
+    """Whether a command line of `train`, its configuration file or the run to resume has one."""
+    if _peek(arguments, "--decoder") is not None:
+        return True
+    return any(content.get("decoder") is not None for content in _settings_named(arguments))
+
+
 def _defaults(defaults: Callable[[int, int], dict[str, Any]]) -> dict[str, Any]:
     """An algorithm's defaults; those that depend on the task are described."""
     small, large = defaults(32, 16), defaults(64, 32)
@@ -187,18 +219,25 @@ def chosen_agent(arguments: Sequence[str]) -> str:
     agent = _peek(arguments, "--agent")
     if agent is not None:
         return agent
+    for content in _settings_named(arguments):
+        if isinstance(content.get("agent"), str):
+            return str(content["agent"])
+    return str(inspect.signature(VERBS["train"].function).parameters["agent"].default)
+
+
+def _settings_named(arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What a configuration file holds, and the settings of the run to resume."""
+    from textgym.yaml_files import read_yaml
+
     files = [_peek(arguments, "--config")]
     out = _peek(arguments, "--out")
     if {"--resume", "--force-resume"} & {*arguments} and out is not None:
         files.append(str(expand(out) / CONFIG))
     for file in files:
         if file is not None and expand(file).is_file():
-            from textgym.yaml_files import read_yaml
-
             content = read_yaml(file)
-            if isinstance(content, dict) and isinstance(content.get("agent"), str):
-                return str(content["agent"])
-    return str(inspect.signature(VERBS["train"].function).parameters["agent"].default)
+            if isinstance(content, dict):
+                yield content
 
 
 def compared_agents(arguments: Sequence[str]) -> list[str]:

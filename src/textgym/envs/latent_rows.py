@@ -6,6 +6,7 @@ that the same words earn the same reward. The reward model is asked once for all
 """
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -41,10 +42,12 @@ class LatentRows:
         decoding: Decoding = "greedy",
         prior_coef: float = 0.0,
     ) -> None:
-        if not 0 < limit <= 100:
-            raise InputError(f"latent_limit must be above 0 and at most 100, got {limit}")
-        if not 0 <= prior_coef < float("inf"):
-            raise InputError(f"prior_coef must be a number from 0, got {prior_coef}")
+        if not (_is_number(limit) and 0 < limit <= 100):
+            raise InputError(
+                f"latent_limit must be a number above 0, at most 100, got {limit!r:.60}"
+            )
+        if not (_is_number(prior_coef) and 0 <= prior_coef < float("inf")):
+            raise InputError(f"prior_coef must be a number from 0, got {prior_coef!r:.60}")
         if decoding not in DECODINGS:
             raise unknown_name("decoding", str(decoding), DECODINGS)
         task = episodes.task
@@ -147,3 +150,7 @@ class LatentRows:
         result.rewards[:] -= costs
         for row, ending in result.endings.items():
             ending["reward_components"]["prior"] = -float(costs[row])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -5,7 +5,7 @@ command line makes its flags of them.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,8 @@ def keywords_of(spec: AgentSpec, builder: Callable[..., Any]) -> dict[str, Keywo
 
     :param builder: `build_agent`, which has keywords of its own.
     """
-    own = _of_classes(constructors(spec.algorithm_class), leaving_out=_FILLED_IN | _BUFFERS)
-    policys = _of_classes(constructors(spec.policy_class))
+    own = keywords_of_classes(constructors(spec.algorithm_class), leaving_out=_FILLED_IN | _BUFFERS)
+    policys = keywords_of_classes(constructors(spec.policy_class))
     ours = _of_function(builder, texts_of(builder, KLPenalty))
     return {
         **own,
@@ -67,10 +67,13 @@ def check_keywords(
             raise unknown_name(f"keyword of agent {name!r}:", keyword, known)
 
 
-def _of_classes(
-    classes: Sequence[type], *, leaving_out: frozenset[str] = frozenset({"self"})
+def keywords_of_classes(
+    classes: Sequence[type], *, leaving_out: Collection[str] = frozenset({"self"})
 ) -> dict[str, Keyword]:
-    """Of constructors that pass keywords on: the nearest wins, but where it says no type."""
+    """Of constructors that pass keywords on: the nearest wins, but where it says no type.
+
+    :param classes: as `textgym.signatures.constructors` gives them, the nearest first.
+    """
     found: dict[str, Keyword] = {}
     for cls in reversed(classes):
         constructor = vars(cls)["__init__"]

@@ -4,7 +4,6 @@ An episode is one step (a turn of a dialogue is one), so n rows collect n texts 
 nothing to bootstrap from: γ is 1. Defaults are per text where SB3's are per step of a simulator.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,14 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from textgym.agents.building.keywords import Keyword, keywords_of_classes
 from textgym.checks import check_numbers
 from textgym.errors import InputError, TextGymError, unknown_name
 from textgym.registry import agents, latent_agents
 from textgym.signatures import constructors, load_attribute
 
 POLICY = "MlpPolicy"
+MAY_BE_AUTO = ("ent_coef", "target_entropy")  # which SAC and its kin find by themselves
 SET_HERE = ("self", "policy", "env", "seed", "_init_setup_model")
 
 
@@ -64,11 +65,11 @@ def _crossq(n_envs: int, latents: int) -> dict[str, Any]:
 
 
 def _ppo(n_envs: int, latents: int) -> dict[str, Any]:
-    n_steps = max(2, 256 // n_envs)
+    quarter = max(1, 64 // n_envs)  # minibatches that divide a rollout
     return {
         "learning_rate": 1e-3,
-        "n_steps": n_steps,
-        "batch_size": max(2, n_steps * n_envs // 4),
+        "n_steps": 4 * quarter,
+        "batch_size": max(2, quarter * n_envs),
         "n_epochs": 8,
         "gamma": 1.0,
         "gae_lambda": 1.0,
@@ -87,10 +88,10 @@ def _a2c(n_envs: int, latents: int) -> dict[str, Any]:
 
 
 def _trpo(n_envs: int, latents: int) -> dict[str, Any]:
-    n_steps = max(2, 512 // n_envs)
+    quarter = max(1, 128 // n_envs)
     return {
-        "n_steps": n_steps,
-        "batch_size": max(2, n_steps * n_envs // 4),
+        "n_steps": 4 * quarter,
+        "batch_size": max(2, quarter * n_envs),
         "gamma": 1.0,
         "gae_lambda": 1.0,
     }
@@ -134,6 +135,11 @@ def latent_spec_of(name: str) -> LatentSpec:
     return spec
 
 
+def latent_keywords(spec: LatentSpec) -> dict[str, Keyword]:
+    """The keywords that `make_agent(..., decoder=...)` takes for a word: the algorithm's own."""
+    return keywords_of_classes(constructors(spec.algorithm_class), leaving_out=SET_HERE)
+
+
 def check_plays_tokens(name: str) -> None:
     """Raises for a word that plays latents only.
 
@@ -158,16 +164,12 @@ def build_latent_agent(
     :raises InputError: for keywords that it does not take together.
     """
     spec = latent_spec_of(name)
-    known = {
-        key
-        for taker in constructors(spec.algorithm_class)
-        for key in inspect.signature(vars(taker)["__init__"]).parameters
-        if key not in SET_HERE
-    }
+    known = latent_keywords(spec)
     for key in keywords:
         if key not in known:
             raise unknown_name(f"keyword of agent {name!r} with latent actions", key, known)
-    check_numbers({**keywords, "seed": seed})
+    numbers = {k: v for k, v in keywords.items() if not (k in MAY_BE_AUTO and _is_auto(v))}
+    check_numbers({**numbers, "seed": seed})
     settings: Mapping[str, Any] = {
         **spec.defaults(env.num_envs, int(np.prod(env.action_space.shape or (1,)))),
         **keywords,
@@ -179,3 +181,7 @@ def build_latent_agent(
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"agent {name!r} does not take its keywords: {reason:.200}") from error
+
+
+def _is_auto(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("auto")

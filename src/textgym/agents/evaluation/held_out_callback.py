@@ -114,7 +114,7 @@ class HeldOutEvaluations(BaseCallback):
             self.texts.start.save_pretrained(start)
         policy: Any = self.model.policy
         assert isinstance(policy, TextPolicy)
-        with _left_alone(self.texts.judges):
+        with left_alone(self.texts.judges):
             texts = self.texts.write(policy, step)
         append_texts(self.run.directory, texts)
         self.last_step = step
@@ -159,7 +159,7 @@ def held_out_figures(texts: Sequence[HeldOutText], start_perplexity: float) -> d
 
 
 @contextlib.contextmanager
-def _left_alone(judges: Mapping[str, Reward]) -> Iterator[None]:
+def left_alone(judges: Mapping[str, Reward]) -> Iterator[None]:
     """Set back what judges count, and the global generators: the training goes on from its own."""
     states = {name: _state(name, judge) for name, judge in judges.items()}
     numbers, legacy = random.getstate(), np.random.get_state()

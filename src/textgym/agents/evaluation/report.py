@@ -27,6 +27,8 @@ from textgym.text_metrics.metrics import (
     repetition,
 )
 
+PLAIN = Sampling()
+
 
 def episode_log_probs(
     lm: LanguageModel,
@@ -170,8 +172,8 @@ class EvaluationReport:
 def evaluate_texts(
     episodes: Sequence[Episode],
     *,
-    lm: LanguageModel,
-    sampling: Sampling,
+    lm: LanguageModel | None = None,
+    sampling: Sampling = PLAIN,
     judges: Sequence[Reward] | Mapping[str, Reward] = (),
     reference: LanguageModel | None = None,
     masks: TokenMasks | None = None,
@@ -180,7 +182,8 @@ def evaluate_texts(
 ) -> EvaluationReport:
     """The figures of played episodes.
 
-    :param lm: the policy that played; `sampling` how it drew.
+    :param lm: the policy that played, `sampling` how it drew; None: it was no language model, and
+        there is no KL.
     :param judges: reward models that training never used, or a mapping that names them.
     :param reference: the frozen starting model.
     :param masks: of the constraint that the texts were written under (for the KL).
@@ -193,6 +196,7 @@ def evaluate_texts(
     if reference is not None:
         plain = np.concatenate(episode_log_probs(reference, episodes, Sampling()))
         perplexity = float(np.exp(-plain.mean()))
+    if reference is not None and lm is not None:
         drawn = sampling if sampling.temperature > 0 else Sampling()
         own = episode_log_probs(lm, episodes, drawn, masks=masks)
         theirs = episode_log_probs(reference, episodes, drawn, masks=masks)

@@ -27,13 +27,19 @@ class ProgressBar(BaseCallback):
 
     Stable-Baselines3's own, `learn(progress_bar=True)`, shows nothing in a notebook without
     ipywidgets.
+
+    :param unit: what a step is.
     """
 
     _bar: Any = None
 
+    def __init__(self, unit: str = "tokens") -> None:
+        super().__init__()
+        self.unit = unit
+
     def _on_training_start(self) -> None:
         total = self.model._total_timesteps - self.model.num_timesteps
-        self._bar = progress_bar(total=total, unit=" tokens", unit_scale=True)
+        self._bar = progress_bar(total=total, unit=f" {self.unit}", unit_scale=True)
         self._shown = self.model.num_timesteps
 
     def _on_step(self) -> bool:

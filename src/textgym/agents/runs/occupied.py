@@ -14,6 +14,7 @@ from textgym.run_files import (
     HELD_OUT_PROMPTS,
     HELD_OUT_SCORES,
     HELD_OUT_SETTINGS,
+    LATENT_HELD_OUT,
     METRICS,
     PROVENANCE,
     REWARD_EXTRA,
@@ -24,7 +25,7 @@ from textgym.storage import LOCK, TEMPORARY
 
 _RECORDS = (
     *(CONFIG, METRICS, PROVENANCE, REWARD_EXTRA, SAMPLES, TENSORBOARD),
-    *(HELD_OUT, HELD_OUT_SETTINGS, HELD_OUT_PROMPTS, HELD_OUT_SCORES),
+    *(HELD_OUT, HELD_OUT_SETTINGS, HELD_OUT_PROMPTS, HELD_OUT_SCORES, LATENT_HELD_OUT),
 )
 _NOBODYS = frozenset({LOCK, ".gitkeep", ".gitignore", ".DS_Store", ".ipynb_checkpoints"})
 
@@ -74,7 +75,7 @@ def remove_records(directory: Path) -> None:
 
     Rows of a record stay under another name: somebody may have removed the checkpoints alone.
     """
-    for name in (METRICS, REWARD_EXTRA, SAMPLES, HELD_OUT, HELD_OUT_SCORES):
+    for name in (METRICS, REWARD_EXTRA, SAMPLES, HELD_OUT, HELD_OUT_SCORES, LATENT_HELD_OUT):
         rows = directory / name
         if rows.is_file() and rows.stat().st_size:
             count = len(list(directory.glob(f"{name}.*")))
