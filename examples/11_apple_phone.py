@@ -1,6 +1,6 @@
 """[苹果，手机，苹果手机] → [手机，苹果，苹果手机]: read into z, and written from z alone.
 
-    python examples/11_apple_phone.py [--steps 2500] [--timesteps 30000]
+    python examples/11_apple_phone.py [--steps 1000] [--timesteps 20000]
 
 The task behind the pair: in lists of known words, in combinations that training never saw, the
 first two items change places. A text autoencoder has to put the whole list into 32 numbers; the
@@ -46,9 +46,14 @@ def divided():
     return lists[HELD_OUT - 1 :], [PRINTED, *lists[: HELD_OUT - 1]]
 
 
+def known_words():
+    """A tokenizer with one token a word: 苹果手机 is one, not an apple and a phone."""
+    return textgym.Tokenizer.words(["[ ， ] " + " ".join(WORDS)], vocab_size=512)
+
+
 def by_autoencoder(training, held_out, steps):
     """The texts that an autoencoder writes for the held-out lists, from z alone."""
-    tokenizer = textgym.Tokenizer.character(map(written, [*training, *held_out]))
+    tokenizer = known_words()
     shape = {"architecture": "transformer", "hidden_size": 64, "num_hidden_layers": 2}
     vae = TextVAE.new(tokenizer, latent_size=32, max_position_embeddings=32, mean_scale=0, **shape)
     pairs = [(written(words), written(swapped(words))) for words in training]
@@ -63,7 +68,7 @@ def by_autoencoder(training, held_out, steps):
 
 def by_policy(training, held_out, steps, timesteps):
     """The texts of the transformer policy for the same lists, before and after PPO."""
-    tokenizer = textgym.Tokenizer.character(map(written, [*training, *held_out]))
+    tokenizer = known_words()
     lm = CausalLM.new(tokenizer, seed=0, hidden_size=64, num_hidden_layers=2)
     pairs = [(written(words), written(swapped(words))) for words in training]
     documents = list(pair_documents(pairs, tokenizer, context=64))
@@ -83,7 +88,7 @@ def by_policy(training, held_out, steps, timesteps):
     textgym.register(
         "example/Swap-v0", prompts=list(answers), reward=right_places, max_new_tokens=20
     )
-    agent = textgym.make_agent("ppo", "example/Swap-v0", policy=lm, learning_rate=3e-4, seed=0)
+    agent = textgym.make_agent("ppo", "example/Swap-v0", policy=lm, learning_rate=1e-4, seed=0)
     asked = [written(words) for words in held_out]
     before = lm.generate(asked, max_new_tokens=20, temperature=0)
     agent.learn(timesteps)
@@ -92,8 +97,8 @@ def by_policy(training, held_out, steps, timesteps):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=2500, help="of the autoencoder")
-    parser.add_argument("--timesteps", type=int, help="of PPO (default: 12 for each of the steps)")
+    parser.add_argument("--steps", type=int, default=1000, help="of the autoencoder")
+    parser.add_argument("--timesteps", type=int, help="of PPO (default: 20 for each of the steps)")
     options = parser.parse_args()
 
     training, held_out = divided()
@@ -105,7 +110,7 @@ def main() -> None:
         print(f"{who}: {written(PRINTED)} → {texts[0]}, held-out lists right: {share:.1%}")
 
     show("autoencoder, from z alone", by_autoencoder(training, held_out, options.steps))
-    timesteps = options.timesteps or 12 * options.steps
+    timesteps = options.timesteps or 20 * options.steps
     before, after = by_policy(training, held_out, max(1, options.steps // 10), timesteps)
     show("policy, after the supervised start", before)
     show("policy, after PPO", after)
