@@ -113,6 +113,27 @@ def test_gold_rose_surely_by_hand():
     assert rose(0.5, count=8) and not rose(0.5, count=7)
 
 
+@pytest.mark.parametrize(
+    ("means", "is_well"),
+    [
+        ([1.0, 1.0], True),
+        ([1.0, 0.99], False),
+        ([1.0, 1.5, 1.26], True),  # .25 standard deviations of 1 below its best at most
+        ([1.0, 1.5, 1.24], False),
+        ([1.0, 1.5, 1.24, 1.4], True),
+        ([1.0], False),
+    ],
+)
+def test_gold_is_well_no_lower_than_at_the_start_and_near_its_best(means, is_well):
+    guards = Guards(say=lambda line: None)
+    guards.judges = {"r": "reward", "g": "gold"}
+    spread = np.tile([1.0, -1.0], 8)  # of deviation 1
+    guards.evaluations = {
+        step: evaluation(step, [0.0] * 16, mean + spread) for step, mean in enumerate(means)
+    }
+    assert guards.gold_is_well() == is_well
+
+
 @pytest.mark.parametrize(("gold", "kinds"), [(1.5, []), (1.0, ["KL"]), (0.9, ["KL"])])
 def test_kl_in_an_evaluation_is_an_alarm_unless_gold_rose_surely(gold, kinds):
     guards = Guards(say=lambda line: None)

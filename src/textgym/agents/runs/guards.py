@@ -149,28 +149,35 @@ class Guards(BaseCallback):
             self._keep_best(gold[0], texts, earlier)
 
     def gold_is_well(self) -> bool:
-        """Whether every gold judge scores the last held-out texts no lower than the first."""
-        return self._of_gold(
-            lambda first, last, name: bool(
-                np.nanmean(means_of(last, name)) >= np.nanmean(means_of(first, name))
-            )
-        )
+        """Whether every gold judge scores the last held-out texts no lower than the first.
+
+        And not far below its best evaluation, by as much as a fall must be for its own alarm, sure
+        or not.
+        """
+
+        def holds(name: str) -> bool:
+            means = [float(np.nanmean(means_of(self.evaluations[s], name))) for s in self._steps()]
+            unit = float(np.nanstd(means_of(self.evaluations[self._steps()[0]], name))) or 1.0
+            return means[-1] >= means[0] and means[-1] > max(means) - self.limits.gold_fall * unit
+
+        return self._of_gold(holds)
 
     def gold_rose_surely(self) -> bool:
         """Whether every gold judge scores the last held-out texts higher, beyond doubt."""
-        return self._of_gold(
-            lambda first, last, name: gold_rose_surely(first, last, gold=name, limits=self.limits)
-        )
 
-    def _of_gold(
-        self, holds: Callable[[Sequence[HeldOutText], Sequence[HeldOutText], str], bool]
-    ) -> bool:
-        """Whether something holds of the first and last evaluation for every gold judge."""
+        def holds(name: str) -> bool:
+            first, last = (self.evaluations[self._steps()[place]] for place in (0, -1))
+            return gold_rose_surely(first, last, gold=name, limits=self.limits)
+
+        return self._of_gold(holds)
+
+    def _steps(self) -> list[int]:
+        return sorted(self.evaluations)
+
+    def _of_gold(self, holds: Callable[[str], bool]) -> bool:
+        """Whether something holds of every gold judge, which says something twice at least."""
         gold = [name for name, role in self.judges.items() if role == "gold"]
-        if not gold or len(self.evaluations) < 2:
-            return False
-        first, last = (self.evaluations[pick(self.evaluations)] for pick in (min, max))
-        return all(holds(first, last, name) for name in gold)
+        return bool(gold) and len(self.evaluations) > 1 and all(map(holds, gold))
 
     def _keep_best(
         self,
