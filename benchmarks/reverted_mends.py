@@ -1090,6 +1090,55 @@ BAD_INPUT = (
         "copied_more",
     ),
     Breakage(
+        "KL is an alarm though gold rose beyond doubt",
+        "agents/runs/guards.py",
+        (
+            (
+                "        if kl > self.limits.kl and not self.gold_rose_surely():",
+                "        if kl > self.limits.kl:",
+            ),
+        ),
+        ("tests/agents/test_guards.py",),
+        "gold_rose_surely",
+    ),
+    Breakage(
+        "gold is well however far it fell from its best",
+        "agents/runs/guards.py",
+        ((" and means[-1] > max(means) - self.limits.gold_fall * unit", ""),),
+        ("tests/agents/test_guards.py",),
+        "gold_is_well",
+    ),
+    Breakage(
+        "a study's verdict is not told in TensorBoard",
+        "agents/comparison/study_events.py",
+        (("        if verdict is not None:\n", "        if False:\n"),),
+        ("tests/agents/test_study_events.py",),
+        "verdict",
+    ),
+    Breakage(
+        "a character of a quatrain rhymes with itself",
+        "reward_models/rules/quatrains.py",
+        (
+            (
+                "    by_rhyme: dict[str, set[str]] = {}\n",
+                "    by_rhyme: dict[str, set[str]] = {}\n"
+                '    ends = [f"{place}{end}" for place, end in enumerate(ends)]\n',
+            ),
+        ),
+        ("tests/reward_models/test_quatrains.py",),
+    ),
+    Breakage(
+        "all lines of a quatrain are to have one tone pattern",
+        "reward_models/rules/quatrains.py",
+        (
+            (
+                "((True, False, False, True), (False, True, True, False))",
+                "((True, True, True, True), (False, False, False, False))",
+            ),
+        ),
+        ("tests/reward_models/test_quatrains.py",),
+    ),
+    Breakage(
         "pairs across two clusters count as if they were independent",
         "reward_models/pair_accuracy.py",
         (("    sums += np.bincount(other[is_across], error[is_across], count)\n", ""),),
