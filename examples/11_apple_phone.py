@@ -59,7 +59,8 @@ def by_autoencoder(training, held_out, steps):
     pairs = [(written(words), written(swapped(words))) for words in training]
     documents = list(translation_documents(pairs, tokenizer, context=32))
     # A list is log(20 · 19 · 18) = 8.8 nats, for which the KL term must leave ample room.
-    objective = EvidenceLowerBound(vae, AgainstCollapse(kl_warmup=1.0, free_bits=1.5))
+    measures = AgainstCollapse(kl_warmup=1.0, free_bits=1.5, decorrelation=0.0)
+    objective = EvidenceLowerBound(vae, measures)
     options = {"batch_size": 32, "learning_rate": 4e-3, "progress_bar": False}
     train_language_model(objective, documents, steps=steps, **options)
     mean, _ = vae.encode([written(words) for words in held_out])

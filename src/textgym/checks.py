@@ -104,6 +104,7 @@ RANGES: dict[str, Range] = {
     "context": _whole(2, 10**9, "tokens that a model can see"),
     "latent_size": _whole(1, 10**6, "dimensions of z"),
     "mean_scale": _number("[]", 0, 100, "standard deviation of posterior means over texts"),
+    "latent_scale": _number("(]", 0, 100, "factor on z where a decoder reads it"),
     "rope_theta": _number("(]", 0, 1e12, "base of the rotary positions"),
     "rms_norm_eps": _number("(]", 0, 1, "added under the root"),
     "layers": _whole(1, 10_000, "last layers that are read"),
@@ -112,6 +113,7 @@ RANGES: dict[str, Range] = {
     "dropout": _number("[)", 0, 1, "share that is dropped while training"),
     "word_dropout": _number("[)", 0, 1, "share of words hidden from the decoder while training"),
     "free_bits": _number("[]", 0, _FACTOR, "nats of a dimension that cost nothing"),
+    "decorrelation": _number("[]", 0, _FACTOR, "factor on squared covariances of posterior means"),
     "kl_warmup": _number("[]", 0, 1, "share over which the KL term's weight grows"),
     "kl_cycles": _whole(1, _COUNT, "cycles of the KL term's weight"),
     # Optimizers.

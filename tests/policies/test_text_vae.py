@@ -170,6 +170,23 @@ def test_saved_and_loaded_it_is_the_same_to_the_bit(architecture, tmp_path):
     )
 
 
+def test_files_from_before_the_scale_of_z_decode_as_they_did(tmp_path):
+    vae, z = tiny_vae(latent_scale=1.0), some_latents(6)
+    vae.save_pretrained(tmp_path)
+    shape = tmp_path / "vae.json"
+    (tmp_path / "manifest.json").unlink()
+    text = shape.read_text()
+    assert ',\n  "latent_scale": 1.0' in text
+    shape.write_text(text.replace(',\n  "latent_scale": 1.0', ""))
+    again = TextVAE.from_pretrained(tmp_path)
+    written = vae.decode_tokens(z, max_new_tokens=9)
+    assert again.decode_tokens(z, max_new_tokens=9) == written
+    other = tiny_vae()
+    other.load_state_dict(vae.state_dict())
+    assert other.decode_tokens(5 * z, max_new_tokens=9) == written  # 0.2 · 5
+    assert other.decode_tokens(z, max_new_tokens=9) != written
+
+
 def test_directories_that_are_none_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"not there; `textgym pretrain-vae` makes one"):
         TextVAE.from_pretrained(tmp_path / "nowhere")

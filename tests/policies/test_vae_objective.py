@@ -34,6 +34,7 @@ from textgym.policies.vae.gaussian import (
     kl_to_prior,
     log_density,
     prior_log_density,
+    squared_covariances,
 )
 from textgym.policies.vae.objective import PLAIN, AgainstCollapse, EvidenceLowerBound
 from textgym.policies.vae.schedules import kl_weight
@@ -95,6 +96,14 @@ def test_free_bits_are_free_below_and_the_mean_above():
     least.backward()
     assert kl.grad.tolist() == [[0.0, 0.5], [0.0, 0.5]]  # the closed one gains nothing by closing
     assert float(free_bits(kl.detach(), 0.0)) == pytest.approx(0.2 + 1.5)
+
+
+def test_dimensions_that_say_the_same_by_hand():
+    mean = torch.tensor([[1.0, 2.0, 5.0], [-1.0, -2.0, 5.0]])  # covariances 2, 0 and 0
+    assert float(squared_covariances(mean)) == pytest.approx(2 * 2.0**2)
+    apart = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert float(squared_covariances(apart)) == 0.0
+    assert float(squared_covariances(mean[:1])) == 0.0  # one row says nothing of it
 
 
 @pytest.mark.parametrize(
@@ -176,12 +185,18 @@ def test_the_loss_is_reconstruction_and_weighted_kl():
         expected += float(cross_entropy(logits, torch.tensor(text), reduction="sum").detach())
     kl = float(kl_to_prior(mean, log_variance).sum())
     assert float(loss.detach()) == pytest.approx(expected + kl, rel=1e-5)
-    half = AgainstCollapse(kl_warmup=0.5, free_bits=0.0)
+    half = AgainstCollapse(kl_warmup=0.5, free_bits=0.0, decorrelation=0.0)
     loss = EvidenceLowerBound(vae, half).loss(batch, 0.25, seeded(5))
     assert float(loss.detach()) == pytest.approx(expected + kl / 2, rel=1e-5)
-    least = AgainstCollapse(kl_schedule="constant", free_bits=50.0)
+    least = AgainstCollapse(kl_schedule="constant", free_bits=50.0, decorrelation=0.0)
     loss = EvidenceLowerBound(vae, least).loss(batch, 0.0, seeded(5))
     assert float(loss.detach()) == pytest.approx(expected + 2 * 2 * 50.0, rel=1e-5)
+    apart = AgainstCollapse(kl_schedule="constant", free_bits=0.0, decorrelation=30.0)
+    loss = EvidenceLowerBound(vae, apart).loss(batch, 0.0, seeded(5))
+    covariance = float(torch.cov(mean.T, correction=0)[0, 1])
+    squares = 2 * covariance**2  # of both orders
+    assert float(loss.detach()) == pytest.approx(expected + kl + 2 * 30.0 * squares, rel=1e-5)
+    assert 2 * 30.0 * squares > 1e-3 * float(loss.detach())  # so that there is something to see
 
 
 def test_the_bounds_are_in_order_below_the_log_likelihood():
@@ -316,7 +331,7 @@ def test_eight_texts_are_remembered_by_z_alone(architecture, rate):
     )
     documents = documents_of(*TEXTS)
     report = train_language_model(
-        EvidenceLowerBound(vae, AgainstCollapse(kl_warmup=1.0, free_bits=1.0)),
+        EvidenceLowerBound(vae, AgainstCollapse(kl_warmup=1.0, free_bits=1.0, decorrelation=0.0)),
         documents * 2,
         steps=250,
         batch_size=16,

@@ -101,6 +101,7 @@ def pretrain_vae(
     kl_warmup: float = 0.3,
     kl_cycles: int = 4,
     free_bits: float = 0.2,
+    decorrelation: float = 1.0,
     word_dropout: float = 0.0,
     patience: int | None = None,
     evaluate_every: int | None = None,

@@ -126,7 +126,10 @@ def _read(cls: "type[V]", directory: Path) -> "V":
 
 
 def _read_config(file: Path) -> TextVAEConfig:
-    saved = SavedFields(read_json(file), file)
+    content = read_json(file)
+    if isinstance(content, dict):
+        content = {"latent_scale": 1.0, **content}  # as it was before there was such a field
+    saved = SavedFields(content, file)
     read: dict[Any, Callable[[str], Any]] = {
         int: saved.whole,
         bool: saved.flag,

@@ -25,6 +25,8 @@ class TextVAEConfig(ModelSize):
     :param max_position_embeddings: tokens of prompt and text at most, start and stop included.
     :param mean_scale: standard deviation over texts at which the posterior means are kept (see
         `FixedScale`); 0: whatever the encoder makes of them.
+    :param latent_scale: factor on z where an LSTM's decoder reads it beside its embeddings, whose
+        size it has so: larger, z is noise of which the words are learned more slowly.
     :param conditional: the encoder reads the prompt too, q(z | x, y): p(y | z, x) is learned.
     """
 
@@ -36,6 +38,7 @@ class TextVAEConfig(ModelSize):
     max_position_embeddings: int = 256
     conditional: bool = False
     mean_scale: float = 0.6
+    latent_scale: float = 0.2
 
     def __post_init__(self) -> None:
         check_numbers(vars(self))

@@ -27,6 +27,19 @@ def draw_latents(mean: Tensor, log_variance: Tensor, generator: torch.Generator)
     return mean + (0.5 * log_variance).exp() * noise.to(mean.device)
 
 
+def squared_covariances(mean: Tensor) -> Tensor:
+    """How far the dimensions of posterior means say the same: a scalar, 0 where none does.
+
+    The sum of cov(mean_i, mean_j)² over the rows, of all i ≠ j (Kumar et al. 2018, "Variational
+    Inference of Disentangled Latent Concepts from Unlabeled Observations", DIP-VAE-I).
+
+    :param mean: `[b, l]`.
+    """
+    centered = mean - mean.mean(0)
+    covariance = centered.T @ centered / max(len(mean), 1)
+    return covariance.square().sum() - covariance.diagonal().square().sum()
+
+
 def log_density(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """log N(z; mean, variance), summed over the dimensions: `[..., l]` (broadcast) → `[...]`."""
     squares = (z - mean).square() * (-log_variance).exp()

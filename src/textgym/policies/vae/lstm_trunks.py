@@ -37,6 +37,7 @@ class LSTMWriter(Writer):
 
     def __init__(self, config: TextVAEConfig) -> None:
         super().__init__()
+        self.latent_scale = config.latent_scale
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.lstm = VariationalLSTM(
             config.hidden_size + config.latent_size, config.hidden_size, config.num_hidden_layers
@@ -44,7 +45,7 @@ class LSTMWriter(Writer):
 
     def _inputs(self, tokens: Tensor, latents: Tensor) -> Tensor:
         """`tokens [N]`, `latents [N, l]` → `[N, d + l]`."""
-        return torch.cat([self.embed_tokens(tokens), latents], -1)
+        return torch.cat([self.embed_tokens(tokens), self.latent_scale * latents], -1)
 
     def packed(
         self, tokens: Tensor, lengths: Tensor, latents: Tensor, kept: Tensor | None = None

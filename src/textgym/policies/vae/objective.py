@@ -19,7 +19,12 @@ from textgym.policies.pretraining.objective import Objective
 from textgym.policies.vae.checkpoint import load_training, save_vae
 from textgym.policies.vae.documents import LatentBatch, collate_latent
 from textgym.policies.vae.figures import bound_parts
-from textgym.policies.vae.gaussian import draw_latents, free_bits, kl_to_prior
+from textgym.policies.vae.gaussian import (
+    draw_latents,
+    free_bits,
+    kl_to_prior,
+    squared_covariances,
+)
 from textgym.policies.vae.schedules import kl_weight
 from textgym.policies.vae.text_vae import TextVAE
 
@@ -32,6 +37,8 @@ class AgainstCollapse:
     :param kl_warmup: share of the training, or of a cycle, over which the weight grows to 1.
     :param kl_cycles: of the cyclical schedule.
     :param free_bits: nats of each dimension that cost nothing (the name is the literature's).
+    :param decorrelation: nats a text for each unit of `squared_covariances`, so that the dimensions
+        do not all tell the same.
     :param word_dropout: share of the tokens that the decoder does not see while training, so that
         it asks z.
     """
@@ -40,6 +47,7 @@ class AgainstCollapse:
     kl_warmup: float = 0.3
     kl_cycles: int = 4
     free_bits: float = 0.2
+    decorrelation: float = 1.0
     word_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -54,7 +62,7 @@ class AgainstCollapse:
 
 
 # The plain bound, under which most text autoencoders collapse.
-PLAIN = AgainstCollapse(kl_schedule="constant", free_bits=0.0)
+PLAIN = AgainstCollapse(kl_schedule="constant", free_bits=0.0, decorrelation=0.0)
 
 
 class EvidenceLowerBound(Objective):
@@ -82,7 +90,10 @@ class EvidenceLowerBound(Objective):
         logits = self.vae.lm_head(hidden).float()
         reconstruction = cross_entropy(logits, batch.targets, reduction="sum")
         kl = free_bits(kl_to_prior(mean, log_variance), self.measures.free_bits)
-        return reconstruction + self.measures.kl_weight(progress) * len(batch.lengths) * kl
+        cost = self.measures.kl_weight(progress) * kl
+        if self.measures.decorrelation:
+            cost = cost + self.measures.decorrelation * squared_covariances(mean)
+        return reconstruction + len(batch.lengths) * cost
 
     def _without_words(self, batch: LatentBatch, generator: torch.Generator) -> Tensor:
         """`[N]`: what the decoder reads; padding stands for a word that is left out.
