@@ -248,7 +248,7 @@ def main() -> None:
     lines = ["", *(verdict(rows[i : i + 2], options) for i in range(0, len(rows), 3))]
     print("\n".join(lines))
     if options.out is not None:
-        text = "\n".join([*head, *(row.cells() for row in rows), *lines])
+        text = "\n".join(["# Text autoencoders", "", *head, *(row.cells() for row in rows), *lines])
         options.out.write_text(text + "\n", encoding="utf-8")
 
 
