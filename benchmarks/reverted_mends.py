@@ -1090,6 +1090,20 @@ BAD_INPUT = (
         "copied_more",
     ),
     Breakage(
+        "a pair that is closed comes back as a hidden repeat",
+        "reward_models/people/queue.py",
+        (("    AND items.is_open AND items.kind = 'pair'", "    AND items.kind = 'pair'"),),
+        ("tests/reward_models/people/test_queue.py",),
+        "never_of_what_is_closed",
+    ),
+    Breakage(
+        "a hidden repeat comes two answers after its pair",
+        "reward_models/people/queue.py",
+        (("OFFSET :after - 1)", "OFFSET :after - :after + 1)"),),
+        ("tests/reward_models/people/test_queue.py",),
+        "ten_answers_later",
+    ),
+    Breakage(
         "KL is an alarm though gold rose beyond doubt",
         "agents/runs/guards.py",
         (

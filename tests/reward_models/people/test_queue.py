@@ -232,6 +232,23 @@ def test_sides_are_balanced_and_repeats_and_gold_come_at_their_shares(memory):
     assert orders[0] != orders[1] and sorted(orders[0]) != orders[0]
 
 
+def test_a_repeat_comes_ten_answers_later_at_least_and_never_of_what_is_closed(memory):
+    with LabelStore(f"{memory}/l.db", repeats=0.5, gold=0.0) as store:
+        store.add_items(pairs(100))
+        answered, gaps = [], []
+        for turn in range(80):
+            [showing] = store.next("anna")
+            item = showing.item.id
+            if showing.is_repeat:
+                gaps.append(turn - 1 - answered.index(item))
+            store.answer("anna", Reply(showing.id, f"{turn}", "a"))
+            answered.append(item)
+            if turn == 5:
+                store.close_items(answered[:3])
+    assert len(gaps) > 20 and min(gaps) == queue.REPEAT_AFTER
+    assert not set(answered[:3]) & set(answered[3:])
+
+
 def test_a_higher_priority_comes_first(memory):
     with LabelStore(f"{memory}/l.db", repeats=0.0, gold=0.0) as store:
         store.add_items([*pairs(20), *pairs(2, 20, priority=1.0)])

@@ -27,11 +27,13 @@ _LIMIT = """AND :raters > (
             OR (other.answer IS NULL AND other.expires_at > :now)))"""
 _REPEATABLE = """
 SELECT shown.item, shown.is_swapped FROM showings AS shown JOIN items ON items.id = shown.item
-WHERE shown.rater = :rater AND NOT shown.is_repeat AND shown.answer IS NOT NULL
-    AND NOT shown.is_skipped AND items.kind = 'pair' AND items.gold IS NULL
+WHERE shown.rater = :rater AND NOT shown.is_repeat AND NOT shown.is_skipped
+    AND items.is_open AND items.kind = 'pair' AND items.gold IS NULL
+    AND shown.answer < (SELECT answer FROM showings WHERE rater = :rater AND answer IS NOT NULL
+        ORDER BY answer DESC LIMIT 1 OFFSET :after - 1)
     AND NOT EXISTS (SELECT 1 FROM showings AS again WHERE again.item = shown.item
         AND again.rater = :rater AND again.is_repeat)
-ORDER BY shown.answer LIMIT max(:count - :after, 0)
+ORDER BY shown.answer
 """
 
 
@@ -53,14 +55,13 @@ def pick(
     :param raters: how many people an item is for.
     :param repeats, gold: shares of the showings.
     """
-    seen, answered = connection.execute(
-        "SELECT count(*), count(answer) FROM showings WHERE rater = ?", (rater,)
+    [seen] = connection.execute(
+        "SELECT count(*) FROM showings WHERE rater = ?", (rater,)
     ).fetchone()
     rng = random.Random(f"{seed} {rater} {seen}")
     chance, is_swapped = rng.random(), rng.random() < 0.5
     if chance < repeats and "pair" in kinds:
-        values = {"rater": rater, "count": answered, "after": REPEAT_AFTER}
-        again = connection.execute(_REPEATABLE, values).fetchall()
+        again = connection.execute(_REPEATABLE, {"rater": rater, "after": REPEAT_AFTER}).fetchall()
         if again:
             row = rng.choice(again)
             return row["item"], not row["is_swapped"], True
