@@ -1,19 +1,21 @@
 """Latent actions on a task whose best z is known in closed form: who finds it, in how many texts?
 
-    python benchmarks/latent_oracle.py [--seeds 3] [--texts 4000] [--words sac td3 ...]
+    python benchmarks/latent_oracle.py [--seeds 3] [--texts 2500] [--words sac td3 ...]
 
 The prompt is a number x, one of five; the decoder writes z down in figures; a text earns 1 minus
 its squared distance to (x, -x/2). So the best mean reward is 1, at z = (x, -x/2), the best z that
 does not look at the prompt earns -0.406, and what is earned is the share of the optimum. Bar: the
 agent's best z earns 0.95 in every seed, and with the same rewards shuffled among the texts of a
-batch in none. Writes `benchmarks/results/latent_oracle.md`.
+batch in none. Each training is appended to `--rows` as it ends, and what stands there is not made
+again. Writes `benchmarks/results/latent_oracle.md`.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -163,14 +165,25 @@ def run(word: str, seed: int, texts: int, *, is_shuffled: bool) -> Result:
     return Result(word, seed, is_shuffled, looks.looks[-1][1], best, first, seconds)
 
 
-def row(word: str, results: Sequence[Result]) -> str:
+def made(file: Path) -> list[Result]:
+    """The trainings that are done already."""
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [Result(**json.loads(line)) for line in lines]
+
+
+def row(word: str, results: Sequence[Result], seeds: int) -> str:
     """A word's line of the table."""
     true = [r for r in results if r.word == word and not r.is_shuffled]
     false = [r for r in results if r.word == word and r.is_shuffled]
     reached = sum(r.share >= BAR for r in true)
     held = reached == len(true) and all(r.best < BAR for r in false)
     first = [str(r.first) if r.first is not None else "never" for r in true]
-    verdict = "held" if held else "**missed**" if word in BARRED else "missed (no bar)"
+    if min(len(true), len(false)) < seeds:
+        verdict = "not finished"
+    else:
+        verdict = "held" if held else "**missed**" if word in BARRED else "missed (no bar)"
     return (
         f"| {word} | {', '.join(f'{r.share:.3f}' for r in true)} | {reached} of {len(true)} "
         f"| {', '.join(first)} | {', '.join(f'{r.share:.2f}' for r in false)} "
@@ -178,8 +191,9 @@ def row(word: str, results: Sequence[Result]) -> str:
     )
 
 
-def page(results: Sequence[Result], texts: int, provenance: Sequence[str]) -> str:
+def page(results: Sequence[Result], texts: int, seeds: int, provenance: Sequence[str]) -> str:
     """The results as Markdown."""
+    missing = [word for word in WORDS if all(r.word != word for r in results)]
     words = [word for word in WORDS if any(r.word == word for r in results)]
     return "\n".join(
         [
@@ -191,8 +205,9 @@ def page(results: Sequence[Result], texts: int, provenance: Sequence[str]) -> st
             "",
             f"| word | share of the optimum | at {BAR} | texts until then | shuffled | seconds | |",
             "|---|---|---|---|---|---|---|",
-            *(row(word, results) for word in words),
+            *(row(word, results, seeds) for word in words),
             "",
+            *([f"Not made yet: {', '.join(missing)}.", ""] if missing else []),
             *provenance,
             "",
         ]
@@ -203,8 +218,9 @@ def main() -> None:
     """Train, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--texts", type=int, default=4000)
+    parser.add_argument("--texts", type=int, default=2500)
     parser.add_argument("--words", nargs="+", default=WORDS, choices=WORDS)
+    parser.add_argument("--rows", type=Path, default=Path("runs/latent_oracle.jsonl"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -212,13 +228,21 @@ def main() -> None:
     prompts = [f"{x:.2f}:" for x in NUMBERS]
     tokenizer = NumberDecoder().tokenizer
     textgym.register(ID, prompts=prompts, reward=near, max_new_tokens=24, tokenizer=tokenizer)
-    results: list[Result] = []
+    options.rows.parent.mkdir(parents=True, exist_ok=True)
+    results = made(options.rows)
     for word in options.words:
         for seed in range(options.seeds):
             for is_shuffled in (False, True):
+                case = (word, seed, is_shuffled)
+                if case in {(r.word, r.seed, r.is_shuffled) for r in results}:
+                    continue
                 results.append(run(word, seed, options.texts, is_shuffled=is_shuffled))
-        print(row(word, results), flush=True)
-    options.out.write_text(page(results, options.texts, provenance), encoding="utf-8")
+                with open(options.rows, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(results[-1])) + "\n")
+        print(row(word, results, options.seeds), flush=True)
+    options.out.write_text(
+        page(results, options.texts, options.seeds, provenance), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
