@@ -65,14 +65,21 @@ def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
     ]
 
 
-def page(reports: list[dict[str, Any]], threads: int) -> str:
-    """The table, one column per seed."""
-    columns = [bars(report) for report in reports]
+def bar_lines(
+    reports: list[dict[str, Any]], columns: list[list[tuple[str, str, bool]]]
+) -> list[str]:
+    """The lines of a table of bars, one column per seed."""
     head = ["bar", *(f"seed {report['seed']}" for report in reports)]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
     for row in zip(*columns, strict=True):
         cells = [f"{value} {'✓' if holds else '**missed**'}" for _, value, holds in row]
         lines.append(f"| {' | '.join([row[0][0], *cells])} |")
+    return lines
+
+
+def page(reports: list[dict[str, Any]], threads: int) -> str:
+    """The table, one column per seed."""
+    lines = bar_lines(reports, [bars(report) for report in reports])
     for label, pick in (
         ("second judge", lambda r, when: f"{r[when]['judges']['other_raters'][0]:.3f}"),
         ("KL, nats per text", lambda r, when: f"{r[when]['kl'][0]:.2f}"),

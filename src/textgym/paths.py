@@ -6,27 +6,29 @@ from pathlib import Path
 
 from textgym.errors import InputError
 
-START = "start"  # the bundled language model, wherever a policy or a tokenizer is named
+# The bundled language models, wherever a policy or a tokenizer is named: English reviews, and
+# Chinese quatrains.
+START, CHINESE_START = "start", "chinese-start"
 
 
 def model_directory(name: str | os.PathLike[str]) -> Path:
-    """The directory of a language model that a name means: `START` is the bundled one's.
+    """The directory of a language model that a name means: `START`, `CHINESE_START` are bundled.
 
     A directory that is called so itself is "./start", or a `Path`.
     """
-    if name != START:
+    if name not in (START, CHINESE_START):
         return expand(name)
-    if os.path.isdir(START):
+    if os.path.isdir(name):
         warnings.warn(
-            "'start' is the model that comes with textgym: for the directory here write './start'",
+            f"'{name}' is a model that comes with textgym: for the directory here write './{name}'",
             stacklevel=2,
         )
-    return start_model_directory()
+    return start_model_directory(str(name))
 
 
-def start_model_directory() -> Path:
-    """Where the bundled language model is (3.4 million parameters; its README is the card)."""
-    return Path(__file__).parent / "policies" / "start"
+def start_model_directory(name: str = START) -> Path:
+    """Where a bundled language model is (its README is the card)."""
+    return Path(__file__).parent / "policies" / name.replace("-", "_")
 
 
 def expand(path: str | os.PathLike[str]) -> Path:

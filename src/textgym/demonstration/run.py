@@ -5,12 +5,11 @@ PPO with two KL coefficients, compared by independent judges on held-out prompts
 too small shows what over-optimisation looks like. docs/demo.md tells the story.
 """
 
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
 from rich.console import Console
 
@@ -22,9 +21,10 @@ from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.checks import check_numbers
 from textgym.comparing import compare
+from textgym.demonstration.chinese import ChineseDemo, ChineseSettings
+from textgym.demonstration.parts import Demo, whole_study
 from textgym.demonstration.record import held_out_prompts, known_words, recorded_report
 from textgym.demonstration.report import (
-    command_here,
     figures_table,
     print_next_steps,
     texts_table,
@@ -36,7 +36,6 @@ from textgym.demonstration.settings import (
     MAX_NEW_TOKENS,
     Settings,
     seconds_of_a_step,
-    written,
 )
 from textgym.envs.tasks import movie_reviews
 from textgym.errors import InputError
@@ -48,12 +47,8 @@ from textgym.storage import read_json, write_json_atomically, write_text_atomica
 from textgym.tokenizer import Tokenizer
 
 COMPARISON = "comparison"
-PARTS = ("start", "reward_model", COMPARISON, "policy")
 # What PPO is paid, as the command line names it: with the reward model's directory.
 REWARD = "textgym.demonstration.reward:crowd_with_a_floor"
-PATIENCE = 10 * 60  # seconds beyond which the short form is offered
-
-_T = TypeVar("_T")
 
 
 @resumable(may_change=("port", "browser", "person"))
@@ -64,12 +59,13 @@ def run_demo(
     seed: int = 0,
     quick: bool = False,
     human: bool = False,
+    chinese: bool = False,
     answers: int = 60,
     held_out: int = 20,
     port: int = 0,
     browser: bool = True,
     reader: str | Path = REVIEWS,
-    settings: Settings | Mapping[str, Any] | None = None,
+    settings: "Settings | ChineseSettings | Mapping[str, Any] | None" = None,
     split: str = "test",
     resume: bool = False,
     progress_bar: bool = True,
@@ -86,6 +82,7 @@ def run_demo(
     :param quick: a little of everything: shows the road, not the result.
     :param human: let PPO train on what you say of its texts, on a page that opens, instead of on
         what the crowd liked; needs the extra `label`.
+    :param chinese: regulated quatrains of Tang and Song (五絕, 七絕) instead of movie reviews.
     :param answers: of yours to learn from, after which no more is asked; with --human.
     :param held_out: of your answers that are set aside, to judge by; with --human.
     :param port: of the page; 0 takes a free one.
@@ -99,15 +96,18 @@ def run_demo(
     :param progress_bar: show progress bars.
     :param person: for tests: called with the page's address before each rollout and at the end.
     :return: the figures of `report.json`.
-    :raises InputError: if the reader is none.
+    :raises InputError: if the reader is none, or for what does not go with `chinese`.
     :raises StorageError: if `out` cannot be written.
     """
     check_numbers({"seed": seed, "answers": answers, "held_out": held_out, "port": port})
+    if chinese:
+        _check_beside_chinese({"human": human, "from_scratch": from_scratch}, reader)
+    kind = ChineseSettings if chinese else Settings
     if settings is None:
-        settings = Settings.quick() if quick else Settings()
+        settings = kind.quick() if quick else kind()
     elif isinstance(settings, Mapping):
-        settings = Settings(**settings)
-    reading = resolve_reader(reader)
+        settings = kind(**settings)
+    reading = None if chinese else resolve_reader(reader)
     began = time.monotonic()
     config = {
         "verb": "run_demo",
@@ -115,6 +115,7 @@ def run_demo(
         "seed": seed,
         "quick": quick,
         "human": human,
+        "chinese": chinese,
         "answers": answers,
         "held_out": held_out,
         "reader": str(reader),
@@ -122,25 +123,44 @@ def run_demo(
         "settings": asdict(settings),
     }
     with run_for_verb(out, config, free_name=not resume, resume=resume) as run:
-        demo = _Demo(
-            run.directory, settings, from_scratch, seed, progress_bar, console or Console(), reading
-        )
+        said = console or Console()
+        demo: Demo
+        if isinstance(settings, ChineseSettings):
+            demo = ChineseDemo(run.directory, settings, seed, progress_bar, said)
+        else:
+            assert reading is not None
+            demo = _Demo(run.directory, settings, from_scratch, seed, progress_bar, said, reading)
         try:
-            figures = demo.learn_from(person, config, port, browser) if human else demo.run(split)
+            if isinstance(demo, _Demo) and human:
+                figures = demo.learn_from(person, config, port, browser)
+            else:
+                figures = demo.run(split)
         except BaseException:
             demo.say_what_is_there()
             raise
         seconds = time.monotonic() - began
         figures = {"seed": seed, "from_scratch": from_scratch, "split": split, **figures}
         write_json_atomically(run.directory / "report.json", {**figures, "seconds": seconds})
-        if demo.policy is not None:
-            print_next_steps(demo.console, run.directory / COMPARISON / PAGE, demo.policy, seconds)
+        demo.say_how_to_go_on(seconds)
     return {**figures, "seconds": round(seconds, 1)}
 
 
+def _check_beside_chinese(switches: Mapping[str, bool], reader: str | Path) -> None:
+    """Raises for what the Chinese demo has no use for."""
+    given = [name for name, is_on in switches.items() if is_on]
+    given += [] if str(reader) == REVIEWS else ["reader"]
+    if given:
+        raise InputError(
+            f"{given[0]} does not go with chinese: that demo begins with its own start model and "
+            f"its own judge; leave {given[0]} out"
+        )
+
+
 @dataclass
-class _Demo:
-    """The parts of a demo, in order; what is finished stands in a folder of its own."""
+class _Demo(Demo):
+    """The demo on movie reviews."""
+
+    parts: ClassVar[Sequence[str]] = ("start", "reward_model", COMPARISON, "policy")
 
     directory: Path
     settings: Settings
@@ -154,22 +174,18 @@ class _Demo:
 
     def run(self, split: str) -> dict[str, Any]:
         """All parts; returns the figures."""
-        start = self._timed("start", self.start)
-        crowd = self._timed("reward_model", lambda: self.reward_model(start))
-        study = self._timed("comparison", lambda: self.compare(split))
+        start = self.timed("start", self.start)
+        crowd = self.timed("reward_model", lambda: self.reward_model(start))
+        study = self.timed("comparison", lambda: self.compare(split))
         self.console.print("\n[bold]5. The judges read held-out prompts[/bold], before and after")
         chosen, small = (study.runs_of(cell.label)[0] for cell in study.cells)
         self.policy = chosen.directory
-        reports = self._timed("evaluation", lambda: self.read(chosen, small))
+        reports = self.timed("evaluation", lambda: self.read(chosen, small))
         write_texts(self.directory / "texts.jsonl", reports)
         self.console.print(figures_table(reports))
         self.console.print(texts_table(reports))
         if self.settings == Settings.quick():
-            self.console.print(
-                "[bold]These figures prove nothing[/bold]: the quick form trains for a few steps "
-                "and reads 16 prompts, to show the road; the result is that of `textgym demo`",
-                highlight=False,
-            )
+            self.say_that_it_proves_nothing()
         return {
             "reader": self.reader.name,
             "reward_model": crowd,
@@ -187,7 +203,7 @@ class _Demo:
         """The start model, then PPO on a person's answers; returns the figures."""
         from textgym.demonstration.human import Answers, with_person
 
-        self._timed("start", self.start)
+        self.timed("start", self.start)
         return with_person(
             self.directory,
             self.settings,
@@ -200,23 +216,6 @@ class _Demo:
             console=self.console,
             person=person,
         )
-
-    def _timed(self, name: str, part: Callable[[], _T]) -> _T:
-        began = time.monotonic()
-        result = part()
-        self.seconds[name] = time.monotonic() - began
-        return result
-
-    def say_what_is_there(self) -> None:
-        """Where the finished parts of a demo that ends early are, and how to go on."""
-        parts = [name for name in PARTS if (self.directory / name).is_dir()]
-        if parts:
-            self.console.print(
-                f"\nFinished or begun so far, in {self.directory}: {', '.join(parts)}. Go on with: "
-                f"{command_here()} demo --out {shlex.quote(str(self.directory))} --resume",
-                highlight=False,
-                soft_wrap=True,
-            )
 
     def start(self) -> CausalLM:
         """A language model of movie reviews, fine-tuned to continue their first words."""
@@ -282,17 +281,7 @@ class _Demo:
         step = seconds_of_a_step(lm)
         needed = self.settings.estimate(step, from_scratch=self.from_scratch)
         quick = Settings.quick().estimate(step, from_scratch=self.from_scratch)
-        self.console.print(
-            f"   about {written(needed)} on this machine as busy as it is now "
-            f"(a training step takes {step:.2f} s)",
-            highlight=False,
-        )
-        if needed > PATIENCE:
-            self.console.print(
-                f"   [bold]too slow?[/bold] `textgym demo --quick` shows the road, not the result, "
-                f"in about {written(quick)}",
-                highlight=False,
-            )
+        self.say_how_long(step, needed, quick)
 
     def _share(self, texts: Sequence[str]) -> Sequence[str]:
         return texts[: max(60, round(self.settings.share * len(texts)))]
@@ -367,11 +356,12 @@ class _Demo:
             progress_bar=self.progress_bar,
             report=lambda line: self.console.print(line, highlight=False, markup=False),
         )
-        assert ended is not None
-        for name, reason in ended.failures.items():
-            raise InputError(f"{name}: {reason}; what it said is in {out}")
-        assert ended.report is not None
-        return ended.report.study
+        return whole_study(ended, out)
+
+    def say_how_to_go_on(self, seconds: float) -> None:
+        """See `Demo`."""
+        if self.policy is not None:
+            print_next_steps(self.console, self.directory / COMPARISON / PAGE, self.policy, seconds)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -1,0 +1,125 @@
+"""The Chinese demo with several seeds against its bars, as a page of Markdown.
+
+    python benchmarks/demo_chinese.py --seeds 0 1 2 --out benchmarks/results/demo_chinese.md
+
+runs the demo once per seed; `--reports` summarises runs that are done already. Settings were chosen
+on the validation poets' first lines; this reads those of the test poets.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from demo_seeds import bar_lines
+from machine import where
+
+from textgym.demonstration.chinese_figures import Span, written
+from textgym.demonstration.chinese_readers import FEWEST_AUC, JUDGE, TASTE
+from textgym.demonstration.run import run_demo
+
+MOST_SECONDS = 360
+RISES = (
+    ("well_formed", "well-formed quatrains"),
+    ("rhyme", "rhyme, on a level tone"),
+    ("tones", "tones in the pattern"),
+    ("all_rules", "all rules kept to the letter"),
+)
+
+
+def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Each bar with the figure and whether it holds."""
+    before, after = report["before"], report["after"]
+    area = Span(**report["readers"][JUDGE]["auc"])
+    rows = [(f"{title}: up, intervals apart", *rise(before, after, key)) for key, title in RISES]
+    rows.append((f"AUC of the judge ({JUDGE}) ≥ {FEWEST_AUC}", str(area), area.mean >= FEWEST_AUC))
+    if "judge" in after:
+        rows.append(("the judge's score: up, intervals apart", *rise(before, after, "judge")))
+    ratio = after["distinct_2"] / before["distinct_2"]
+    rows += [
+        ("distinct-2 ≥ 0.8×", f"{ratio:.3f}", ratio >= 0.8),
+        (
+            "lines that stand in the bundled poems ≤ 5%",
+            f"{before['copied_lines']:.2%} → {after['copied_lines']:.2%}",
+            after["copied_lines"] <= 0.05,
+        ),
+        (f"under {MOST_SECONDS} s", f"{report['seconds']:.0f}", report["seconds"] < MOST_SECONDS),
+    ]
+    return rows
+
+
+def rise(before: dict[str, Any], after: dict[str, Any], key: str) -> tuple[str, bool]:
+    """A figure before and after, and whether it rose beyond both intervals."""
+    low, high = Span(**before[key]), Span(**after[key])
+    return f"{low} → {high}", high.low > low.high
+
+
+def others(reports: list[dict[str, Any]]) -> list[str]:
+    """Lines of figures that no bar is about."""
+    alone = [report["rules_alone"] for report in reports]
+    rows: list[tuple[str, list[str]]] = [
+        (
+            f"AUC of {name} against poems that keep all rules",
+            [written_or_none(report["readers"][name]["auc_among_regulated"]) for report in reports],
+        )
+        for name in (JUDGE, TASTE)
+    ]
+    rows.append(("AUC of taste", [written(r["readers"][TASTE]["auc"]) for r in reports]))
+    for key, title in (("duplicates", "texts twice"), ("kl", "KL, nats a text")):
+        rows.append((title, [f"{r['before'][key]:.3f} → {r['after'][key]:.3f}" for r in reports]))
+    for key, title in (
+        ("commonest_line", "texts with the commonest line"),
+        ("commonest_rhyme", "texts that end on the commonest rhyme"),
+    ):
+        rows.append((title, [f"{r['before'][key]:.3f} → {r['after'][key]:.3f}" for r in reports]))
+    for key, title in (*RISES, ("judge", "judge")):
+        rows.append((f"rules alone: {title}", [written(column.get(key)) for column in alone]))
+    ratios = [r["rules_alone"]["distinct_2"] / r["before"]["distinct_2"] for r in reports]
+    rows.append(("rules alone: distinct-2", [f"{ratio:.3f}×" for ratio in ratios]))
+    return [f"| {' | '.join([title, *cells])} |" for title, cells in rows]
+
+
+def written_or_none(span: dict[str, float] | None) -> str:
+    """An AUC, or that there were too few poems."""
+    return "too few" if span is None else written(span)
+
+
+def page(reports: list[dict[str, Any]], threads: int) -> str:
+    """The table, one column per seed."""
+    lines = bar_lines(reports, [bars(report) for report in reports]) + others(reports)
+    return (
+        f"# The Chinese demo, {len(reports)} seeds, {reports[0]['prompts']} first lines\n\n"
+        + "\n".join(lines)
+        + "\n\n"
+        + "\n".join(where(threads))
+        + "\n"
+    )
+
+
+def main() -> int:
+    """Run or read, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--reports", type=Path, nargs="*", help="report.json files")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--runs", type=Path, default=Path("runs/demo_chinese"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/demo_chinese.md"))
+    arguments = parser.parse_args()
+    if arguments.reports:
+        reports = [json.loads(path.read_text("utf-8")) for path in arguments.reports]
+    else:
+        reports = [
+            run_demo(out=arguments.runs / str(seed), seed=seed, chinese=True, split=arguments.split)
+            for seed in arguments.seeds
+        ]
+    text = page(reports, torch.get_num_threads())
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
