@@ -821,7 +821,7 @@ CLIENTS = (
     Breakage(
         '4: "start" is a directory',
         "paths.py",
-        (("    if name != START:\n", "    if True:\n"),),
+        (("    if name not in (START, CHINESE_START):\n", "    if True:\n"),),
         (OBJECTS,),
         "start_is_the_bundled",
     ),
@@ -898,7 +898,7 @@ CLIENTS = (
     ),
     Breakage(
         "5: a slow machine is not told of the short form",
-        "demonstration/run.py",
+        "demonstration/parts.py",
         (("        if needed > PATIENCE:\n", "        if False:\n"),),
         ("tests/test_demonstration.py",),
         "slow_machine",

@@ -131,7 +131,7 @@ BUILT_IN = (
         "cosine of sentence embeddings to the reference of its row; model=DIRECTORY",
         Facts(
             "[-1, 1]",
-            "100+",
+            "10+",
             licence="Apache-2.0 (transformers)",
             extra="transformers",
         ),
@@ -206,7 +206,7 @@ BUILT_IN = (
         "toxicity",
         f"{RULES}.toxicity:Toxicity",
         "a penalty on swear words and insults of a list",
-        Facts("[-1, 0]", "10,000+", licence=OWN),
+        Facts("[-1, 0]", "1,000+", licence=OWN),
     ),
     BuiltIn(
         "overlong",

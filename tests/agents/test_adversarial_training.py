@@ -41,17 +41,18 @@ def agent_of(word, out, **settings):
     register_task(tokenizer=letter_tokenizer(), reward=reward)
     lm = tiny_lm(spread=6.0, num_hidden_layers=1)
     agent = textgym.make_agent(
-        word, ID, policy=lm, n_envs=4, seed=0, out=out, checkpoint_tokens=100, keep=9,
-        **{"learning_rate": 0.01, **SMALL[word], **settings},
+        word, ID, policy=lm, seed=0, out=out, checkpoint_tokens=100, keep=9,
+        **{"n_envs": 4, "learning_rate": 0.01, **SMALL[word], **settings},
     )  # fmt: skip
     return agent, reward
 
 
 def test_a_policy_learns_to_write_like_the_corpus(task, tmp_path):
-    agent, reward = agent_of("ppo", tmp_path / "run")
-    agent.learn(1200)
-    first, last = reward.shares[:10], reward.shares[-10:]  # before the two begin to circle
-    assert sum(last) / 10 > sum(first) / 10 + 0.15
+    agent, reward = agent_of("ppo", tmp_path / "run", n_envs=16, batch_size=80)
+    agent.learn(4000)
+    # Of five seeds the rise is .08 to .18; without learning it is -.03.
+    first, later = reward.shares[:2], reward.shares[10:]
+    assert sum(later) / len(later) > sum(first) / 2 + 0.06
     rows = rows_of(tmp_path / "run/metrics.jsonl")
     assert len(rows) == len(reward.shares) and all("adversarial/loss" in row for row in rows)
     assert "adversarial/accuracy" not in rows[0]

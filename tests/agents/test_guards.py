@@ -145,6 +145,27 @@ def test_kl_in_an_evaluation_is_an_alarm_unless_gold_rose_surely(gold, kinds):
     assert [alarm.kind for alarm in guards.alarms] == kinds
 
 
+class OnMoons(Guards):
+    """Every prompt is the word moon."""
+
+    def _texts(self, texts, reward):
+        asked = super()._texts(texts, reward)
+        return asked._replace(prompts=["moon"] * len(texts))
+
+
+@pytest.mark.parametrize(("gold", "kinds"), [(0.5, []), (0.0, ["words of the prompt"])])
+def test_copies_are_an_alarm_unless_gold_vouches_for_them(gold, kinds):
+    guards = OnMoons(say=lambda line: None)
+    guards.judges, guards.model = {"r": "reward", "g": "gold"}, SimpleNamespace(num_timesteps=64)
+    start = evaluation(0, np.tile([0.1, -0.1], 8), np.tile([1.0, 1.2], 8))
+    later = evaluation(64, np.tile([0.9, 0.7], 8), 0.01 + gold + np.tile([1.2, 1.0], 8))
+    copies = ["moon moon a", "moon b a"] * 8
+    guards.evaluated([replace(t, completion="a b c d") for t in start])
+    guards.evaluated([replace(t, completion=c) for t, c in zip(later, copies, strict=True)])
+    assert guards.gold_is_well()  # no lower than at the start, but not surely higher
+    assert [alarm.kind for alarm in guards.alarms] == kinds
+
+
 def test_a_prompt_that_is_copied_more_and_more_surely_and_paid_for():
     """Ten prompts of one word; overlap is 0 or 1/2 at the start: mean .25, deviation .25."""
     prompts = ["moon"] * 10

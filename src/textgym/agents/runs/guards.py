@@ -140,7 +140,7 @@ class Guards(BaseCallback):
             )
             if says:
                 self._raise(GOLD, says, self._before(), now)
-        if earlier and not self.gold_is_well():
+        if earlier and not self.gold_rose_surely():  # then it vouches for the copies
             start = self.evaluations[min(earlier)]
             says = overlap_rose(now.prompts, start, texts, reward=reward, limits=self.limits)
             if says:
