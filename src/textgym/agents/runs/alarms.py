@@ -31,6 +31,8 @@ class Limits:
     :param share: of a text that one word, or words of the prompt, make up.
     :param gold_errors: standard errors of the fall of the gold judge, and of the rise of the
         reward, over the same prompts.
+    :param gold_vouches: standard errors of a rise of the gold judge since the start that clears a
+        policy of being far from it, and of words of the prompt.
     :param gold_fall: standard deviations, of the start's gold scores, that it fell at least.
     """
 
@@ -40,6 +42,7 @@ class Limits:
     equal: float = 0.9
     share: float = 0.5
     gold_errors: float = 3.0
+    gold_vouches: float = 2.0
     gold_fall: float = 0.25
 
 
@@ -221,7 +224,7 @@ def gold_rose_surely(
     """Whether the gold judge scores texts of the same prompts higher, by paired t."""
     rise = means_of(now, gold) - means_of(before, gold)
     rise = rise[np.isfinite(rise)]
-    return len(rise) >= 8 and _errors(rise) >= limits.gold_errors
+    return len(rise) >= 8 and _errors(rise) >= limits.gold_vouches
 
 
 def overlap_rose(
