@@ -163,7 +163,7 @@ class Guards(BaseCallback):
         return self._of_gold(holds)
 
     def gold_rose_surely(self) -> bool:
-        """Whether every gold judge scores the last held-out texts higher, beyond doubt."""
+        """Whether every gold judge scores the last held-out texts higher, beyond chance."""
 
         def holds(name: str) -> bool:
             first, last = (self.evaluations[self._steps()[place]] for place in (0, -1))
