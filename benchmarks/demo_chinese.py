@@ -6,19 +6,16 @@ runs the demo once per seed; `--reports` summarises runs that are done already. 
 on the validation poets' first lines; this reads those of the test poets.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from demo_seeds import bar_lines
-from machine import where
+from demo_seeds import arguments_of, bar_lines, run_or_read, titled, write
 
+from textgym.agents.evaluation.report import Interval
 from textgym.demonstration.chinese_figures import Span, written
 from textgym.demonstration.chinese_readers import FEWEST_AUC, JUDGE, TASTE
-from textgym.demonstration.run import run_demo
 
 MOST_SECONDS = 360
 RISES = (
@@ -32,9 +29,11 @@ RISES = (
 def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
     """Each bar with the figure and whether it holds."""
     before, after = report["before"], report["after"]
-    area = Span(**report["readers"][JUDGE]["auc"])
+    known = Interval(**report["readers"][JUDGE]["auc"])
     rows = [(f"{title}: up, intervals apart", *rise(before, after, key)) for key, title in RISES]
-    rows.append((f"AUC of the judge ({JUDGE}) ≥ {FEWEST_AUC}", str(area), area.mean >= FEWEST_AUC))
+    rows.append(
+        (f"AUC of the judge ({JUDGE}) ≥ {FEWEST_AUC}", str(known), known.mean >= FEWEST_AUC)
+    )
     if "judge" in after:
         rows.append(("the judge's score: up, intervals apart", *rise(before, after, "judge")))
     ratio = after["distinct_2"] / before["distinct_2"]
@@ -62,11 +61,11 @@ def others(reports: list[dict[str, Any]]) -> list[str]:
     rows: list[tuple[str, list[str]]] = [
         (
             f"AUC of {name} against poems that keep all rules",
-            [written_or_none(report["readers"][name]["auc_among_regulated"]) for report in reports],
+            [area(report["readers"][name]["auc_among_regulated"]) for report in reports],
         )
         for name in (JUDGE, TASTE)
     ]
-    rows.append(("AUC of taste", [written(r["readers"][TASTE]["auc"]) for r in reports]))
+    rows.append(("AUC of taste", [area(r["readers"][TASTE]["auc"]) for r in reports]))
     for key, title in (("duplicates", "texts twice"), ("kl", "KL, nats a text")):
         rows.append((title, [f"{r['before'][key]:.3f} → {r['after'][key]:.3f}" for r in reports]))
     for key, title in (
@@ -81,43 +80,26 @@ def others(reports: list[dict[str, Any]]) -> list[str]:
     return [f"| {' | '.join([title, *cells])} |" for title, cells in rows]
 
 
-def written_or_none(span: dict[str, float] | None) -> str:
+def area(interval: dict[str, float] | None) -> str:
     """An AUC, or that there were too few poems."""
-    return "too few" if span is None else written(span)
+    return "too few" if interval is None else str(Interval(**interval))
 
 
 def page(reports: list[dict[str, Any]], threads: int) -> str:
     """The table, one column per seed."""
     lines = bar_lines(reports, [bars(report) for report in reports]) + others(reports)
-    return (
-        f"# The Chinese demo, {len(reports)} seeds, {reports[0]['prompts']} first lines\n\n"
-        + "\n".join(lines)
-        + "\n\n"
-        + "\n".join(where(threads))
-        + "\n"
-    )
+    title = f"The Chinese demo, {len(reports)} seeds, {reports[0]['prompts']} first lines"
+    return titled(title, lines, threads)
 
 
 def main() -> int:
     """Run or read, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--reports", type=Path, nargs="*", help="report.json files")
+    parser = arguments_of(__doc__.splitlines()[0], "demo_chinese")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--runs", type=Path, default=Path("runs/demo_chinese"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/demo_chinese.md"))
     arguments = parser.parse_args()
-    if arguments.reports:
-        reports = [json.loads(path.read_text("utf-8")) for path in arguments.reports]
-    else:
-        reports = [
-            run_demo(out=arguments.runs / str(seed), seed=seed, chinese=True, split=arguments.split)
-            for seed in arguments.seeds
-        ]
-    text = page(reports, torch.get_num_threads())
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text, encoding="utf-8")
-    print(text)
+    reports = run_or_read(arguments, chinese=True, split=arguments.split)
+    write(page(reports, torch.get_num_threads()), arguments.out)
     return 0
 
 

@@ -90,35 +90,51 @@ def page(reports: list[dict[str, Any]], threads: int) -> str:
     seconds = [f"{report['seconds']:.0f}" for report in reports]
     lines.append(f"| {' | '.join(['seconds', *seconds])} |")
     count = reports[0]["before"]["episodes"]
-    return (
-        f"# The demo, {len(reports)} seeds, {count} held-out prompts\n\n"
-        + "\n".join(lines)
-        + "\n\n"
-        + "\n".join(where(threads))
-        + "\n"
-    )
+    return titled(f"The demo, {len(reports)} seeds, {count} held-out prompts", lines, threads)
+
+
+def titled(title: str, lines: list[str], threads: int) -> str:
+    """A page of Markdown, with where it was measured at its end."""
+    return "\n".join([f"# {title}", "", *lines, "", *where(threads)]) + "\n"
+
+
+def arguments_of(description: str, name: str) -> argparse.ArgumentParser:
+    """What both demos of several seeds take.
+
+    :param name: of the folder of runs.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--reports", type=Path, nargs="*", help="report.json files")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / name)
+    return parser
+
+
+def run_or_read(arguments: argparse.Namespace, **keywords: Any) -> list[dict[str, Any]]:
+    """The reports of all seeds: those that are given, or of demos that are run now.
+
+    :param keywords: of `run_demo`.
+    """
+    if arguments.reports:
+        return [json.loads(path.read_text("utf-8")) for path in arguments.reports]
+    return [run_demo(out=arguments.runs / str(s), seed=s, **keywords) for s in arguments.seeds]
+
+
+def write(text: str, out: Path) -> None:
+    """Write and print a page."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    print(text)
 
 
 def main() -> int:
     """Run or read, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--reports", type=Path, nargs="*", help="report.json files")
+    parser = arguments_of(__doc__.splitlines()[0], "demo_seeds")
     parser.add_argument("--from-scratch", action="store_true")
-    parser.add_argument("--runs", type=Path, default=Path("runs/demo_seeds"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/demo.md"))
     arguments = parser.parse_args()
-    if arguments.reports:
-        reports = [json.loads(path.read_text("utf-8")) for path in arguments.reports]
-    else:
-        reports = [
-            run_demo(out=arguments.runs / str(seed), seed=seed, from_scratch=arguments.from_scratch)
-            for seed in arguments.seeds
-        ]
-    text = page(reports, torch.get_num_threads())
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text, encoding="utf-8")
-    print(text)
+    reports = run_or_read(arguments, from_scratch=arguments.from_scratch)
+    write(page(reports, torch.get_num_threads()), arguments.out)
     return 0
 
 
