@@ -142,3 +142,34 @@ def test_what_cannot_be_learned_leaves_nothing_behind(corpus, tmp_path):
         train(corpus, out, steps=1)
     with pytest.raises(InputError, match="the run has latent_size=3, but latent_size=4 was given"):
         textgym.pretrain_vae(out=out, resume=True, latent_size=4, report=print)
+
+
+def test_it_may_begin_as_a_language_model(corpus, tmp_path):
+    textgym.pretrain(
+        corpus,
+        out=tmp_path / "lm",
+        steps=30,
+        tokenizer="byte",
+        hidden_size=16,
+        num_hidden_layers=1,
+        heldout=0,
+        progress_bar=False,
+        report=lambda line: None,
+    )
+    keywords = {"heldout": 0.2, "latent_size": 3, "context": 32, "batch_size": 4, "steps": 6}
+    quiet = {"progress_bar": False, "report": lambda line: None}
+    known = textgym.pretrain_vae(
+        corpus, out=tmp_path / "vae", policy=tmp_path / "lm", **keywords, **quiet
+    )
+    fresh = train(corpus, tmp_path / "fresh", architecture="transformer", **keywords)
+    name = "importance_weighted_perplexity"
+    assert known.figures[name] < 0.6 * fresh.figures[name]
+    vae = TextVAE.from_pretrained(tmp_path / "vae")
+    assert vae.config.hidden_size == 16 and vae.config.language_model is not None
+    again = textgym.pretrain_vae(out=tmp_path / "vae", resume=True, steps=8, **quiet)
+    assert again.steps == 8
+    with pytest.raises(InputError, match="hidden_size is of a fresh model, but policy= brings"):
+        textgym.pretrain_vae(
+            corpus, out=tmp_path / "no", policy="start", hidden_size=16, **keywords, **quiet
+        )
+    assert not (tmp_path / "no").exists()

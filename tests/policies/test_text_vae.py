@@ -234,3 +234,45 @@ def test_new_models_follow_their_seed_and_leave_the_global_generator_alone():
         TextVAE.new(letter_tokenizer(), latent_size=0)
     with pytest.raises(InputError, match="259 tokens, but the autoencoder only 7"):
         TextVAE.new(Tokenizer.byte(), vocab_size=7)
+
+
+def language_model(**config):
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "max_position_embeddings": 48, "seed": 3}
+    return CausalLM.new(letter_tokenizer(), **{**shape, **config})
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_one_that_begins_as_a_language_model_writes_as_it_does_where_z_says_nothing(is_tied):
+    lm = language_model(tie_word_embeddings=is_tied, attention_bias=True, num_key_value_heads=1)
+    vae = TextVAE.from_language_model(lm, latent_size=3, max_position_embeddings=32, seed=5)
+    tokens, lengths = pack_sequences([[BOS, 4, 5, 6], [BOS, 5, 5]])
+    nothing = torch.zeros(2, 3)
+    hidden = vae.writer.packed(tokens, lengths, nothing)
+    torch.testing.assert_close(vae.lm_head(hidden), lm.lm_head(lm.packed(tokens, lengths)))
+    read = lm.packed(tokens, lengths, lengths.cumsum(0) - 1)
+    torch.testing.assert_close(vae.reader(tokens, lengths), read)
+    drawn = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+    added = vae.writer.latent_proj(drawn).detach()
+    size = float(lm.model.embed_tokens.weight.detach().std())
+    assert float(added.std()) == pytest.approx(size, rel=0.4)  # few weights: 48
+    with torch.no_grad():  # copies: the language model is as it was
+        vae.lm_head.weight.zero_()
+        vae.writer.model.embed_tokens.weight.zero_()
+    assert lm.lm_head.weight.any() and vae.config.max_position_embeddings == 32
+
+
+def test_the_language_models_shape_comes_back_from_the_file(tmp_path):
+    lm = language_model(attention_bias=True, model_type="qwen2", num_key_value_heads=1)
+    vae = TextVAE.from_language_model(lm, latent_size=3, conditional=True)
+    vae.save_pretrained(tmp_path / "vae")
+    again = TextVAE.from_pretrained(tmp_path / "vae")
+    assert again.config == vae.config and again.config.max_position_embeddings == 48
+    assert again.config.language_model.attention_bias
+    assert again.config.language_model.num_key_value_heads == 1
+    for name, tensor in vae.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    recurrent = CausalLM.new(letter_tokenizer(), architecture="lstm", hidden_size=16)
+    with pytest.raises(
+        InputError, match="policy must be a transformer, got LSTMTrunk: z is mapped"
+    ):
+        TextVAE.from_language_model(recurrent)

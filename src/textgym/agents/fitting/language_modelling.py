@@ -159,7 +159,7 @@ def pretrain(
     if policy is None:
         _check_fresh(settings, pad_token)
     else:
-        _check_unused({name: settings[name] for name in FRESH})
+        check_unused({name: settings[name] for name in FRESH})
     rules = default_rules(min_characters=min_characters, max_characters=max_characters)
     texts = Cleaner(rules).clean(read_texts(corpus, column=column))
     training, held = split_heldout(texts, heldout, seed, report=report)
@@ -198,7 +198,7 @@ def pretrain(
     return result
 
 
-def _check_unused(shape: Mapping[str, Any]) -> None:
+def check_unused(shape: Mapping[str, Any]) -> None:
     """Raises if something of a fresh model was given beside a policy.
 
     :raises InputError: naming it.

@@ -120,6 +120,7 @@ def fit_reward(
     :raises StorageError: if `out` cannot be written or is in use.
     """
     check_numbers({k: v for k, v in locals().items() if k != "separator"})
+    own_optimizer = "adamw" if is_foreign(policy) else "muon"
     settings = {
         "verb": "fit_reward",
         "ratings": to_json(files_of(ratings)),
@@ -137,7 +138,7 @@ def fit_reward(
         "epochs": epochs,
         "seconds": seconds,
         "batch_size": batch_size,
-        "optimizer": optimizer or ("adamw" if is_foreign(policy) else "muon"),
+        "optimizer": own_optimizer if optimizer is None else optimizer,
         "learning_rate": learning_rate or (5e-5 if is_foreign(policy) else 1e-3),
         "dropout": dropout,
         "seed": seed,

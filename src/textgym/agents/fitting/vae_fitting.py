@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from textgym.agents.fitting.language_modelling import (
     BUDGET,
     TOKENIZERS,
+    check_unused,
     divided_pairs,
     make_tokenizer,
 )
@@ -28,6 +29,7 @@ from textgym.envs.texts.preparation.pipeline import Cleaner, default_rules
 from textgym.errors import InputError
 from textgym.optimization import muon_rate
 from textgym.paths import is_directory
+from textgym.policies.language_model.models_by_name import open_policy
 from textgym.policies.pretraining.loop import TrainingReport
 from textgym.policies.vae.checkpoint import open_last_vae
 from textgym.policies.vae.config import TextVAEConfig
@@ -42,6 +44,19 @@ from textgym.policies.vae.specimens import specimens
 from textgym.policies.vae.text_vae import TextVAE
 from textgym.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    from textgym.policies.language_model.language_model import LanguageModel
+
+# What is of fresh weights, and goes with no policy.
+FRESH: dict[str, Any] = {
+    "architecture": "lstm",
+    "tokenizer": "bpe",
+    "vocab_size": 2048,
+    "hidden_size": None,
+    "num_hidden_layers": None,
+}
 MEASURED_TEXTS = 100  # whose importance-weighted perplexity is taken, by 100 draws each
 
 
@@ -76,14 +91,15 @@ def pretrain_vae(
     corpus: str | Path | Sequence[str | Path] | Iterable[Any],
     *,
     out: str | Path,
+    policy: "str | Path | LanguageModel | BaseAlgorithm | None" = None,
     steps: int = 4000,
     heldout: float = 0.05,
-    architecture: str = "lstm",
+    architecture: str | None = None,
     latent_size: int = 16,
     mean_scale: float = 0.6,
     conditional: bool = False,
-    tokenizer: str = "bpe",
-    vocab_size: int = 2048,
+    tokenizer: str | None = None,
+    vocab_size: int | None = None,
     hidden_size: int | None = None,
     num_hidden_layers: int | None = None,
     context: int = 128,
@@ -119,18 +135,21 @@ def pretrain_vae(
     :param corpus: files of texts (.txt, .jsonl, .csv, also .gz), a list of texts, or a dataset;
         with `conditional`, rows with the columns `prompt` and `completion`.
     :param out: run directory; `TextVAE.from_pretrained(out)` opens its best checkpoint.
+    :param policy: a transformer language model as which encoder and decoder begin instead of fresh
+        weights: a checkpoint, "start" for the bundled one, a model or an agent (copied).
     :param steps: optimizer steps at most.
     :param heldout: share of the texts held out, with near-copies on one side.
-    :param architecture: of encoder and decoder: `lstm` or `transformer`.
+    :param architecture: of encoder and decoder: `lstm` (the default) or `transformer`; of fresh
+        weights, as the next four that say so.
     :param latent_size: dimensions of z.
     :param mean_scale: standard deviation over texts at which the posterior means are kept, against
         collapse; 0: whatever the encoder makes of them.
     :param conditional: learn p(completion | z, prompt).
-    :param tokenizer: `bpe`, `byte`, `character` or `word`, made for the corpus, or a checkpoint
-        directory whose vocabulary is taken.
-    :param vocab_size: tokens of a BPE tokenizer.
-    :param hidden_size: width; 256 of an LSTM and 128 of a transformer unless said.
-    :param num_hidden_layers: depth; 1 of an LSTM and 4 of a transformer unless said.
+    :param tokenizer: `bpe` (the default), `byte`, `character` or `word`, made for the corpus, or a
+        checkpoint directory whose vocabulary is taken; of fresh weights.
+    :param vocab_size: tokens of a BPE tokenizer, 2,048 unless said; of fresh weights.
+    :param hidden_size: width; 256 of an LSTM and 128 of a transformer unless said; as above.
+    :param num_hidden_layers: depth; 1 of an LSTM and 4 of a transformer unless said; as above.
     :param context: tokens of a text at most, start and stop included; a longer one is refused.
     :param column: where .jsonl and .csv files hold the text.
     :param min_characters: shorter texts are left out.
@@ -154,22 +173,22 @@ def pretrain_vae(
     """
     muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 0.02)
     settings = {"verb": "pretrain_vae", **recorded(locals())}
+    if policy is None:
+        settings |= {k: v if settings[k] is None else settings[k] for k, v in FRESH.items()}
+    else:
+        check_unused({name: settings[name] for name in FRESH})
     check_numbers(settings)
     measures = AgainstCollapse(
         **{name: settings[name] for name in AgainstCollapse.__dataclass_fields__}
     )
-    if tokenizer not in TOKENIZERS and not is_directory(tokenizer):
-        raise InputError(
-            f"tokenizer must be one of {', '.join(TOKENIZERS)}, or a checkpoint directory with a "
-            f"tokenizer, got {tokenizer!r:.60}"
-        )
-    TextVAEConfig.filled_in(vocab_size=vocab_size, **_shape(settings)).check_memory(copies=4)
+    if policy is None:
+        _check_fresh(settings)
     training, held, cleaned = _divided(corpus, settings, report)
     with run_for_verb(
         out,
         settings,
         inputs={"corpus": files_of(corpus)},
-        start={} if tokenizer in TOKENIZERS else {"tokenizer": tokenizer},
+        start=_start(policy, settings["tokenizer"]),
         resume=resume,
     ) as run:
         held = list(held)  # one pass over the corpus, which also counts for the report
@@ -177,12 +196,17 @@ def pretrain_vae(
             report(str(cleaned.report))
         _check_several(training, held)
         is_begun = resume and holds(run.last, "trainer.json")
-        vae = open_last_vae(TextVAE, run.last) if is_begun else _fresh(settings, training)
-        documents = LatentDocuments(training, vae.tokenizer, context, conditional=conditional)
+        if is_begun:
+            vae = open_last_vae(TextVAE, run.last)
+        elif policy is not None:
+            shape = _shape(settings)
+            vae = TextVAE.from_language_model(open_policy(policy), seed=seed, **shape)
+        else:
+            vae = _fresh(settings, training)
+        width = vae.config.max_position_embeddings
+        documents = LatentDocuments(training, vae.tokenizer, width, conditional=conditional)
         count = sum(1 for _ in documents)  # so that a text that is too long is found at the start
-        held_documents = list(
-            LatentDocuments(held, vae.tokenizer, context, conditional=conditional)
-        )
+        held_documents = list(LatentDocuments(held, vae.tokenizer, width, conditional=conditional))
         report(f"{count:,} texts to learn from, {len(held_documents):,} held out")
         shown = held_documents or list(itertools.islice(documents, 16))
         result = train_in_run(
@@ -199,8 +223,31 @@ def pretrain_vae(
         )
         figures = _last_figures(vae, held_documents, result, run)
     if figures:
-        report(_line(figures, latent_size))
+        report(_line(figures, vae.latent_size))
     return VAEReport(**vars(result), figures=figures)
+
+
+def _check_fresh(settings: Mapping[str, Any]) -> None:
+    """Raises unless a fresh autoencoder can be made.
+
+    :raises InputError: for a kind of tokenizer that there is not, or a model that does not fit this
+        machine's memory.
+    """
+    tokenizer = settings["tokenizer"]
+    if tokenizer not in TOKENIZERS and not is_directory(tokenizer):
+        raise InputError(
+            f"tokenizer must be one of {', '.join(TOKENIZERS)}, or a checkpoint directory with a "
+            f"tokenizer, got {tokenizer!r:.60}"
+        )
+    shape = TextVAEConfig.filled_in(vocab_size=settings["vocab_size"], **_shape(settings))
+    shape.check_memory(copies=4)
+
+
+def _start(policy: Any, tokenizer: str | None) -> dict[str, Any]:
+    """What the run begins from, for its fingerprint."""
+    if policy is not None:
+        return {"policy": policy}
+    return {} if tokenizer in TOKENIZERS else {"tokenizer": tokenizer}
 
 
 def _divided(

@@ -19,6 +19,7 @@ from textgym.policies.language_model.checkpoint import (
     write_trainer_state,
 )
 from textgym.policies.language_model.run_checkpoints import checkpoints_of, read_first_whole
+from textgym.policies.language_model.transformers_config import from_transformers, to_transformers
 from textgym.policies.vae.config import TextVAEConfig
 from textgym.saved_fields import SavedFields
 from textgym.storage import json_text, read_json
@@ -47,7 +48,7 @@ def save_vae(
     :raises StorageError: if the directory cannot be written.
     """
     with atomic_directory(expand(directory), keep_old_as=keep_old_as) as temporary:
-        text = json_text(asdict(vae.config), indent=2) + "\n"
+        text = json_text(_shape_to_json(vae), indent=2) + "\n"
         (temporary / SHAPE).write_text(text, encoding="utf-8")
         tensors = {k: v.detach().cpu().contiguous() for k, v in vae.state_dict().items()}
         write_tensors(tensors, temporary / WEIGHTS)
@@ -125,10 +126,21 @@ def _read(cls: "type[V]", directory: Path) -> "V":
     return vae.requires_grad_(True).eval()
 
 
+def _shape_to_json(vae: "TextVAE") -> dict[str, Any]:
+    """The content of `vae.json`; a language model's shape stands there as in its `config.json`."""
+    content, shape = asdict(vae.config), vae.config.language_model
+    del content["language_model"]
+    if shape is not None:
+        content["language_model"] = to_transformers(shape, vae.tokenizer, vae.lm_head.weight.dtype)
+    return content
+
+
 def _read_config(file: Path) -> TextVAEConfig:
-    content = read_json(file)
+    content, shape = read_json(file), None
     if isinstance(content, dict):
         content = {"latent_scale": 1.0, **content}  # as it was before there was such a field
+        if content.get("language_model") is not None:
+            shape = from_transformers(content["language_model"], file)
     saved = SavedFields(content, file)
     read: dict[Any, Callable[[str], Any]] = {
         int: saved.whole,
@@ -136,7 +148,9 @@ def _read_config(file: Path) -> TextVAEConfig:
         float: saved.number,
         str: saved.text,
     }
+    known = {f.name: read[f.type] for f in fields(TextVAEConfig) if f.type in read}
     try:
-        return TextVAEConfig(**{f.name: read[f.type](f.name) for f in fields(TextVAEConfig)})
+        config = {name: value(name) for name, value in known.items()}
+        return TextVAEConfig(**config, language_model=shape)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None

@@ -1,6 +1,6 @@
 """The shape of a text variational autoencoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from textgym.checks import check_numbers
@@ -28,6 +28,8 @@ class TextVAEConfig(ModelSize):
     :param latent_scale: factor on z where an LSTM's decoder reads it beside its embeddings, whose
         size it has so: larger, z is noise of which the words are learned more slowly.
     :param conditional: the encoder reads the prompt too, q(z | x, y): p(y | z, x) is learned.
+    :param language_model: the shape of encoder and decoder where both began as a language model's
+        (`of_language_model`); None: a transformer's follows width and depth.
     """
 
     vocab_size: int
@@ -39,6 +41,7 @@ class TextVAEConfig(ModelSize):
     conditional: bool = False
     mean_scale: float = 0.6
     latent_scale: float = 0.2
+    language_model: CausalLMConfig | None = None
 
     def __post_init__(self) -> None:
         check_numbers(vars(self))
@@ -56,9 +59,32 @@ class TextVAEConfig(ModelSize):
         check_architecture(architecture)
         return cls(**{**DEFAULTS[architecture], **config})
 
+    @classmethod
+    def of_language_model(cls, lm: CausalLMConfig, **config: Any) -> "TextVAEConfig":
+        """The shape of an autoencoder whose encoder and decoder begin as a language model's.
+
+        :param config: the other fields; the context is at most the language model's.
+        """
+        context = config.get("max_position_embeddings", cls.max_position_embeddings)
+        check_numbers({"max_position_embeddings": context})
+        context = min(context, lm.max_position_embeddings)
+        return cls(
+            **{
+                **config,
+                "architecture": "transformer",
+                "vocab_size": lm.vocab_size,
+                "hidden_size": lm.hidden_size,
+                "num_hidden_layers": lm.num_hidden_layers,
+                "max_position_embeddings": context,
+                "language_model": replace(lm, max_position_embeddings=context),
+            }
+        )
+
     @property
     def transformer(self) -> CausalLMConfig:
         """The shape of a transformer's encoder and of its decoder."""
+        if self.language_model is not None:
+            return self.language_model
         return CausalLMConfig.filled_in(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden_size,

@@ -18,6 +18,7 @@ from textgym.errors import InputError
 from textgym.latent_decoders import check_latents
 from textgym.policies.language_model.decoder import Decoder, inverse_frequencies
 from textgym.policies.language_model.generation import generate_tokens
+from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.lstm import VariationalLSTM
 from textgym.policies.language_model.packing import pack_sequences
 from textgym.policies.language_model.sampling import Sampling
@@ -31,6 +32,7 @@ from textgym.policies.vae.transformer_trunks import TransformerReader, Transform
 from textgym.policies.vae.trunks import Reader, Writer
 from textgym.tokenizer import Tokenizer
 
+LATENT_STD = 0.1  # of the weights from z to the decoder, when they are fresh
 _ROWS_AT_A_TIME = 256
 
 
@@ -80,6 +82,36 @@ class TextVAE(nn.Module):
         vae.initialize(seed)
         return vae.eval()
 
+    @classmethod
+    def from_language_model(cls, lm: LanguageModel, *, seed: int = 0, **config: Any) -> Self:
+        """An autoencoder whose encoder and decoder begin with a language model's weights.
+
+        So it writes as well as the language model from the start, and learns what z is for (Li et
+        al. 2020, "Optimus"). What is added to its embeddings for z has their size.
+
+        :param lm: a transformer; its weights are copied.
+        :param seed: of the weights that it does not have.
+        :param config: fields of `TextVAEConfig` but for the shape of the language model.
+        :raises InputError: for a model that is no transformer.
+        """
+        trunk = getattr(lm, "model", None)
+        if not isinstance(trunk, Decoder):
+            raise InputError(
+                f"policy must be a transformer, got {type(trunk or lm).__name__}: z is mapped to "
+                "the width of its embeddings"
+            )
+        check_numbers({"seed": seed})
+        shape = TextVAEConfig.of_language_model(trunk.config, **config)
+        vae = cls(shape, lm.tokenizer)
+        vae.initialize(seed)
+        for part in (vae.reader, vae.writer):
+            part.get_submodule("model").load_state_dict(trunk.state_dict())
+        with torch.no_grad():
+            vae.lm_head.weight.copy_(lm.lm_head.weight)
+            size = float(trunk.embed_tokens.weight.detach().std()) / math.sqrt(shape.latent_size)
+            vae.writer.get_parameter("latent_proj.weight").mul_(size / LATENT_STD)
+        return vae.eval()
+
     def finish_loading(self) -> None:
         """The rotary frequencies, which the state on disk does not hold."""
         for module in self.modules():
@@ -95,7 +127,7 @@ class TextVAE(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         is_lstm = self.config.architecture == "lstm"
         wider = {
-            "writer.latent_proj.weight": 0.1,
+            "writer.latent_proj.weight": LATENT_STD,
             "to_posterior.weight": 0.5 / math.sqrt(self.config.hidden_size),
             "reader.embed_tokens.weight": 0.2 if is_lstm else 0.02,
             "writer.embed_tokens.weight": 0.2 if is_lstm else 0.02,
