@@ -43,6 +43,7 @@ def clean_registry():
     ("page", "at_least"),
     [
         ("policies.md", 6),
+        ("memory.md", 1),
         ("trunks.md", 2),
         ("vae.md", 1),
         ("agents.md", 5),

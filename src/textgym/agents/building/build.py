@@ -70,7 +70,8 @@ def build_agent(
     :param name: the word for the algorithm, kept for checkpoints.
     :param spec: what it stands for.
     :param env: as `textgym.make_vec` makes it.
-    :param reference: the model that the KL term is to (default: `lm` as it is now).
+    :param reference: the model that the KL term is to (default: `lm` as it is now; with an adapter
+        that is the policy's own model without it, and no copy).
     :param kl_coef: β; 0, the default of most, means no reference pass at all.
     :param final_learning_rate: if given, the rate falls linearly to it over `learn`.
     :param value_warmup_rollouts: rollouts after which the trunk begins to learn (a value head that
@@ -82,7 +83,7 @@ def build_agent(
     :param environment: what a checkpoint keeps of `env` (`checkpoint.environment_record`).
     :param plan: when checkpoints of a run are written; None: the default.
     :param keywords: the policy's (`temperature`, `top_k`, `top_p`, `value_trunk`,
-        `value_lr_scale`) and every one of the algorithm's own.
+        `value_lr_scale`, `lora_rank` and its like) and every one of the algorithm's own.
     :raises UnknownNameError: for a keyword that neither knows.
     """
     task, n_envs = env.get_attr("task")[0], env.num_envs
@@ -219,8 +220,10 @@ def _kl_penalty(
             raise InputError(f"{unused} is of the KL term: give kl_coef too, or leave {unused} out")
         return None
     sampling = {key: policy_kwargs[key] for key in SAMPLING_KEYWORDS if key in policy_kwargs}
+    if reference is None and policy_kwargs.get("lora_rank") is None:
+        reference = lm
     return KLPenalty(
-        lm if reference is None else reference,
+        reference,
         kl_coef,
         kl_estimator=kl_estimator,
         kl_target=kl_target,

@@ -3,6 +3,9 @@
 A checkpoint of an agent is a directory that transformers opens as the language model. Our trainer
 state stands beside it in safetensors and JSON: value head, optimizer, generators, settings, and the
 reference model of the KL term in `reference/`. No pickle is written or read.
+
+With an adapter (`lora_rank`) the model at the top is the merged one; the adapter alone, as peft has
+it, stands in `adapter/`, and in `base/` the model that both belong to, which is the reference too.
 """
 
 import dataclasses
@@ -28,6 +31,7 @@ from textgym.envs.task import Task
 from textgym.errors import DivergenceError, InputError
 from textgym.optimization import check_optimizer_state, to_arrays, to_tensors
 from textgym.paths import expand
+from textgym.policies.language_model.adapters import ADAPTER, is_of_adapter, write_adapter
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.checkpoint import (
     checkpoint_directory,
@@ -52,7 +56,7 @@ from textgym.reward_models.lexicon_scores import LexiconScores
 from textgym.rewards import Reward
 from textgym.storage import read_json
 
-REFERENCE = "reference"
+REFERENCE, BASE = "reference", "base"
 # Why going on from a checkpoint is not exact.
 NO_TRAINING_STATE = (
     "the checkpoint is of an earlier version, which kept weights, optimizer and counters, but not "
@@ -140,7 +144,7 @@ def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
     """
     policy = _text_policy(agent)
     kl = kl_penalty(agent)
-    value = {k: v for k, v in policy.state_dict().items() if not k.startswith(_LANGUAGE_MODEL)}
+    value = {k: v for k, v in policy.state_dict().items() if _is_kept(policy, k)}
     # SB3's off-policy algorithms renew their target network in the middle of a rollout.
     value |= {k: v.clone() for k, v in value.items() if k.partition(".")[0].endswith("_target")}
     return {
@@ -196,11 +200,24 @@ def save_agent(
     }
     whole["training"] = to_tensors(whole["training"])
     with atomic_directory(expand(directory), keep_old_as=keep_old_as) as temporary:
-        write_model(policy.lm, temporary)
+        write_model(policy.lm.merged(), temporary)
         write_trainer_state(whole, temporary)
-        if kl is not None:
+        if policy.lm.adapter is not None:
+            (temporary / ADAPTER).mkdir()
+            write_adapter(policy.lm, temporary / ADAPTER)
+            (temporary / BASE).mkdir()
+            write_model(policy.lm.without_adapter(), temporary / BASE)
+        if kl is not None and not kl.is_shared:
             (temporary / REFERENCE).mkdir()
             write_model(kl.reference(policy.lm.device), temporary / REFERENCE)
+
+
+def _is_kept(policy: TextActorCriticPolicy | SoftQPolicy, name: str) -> bool:
+    """Whether the trainer state holds a weight of a policy: not what stands in a model's files."""
+    if is_of_adapter(name):
+        return True
+    is_shared = policy.lm.adapter is not None and name.startswith("mask_lm.")
+    return not (name.startswith(_LANGUAGE_MODEL) or is_shared)
 
 
 @torch.no_grad()
@@ -238,7 +255,8 @@ def _read_agent(directory: Path) -> tuple[CausalLM, CausalLM | None, dict[str, A
     reference = None
     if state["kl_coefficient"] is not None and (directory / REFERENCE).is_dir():
         reference = open_in_its_dtype(directory / REFERENCE).requires_grad_(False)
-    return open_in_its_dtype(directory), reference, state
+    base = directory / BASE
+    return open_in_its_dtype(base if base.is_dir() else directory), reference, state
 
 
 def open_in_its_dtype(directory: Path) -> CausalLM:

@@ -30,6 +30,8 @@ def frozen_start(
     kl = kl_penalty(agent)
     if kl is not None and not has_own_reference:
         return kl.reference(policy.lm.device), False
+    if policy.lm.adapter is not None:
+        return policy.lm.without_adapter(), False
     if agent.num_timesteps == 0:
         return policy.lm.frozen_reference(), True
     directory = run.checkpoint(START)

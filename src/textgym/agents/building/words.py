@@ -8,6 +8,7 @@ from typing import Any
 
 from textgym.agents.building.sizes import group_size, minibatch_size
 from textgym.agents.building.specs import (
+    LORA_KEYWORDS,
     SAMPLING_KEYWORDS,
     VALUE_KEYWORDS,
     CriticFreeSpec,
@@ -143,14 +144,20 @@ NLPO = OnPolicySpec(
     "textgym.agents.algorithms.nlpo:NLPO",
     _nlpo,
     policy="textgym.policies.sb3.top_p_mask:TopPMaskPolicy",
-    policy_keywords=("temperature", *VALUE_KEYWORDS, "mask_top_p"),
+    policy_keywords=("temperature", *VALUE_KEYWORDS, "mask_top_p", *LORA_KEYWORDS),
 )
 DQN = OffPolicySpec("stable_baselines3:DQN", _dqn)
 QRDQN = OffPolicySpec(
     "sb3_contrib:QRDQN",
     _dqn,
     policy="textgym.policies.sb3.quantile_network:TextQuantilePolicy",
-    policy_keywords=(*SAMPLING_KEYWORDS, "value_lr_scale", "q_temperature", "n_quantiles"),
+    policy_keywords=(
+        *SAMPLING_KEYWORDS,
+        "value_lr_scale",
+        "q_temperature",
+        "n_quantiles",
+        *LORA_KEYWORDS,
+    ),
 )
 GRPO = CriticFreeSpec("textgym.agents.algorithms.grpo:GRPO", _grpo)
 RLOO = CriticFreeSpec("textgym.agents.algorithms.rloo:RLOO", _rloo)

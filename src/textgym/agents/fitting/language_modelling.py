@@ -22,6 +22,7 @@ from textgym.envs.texts.preparation.words import Segmenter
 from textgym.errors import InputError
 from textgym.near_copies import equal_text_groups
 from textgym.optimization import muon_rate
+from textgym.policies.language_model.adapters import ALL_LINEAR, LoRA, add_adapter
 from textgym.policies.language_model.architectures import LSTM, TRANSFORMER, filled_in
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.language_model import LanguageModel
@@ -102,6 +103,10 @@ def pretrain(
     seed: int = 0,
     device: str = "auto",
     pad_token: str | None = None,
+    lora_rank: int | None = None,
+    lora_alpha: float | None = None,
+    lora_targets: str = ALL_LINEAR,
+    use_dora: bool = False,
     resume: bool = False,
     force_resume: bool = False,
     progress_bar: bool = True,
@@ -140,6 +145,13 @@ def pretrain(
     :param device: `"auto"` (the GPU where there is one), `"cpu"`, `"cuda"` or `"cuda:1"`.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
+    :param lora_rank: rank of a LoRA adapter on the policy, which is then all that learns; the run's
+        model is the merged one, and the adapter alone stands in `adapter/` of its checkpoints.
+    :param lora_alpha: what the adapter's matrices are multiplied by, times the rank; twice the rank
+        unless said.
+    :param lora_targets: the linear layers that get an adapter, with commas between ("q_proj,
+        v_proj"), or "all-linear": all but the head.
+    :param use_dora: DoRA: the length of a weight's rows learns apart from their direction.
     :param progress_bar: show one.
     :param report: shows a line of text, such as the cleaning's counts.
     :raises InputError: for an empty corpus, or one that cannot be read, naming file and line.
@@ -156,6 +168,7 @@ def pretrain(
             settings["num_hidden_layers"] = LSTM_LAYERS
         settings |= {k: v if settings[k] is None else settings[k] for k, v in FRESH.items()}
     check_numbers(settings)
+    lora = LoRA.of(lora_rank, lora_alpha, lora_targets, use_dora)
     if policy is None:
         _check_fresh(settings, pad_token)
     else:
@@ -172,12 +185,12 @@ def pretrain(
         report(str(texts.report))
         # Else it was killed before the first of these.
         is_begun = resume and holds(run.last, "trainer.json")
-        if is_begun:
-            lm: LanguageModel = open_last(run.last)
-        elif policy is not None:
-            lm = own_policy(policy, pad_token=pad_token)
+        if policy is None:
+            lm: LanguageModel = (
+                open_last(run.last) if is_begun else _fresh_model(settings, training)
+            )
         else:
-            lm = _fresh_model(settings, training)
+            lm = _own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
         width = min(context, lm.config.max_position_embeddings)
         documents = TextDocuments(training, lm.tokenizer, width)
         held_documents = list(text_documents(held_texts, lm.tokenizer, context=width))
@@ -222,7 +235,29 @@ def _check_fresh(settings: Mapping[str, Any], pad_token: str | None) -> None:
         )
     if pad_token is not None:
         raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
+    if settings["lora_rank"] is not None:
+        raise InputError("lora_rank goes with policy=: a fresh model has to learn all its weights")
     filled_in(vocab_size=settings["vocab_size"], **_shape(settings)).check_memory(copies=4)
+
+
+def _own_model(
+    policy: "str | Path | LanguageModel | BaseAlgorithm",
+    pad_token: str | None,
+    lora: LoRA | None,
+    seed: int,
+    *,
+    last: Path | None,
+) -> LanguageModel:
+    """The model that learns: a policy's own, or the one that a training goes on with.
+
+    :param last: the checkpoint that it goes on from; an adapter goes on upon the policy itself.
+    """
+    if last is not None and lora is None:
+        return open_last(last)
+    lm = own_policy(policy, pad_token=pad_token)
+    if lora is not None:
+        add_adapter(lm, lora, seed=seed)
+    return lm
 
 
 def _fresh_model(settings: Mapping[str, Any], texts: Iterable[str]) -> CausalLM:
@@ -263,6 +298,10 @@ def sft(
     seed: int = 0,
     device: str = "auto",
     pad_token: str | None = None,
+    lora_rank: int | None = None,
+    lora_alpha: float | None = None,
+    lora_targets: str = ALL_LINEAR,
+    use_dora: bool = False,
     resume: bool = False,
     force_resume: bool = False,
     progress_bar: bool = True,
@@ -285,6 +324,7 @@ def sft(
     muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 2e-3)
     settings = {"verb": "sft", **recorded(locals())}
     check_numbers(settings)
+    lora = LoRA.of(lora_rank, lora_alpha, lora_targets, use_dora)
     pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
     chosen, kept, note = divided_pairs(pairs, heldout, seed)
     with run_for_verb(
@@ -292,7 +332,7 @@ def sft(
     ) as run:
         # Else it was killed before the first of these.
         is_begun = resume and holds(run.last, "trainer.json")
-        lm = open_last(run.last) if is_begun else own_policy(policy, pad_token=pad_token)
+        lm = _own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
         context = lm.config.max_position_embeddings
         documents = list(pair_documents(chosen, lm.tokenizer, context=context))
         report(f"{count_of(len(chosen), 'pair')} to learn from, {len(kept)} held out")

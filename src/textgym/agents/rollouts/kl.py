@@ -30,6 +30,7 @@ from textgym.policies.language_model.models_by_name import open_policy
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
+from textgym.policies.sb3.exchange import Exchange
 
 ESTIMATORS = ("k1", "k2", "k3")
 
@@ -58,7 +59,8 @@ class KLPenalty:
     """KL to a frozen reference model, computed once per rollout over whole sequences.
 
     :param reference: a checkpoint directory (opened at first use), "start", or a `LanguageModel`
-        or an agent (copied).
+        or an agent (copied). None: the policy's own model with its adapter off, for a policy that
+        has one (`lora_rank`); no second copy is made then.
     :param kl_coef: β, reward per nat. With 0 there is no reference pass at all, and no KL figure.
     :param kl_estimator: `"k1"`, `"k2"` or `"k3"`.
     :param kl_target: nats per episode to steer towards; None keeps β fixed.
@@ -70,7 +72,7 @@ class KLPenalty:
 
     def __init__(
         self,
-        reference: LanguageModel | str | Path | object,
+        reference: LanguageModel | str | Path | object | None,
         kl_coef: float = 0.05,
         *,
         kl_estimator: str = "k1",
@@ -90,11 +92,15 @@ class KLPenalty:
         check_estimator(kl_estimator)
         if temperature == 0:
             raise InputError("temperature must be positive, as the policy's")
+        self.is_shared = reference is None  # with the policy
         self.path: str | None = None
+        self.exchange: Exchange | None = None
         self.model: LanguageModel | None = None
         if isinstance(reference, str | Path):
             self.path = str(absolute(model_directory(reference)))
-        else:  # a copy: the reference must stay as it is while its owner trains on
+        elif (
+            reference is not None
+        ):  # a copy: the reference must stay as it is while its owner trains on
             self.model = open_policy(reference, label="reference").frozen_reference()
         self.coefficient, self.estimator = float(kl_coef), kl_estimator
         self.target, self.horizon = kl_target, kl_horizon
@@ -102,19 +108,31 @@ class KLPenalty:
         self.masks = masks
 
     def fit_to(self, observation_space: spaces.Space[Any]) -> None:
-        """Take over an environment's constraint, unless masks were given.
+        """Take over an environment's constraint, unless masks were given, and a shared reference.
 
         A reference that wasted probability on illegal tokens would make each state cost what it
         wasted there, though the policy cannot change that.
         """
         if self.masks is None:
             self.masks = TokenMasks.of_space(observation_space)
+        if self.is_shared:
+            self.exchange, self.model = Exchange.of(observation_space), None
 
     def reference(self, device: torch.device) -> LanguageModel:
-        """The frozen model, on a device."""
-        if self.model is None:
-            assert self.path is not None
+        """The frozen model, on a device.
+
+        :raises InputError: if it is to be the policy's own, and that has no adapter.
+        """
+        if self.model is None and self.path is not None:
             self.model = open_policy(self.path)
+        elif self.model is None:
+            adapted = None if self.exchange is None else self.exchange.adapted
+            if adapted is None:
+                raise InputError(
+                    "the KL term has no reference: give it one, or the policy an adapter "
+                    "(lora_rank), without which its model is the reference"
+                )
+            self.model = adapted.without_adapter()
         if self.model.device != device:
             self.model = self.model.to(device)
         return self.model.eval()
@@ -151,8 +169,8 @@ class KLPenalty:
         self.coefficient *= 1.0 + error * min(episodes / self.horizon, 1.0)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the weights where a path can bring them back (SB3 pickles this object)."""
+        """Without the weights where somebody else has them (SB3 pickles this object)."""
         state = dict(self.__dict__)
-        if self.path is not None:
-            state["model"] = None
+        if self.path is not None or self.is_shared:
+            state["model"] = state["exchange"] = None
         return state

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from textgym.checks import check_numbers
 from textgym.errors import InputError
+from textgym.policies.language_model import adapters
 from textgym.policies.language_model.checkpoint import save_pretrained
 from textgym.policies.language_model.generation import generate
 from textgym.policies.language_model.trunk import Trunk
@@ -56,6 +57,7 @@ class LanguageModel(Trunk):
     tokenizer: Tokenizer
     lm_head: nn.Linear
     drop: float = 0.0  # dropout in training mode, set while fine-tuning; a trunk may have none
+    adapter: adapters.LoRA | None = None  # set by `adapters.add_adapter`; the rest is frozen then
 
     def __init__(self, config: LanguageModelConfig, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -110,12 +112,24 @@ class LanguageModel(Trunk):
         return self.lm_head(self.hidden_states(tokens, lengths))  # type: ignore[no-any-return]
 
     def frozen_reference(self) -> Self:
-        """The model as it is now, which stays so: what a policy is held near, and measured by."""
-        return copy.deepcopy(self).requires_grad_(False).eval()
+        """The model as it is now, which stays so: what a policy is held near, and measured by.
+
+        Of one with an adapter only that is copied.
+        """
+        own = copy.deepcopy(self) if self.adapter is None else adapters.copy_on_same_base(self)
+        return own.requires_grad_(False).eval()
 
     def trainable_copy(self) -> Self:
-        """A copy with all its weights free to learn."""
-        return copy.deepcopy(self).requires_grad_(True).eval()
+        """A copy with all its weights free to learn, and without an adapter, which is merged."""
+        return copy.deepcopy(self.merged()).requires_grad_(True).eval()
+
+    def without_adapter(self) -> Self:
+        """What the model was before it had an adapter: another object on the same weights."""
+        return self if self.adapter is None else adapters.without_adapter(self)
+
+    def merged(self) -> Self:
+        """The model as its own weights have it alone; itself, where it has no adapter."""
+        return self if self.adapter is None else adapters.merged(self)
 
     def value_trunk(self) -> Trunk:
         """A copy without the head, for a value function of its own."""
@@ -158,11 +172,11 @@ class LanguageModel(Trunk):
     def save_pretrained(self, directory: str | Path) -> None:
         """Write a directory (atomically), which `transformers.AutoModelForCausalLM` opens too.
 
-        That of an lstm only textgym opens: transformers has no class for it.
+        That of an lstm only textgym opens: transformers has no class for it. An adapter is merged.
 
         :raises InputError: for a model that is no `CausalLM`: nothing opens it from a directory.
         """
-        save_pretrained(self, directory)
+        save_pretrained(self.merged(), directory)
 
     @classmethod
     def from_agent(cls, agent: "BaseAlgorithm") -> Self:

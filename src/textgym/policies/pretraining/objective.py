@@ -9,8 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from textgym.directories import atomic_directory
+from textgym.paths import expand
+from textgym.policies.language_model.adapters import (
+    ADAPTER,
+    adapter_state,
+    load_adapter_state,
+    read_adapter,
+    write_adapter,
+)
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.checkpoint import load_trainer_state, save_pretrained
+from textgym.policies.language_model.checkpoint import (
+    load_trainer_state,
+    save_pretrained,
+    write_model,
+    write_trainer_state,
+)
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Batch, Document, collate
 
@@ -93,16 +107,31 @@ class NextTokens(Objective):
     def save(
         self, directory: Path, trainer_state: dict[str, Any] | None, keep_old_as: str | None
     ) -> None:
-        """See `Objective`."""
-        save_pretrained(self.lm, directory, trainer_state=trainer_state, keep_old_as=keep_old_as)
+        """See `Objective`; with an adapter the model is the merged one, and the adapter apart."""
+        if self.lm.adapter is None:
+            state = trainer_state
+            save_pretrained(self.lm, directory, trainer_state=state, keep_old_as=keep_old_as)
+            return
+        with atomic_directory(expand(directory), keep_old_as=keep_old_as) as temporary:
+            write_model(self.lm.merged(), temporary)
+            (temporary / ADAPTER).mkdir()
+            write_adapter(self.lm, temporary / ADAPTER)
+            if trainer_state is not None:
+                write_trainer_state({**trainer_state, ADAPTER: adapter_state(self.lm)}, temporary)
 
     def load(self, directory: Path) -> Any:
         """See `Objective`."""
-        return load_trainer_state(directory, self.lm)
+        state = load_trainer_state(directory, self.lm.merged())
+        if self.lm.adapter is not None:
+            saved = state.get(ADAPTER) if isinstance(state, dict) else None
+            load_adapter_state(self.lm, saved if isinstance(saved, dict) else {})
+        return state
 
     def weights(self, directory: Path) -> dict[str, Tensor]:
         """See `Objective`."""
-        return CausalLM.from_pretrained(directory).state_dict()
+        if self.lm.adapter is None:
+            return CausalLM.from_pretrained(directory).state_dict()
+        return {**self.lm.state_dict(), **read_adapter(self.lm, directory / ADAPTER)}
 
 
 def batch_loss(lm: LanguageModel, batch: Batch) -> Tensor:

@@ -7,7 +7,7 @@ SB3's own methods mean what they mean in SB3. `forward` decodes one token agains
 Legend: `n` rows, `L` width of a row, `A` acted positions, `v` actions, `d` hidden size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from textgym.divergence import ADVICE
 from textgym.errors import DivergenceError, InputError
+from textgym.policies.language_model.adapters import ALL_LINEAR
 from textgym.policies.language_model.cached_decoder import uncached
 from textgym.policies.language_model.packing import PackedSegments, pack_rows, row_lengths
 from textgym.policies.language_model.sampling import draw, log_prob_and_entropy
@@ -52,6 +53,13 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
     :param masks: which tokens are legal; None: as the environment's observation space says, which
         is all of them for a task without a constraint.
     :param use_cache: False recomputes every prefix; results are the same.
+    :param lora_rank: rank of a LoRA adapter, which is then all of the language model that learns;
+        None: all its weights learn. The KL term's reference is the model with its adapter off.
+    :param lora_alpha: what the adapter's matrices are multiplied by, times the rank; twice the rank
+        unless said.
+    :param lora_targets: the linear layers that get an adapter, with commas between ("q_proj,
+        v_proj"), or "all-linear": all but the head.
+    :param use_dora: DoRA: the length of a weight's rows learns apart from their direction.
     :raises InputError: if spaces and model do not fit.
     """
 
@@ -73,6 +81,10 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         trunk_start_update: int = 0,
         masks: TokenMasks | None = None,
         use_cache: bool = True,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        lora_targets: str = ALL_LINEAR,
+        use_dora: bool = False,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -81,6 +93,11 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
             raise InputError(f"value_trunk must be 'shared' or 'own', got {value_trunk!r}")
         if use_sde:
             raise InputError("use_sde is for continuous actions; tokens are discrete")
+        if value_trunk == "own" and lora_rank is not None:
+            raise InputError(
+                "value_trunk='own' learns a second whole trunk, which lora_rank is to save: leave "
+                "one of them out"
+            )
         self.value_trunk = value_trunk
         self._set_up(
             observation_space,
@@ -95,6 +112,12 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
             masks=masks,
             use_cache=use_cache,
             optimizer_class=optimizer_class,
+            lora={
+                "lora_rank": lora_rank,
+                "lora_alpha": lora_alpha,
+                "lora_targets": lora_targets,
+                "use_dora": use_dora,
+            },
         )
         super().__init__(
             observation_space,
@@ -204,6 +227,11 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         if deterministic:
             return log_probs.argmax(-1)
         return draw(log_probs, self._generator("predict", log_probs.device))
+
+    def named_parameters(self, *arguments: Any, **keywords: Any) -> Iterator[tuple[str, Any]]:
+        """torch's, of what learns: TRPO asks for the gradient of each."""
+        named = super().named_parameters(*arguments, **keywords)
+        return ((name, weight) for name, weight in named if weight.requires_grad)
 
     def _train(self, mode: bool) -> None:
         self.train(mode)

@@ -9,6 +9,8 @@ from typing import Any
 
 from gymnasium import spaces
 
+from textgym.policies.language_model.language_model import LanguageModel
+
 
 @dataclass
 class Exchange:
@@ -18,10 +20,17 @@ class Exchange:
         buffer refuses the first step, before a whole rollout was played in vain.
     :param stored_steps: said by a replay buffer, counted with each step of the environment; -1
         without one. So the policy tells the training's `predict` from an evaluation's.
+    :param adapted: said by a policy whose model has an adapter: the model, which without it is the
+        reference of the KL term.
     """
 
     reads_segments: bool = False
     stored_steps: int = -1
+    adapted: LanguageModel | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the model: SB3 pickles observation spaces, and the policy's weights apart."""
+        return {**vars(self), "adapted": None}
 
     @classmethod
     def of(cls, observation_space: spaces.Space[Any]) -> "Exchange":

@@ -4,6 +4,7 @@ What the Q-values are is said in `q_network`. Playing draws from the language mo
 is the prior mixed with the Q-values, so SB3's ε stays at 0. Legend: `n` rows, `L` width of a row.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from textgym.errors import InputError
+from textgym.policies.language_model.adapters import ALL_LINEAR
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.sampling import draw
 from textgym.policies.language_model.token_masks import TokenMasks
@@ -45,6 +47,13 @@ class SoftQPolicy(TextPolicy, BasePolicy):
     :param use_cache: False recomputes every prefix; results are the same.
     :param masks: which tokens are legal; None: as the environment's observation space says. The
         others have no probability, in the policy as in the prior.
+    :param lora_rank: rank of a LoRA adapter, which is then all of the language model that learns;
+        None: all its weights learn. The KL term's reference is the model with its adapter off.
+    :param lora_alpha: what the adapter's matrices are multiplied by, times the rank; twice the rank
+        unless said.
+    :param lora_targets: the linear layers that get an adapter, with commas between ("q_proj,
+        v_proj"), or "all-linear": all but the head.
+    :param use_dora: DoRA: the length of a weight's rows learns apart from their direction.
     :param n_values: outputs of the value head, which the subclass fixes.
     :raises InputError: if spaces and model do not fit, or a number makes no sense.
     """
@@ -69,6 +78,10 @@ class SoftQPolicy(TextPolicy, BasePolicy):
         trunk_start_update: int = 0,
         use_cache: bool = True,
         masks: TokenMasks | None = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        lora_targets: str = ALL_LINEAR,
+        use_dora: bool = False,
         n_values: int = 1,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -91,6 +104,12 @@ class SoftQPolicy(TextPolicy, BasePolicy):
             masks=masks,
             use_cache=use_cache,
             optimizer_class=optimizer_class,
+            lora={
+                "lora_rank": lora_rank,
+                "lora_alpha": lora_alpha,
+                "lora_targets": lora_targets,
+                "use_dora": use_dora,
+            },
         )
         super().__init__(
             observation_space,
@@ -115,7 +134,7 @@ class SoftQPolicy(TextPolicy, BasePolicy):
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         lm, excluded_ids = self._open_model()
         assert isinstance(self.action_space, spaces.Discrete)
-        self.prior = lm.frozen_reference()
+        self.prior = lm.without_adapter() if self.lora else lm.frozen_reference()
         shape: dict[str, Any] = {
             "q_temperature": self.q_temperature,
             "excluded_ids": excluded_ids,
@@ -124,7 +143,8 @@ class SoftQPolicy(TextPolicy, BasePolicy):
             "masks": self.masks,
         }
         network = self.network_class(lm, self.prior, **shape)
-        target = self.target_class(lm.frozen_reference(), self.prior, **shape)
+        # All of it, also under an adapter: SB3's update of the target multiplies each weight.
+        target = self.target_class(copy.deepcopy(lm), self.prior, **shape)
         setattr(self, self.network_name, network)
         setattr(self, f"{self.network_name}_target", target.requires_grad_(False).eval())
         self._answered_step = -1

@@ -1,6 +1,6 @@
 """The base of the Stable-Baselines3 policies: model, settings, caches, modes, optimizer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from textgym.divergence import refuse_bad_gradients
 from textgym.errors import InputError
 from textgym.optimization import ScaledAdam
+from textgym.policies.language_model.adapters import LoRA, add_adapter
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.language_model import LanguageModel
@@ -58,9 +59,11 @@ class TextPolicy:
         masks: TokenMasks | None,
         use_cache: bool,
         optimizer_class: type[torch.optim.Optimizer],
+        lora: Mapping[str, Any],
     ) -> None:
         """Check and keep what the constructor was given.
 
+        :param lora: `lora_rank`, `lora_alpha`, `lora_targets` and `use_dora`.
         :raises InputError: if the spaces are no tokens, or a number makes no sense.
         """
         check_spaces(observation_space, action_space)
@@ -72,6 +75,7 @@ class TextPolicy:
         check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
         self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
         self.use_cache = use_cache
+        self.lora_keywords, self.lora = dict(lora), LoRA.of(**lora)
         self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
         self.trunk_start_update = trunk_start_update
         self._spec = {"model": model}  # in a dictionary: no module may be set before SB3's __init__
@@ -80,6 +84,9 @@ class TextPolicy:
         """The policy's own model, and `[k]` int64, the actions that are never sampled."""
         assert isinstance(self.action_space, spaces.Discrete)
         lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
+        if self.lora is not None:
+            add_adapter(lm, self.lora, seed=int(torch.randint(2**32, ())))
+            Exchange.of(self.observation_space).adapted = lm
         excluded_ids = never_sampled(lm)
         return lm, excluded_ids[excluded_ids < self.action_space.n]
 
@@ -96,7 +103,7 @@ class TextPolicy:
         Exchange.of(self.observation_space).reads_segments = True
         groups = [
             {
-                "params": list(self.lm.parameters()),
+                "params": [weight for weight in self.lm.parameters() if weight.requires_grad],
                 "start_step": self.trunk_start_step,
                 "start_update": self.trunk_start_update,
             },
@@ -164,6 +171,7 @@ class TextPolicy:
             "trunk_start_update": self.trunk_start_update,
             "masks": self.masks,
             "use_cache": self.use_cache,
+            **self.lora_keywords,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
