@@ -954,7 +954,7 @@ BAD_INPUT = (
     Breakage(
         "6: a crafted size is believed before the files are looked at",
         "policies/language_model/checkpoint.py",
-        (("    _check_size(config, files, directory)\n", ""),),
+        (("    _check_size(config, source.room(), directory)\n", ""),),
         (CRAFTED,),
         "before_memory",
     ),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.envs.replies import Reply
     from textgym.evaluating import evaluate, generate
+    from textgym.fetching import fetch
     from textgym.preparing import prepare
     from textgym.reporting import diff, report, rescore
     from textgym.rewards import RewardOutput
@@ -43,6 +44,7 @@ __all__ = [
     "compare",
     "diff",
     "evaluate",
+    "fetch",
     "fit_reward",
     "generate",
     "get_task",
@@ -77,6 +79,7 @@ _MODULES = {
     "compare": "comparing",
     "diff": "reporting",
     "evaluate": "evaluating",
+    "fetch": "fetching",
     "fit_reward": "agents.fitting.reward_fitting",
     "generate": "evaluating",
     "load_agent": "saved_agents",

@@ -9,26 +9,43 @@ from textgym.errors import InputError
 # The bundled language models, wherever a policy or a tokenizer is named: English reviews, and
 # Chinese quatrains.
 START, CHINESE_START = "start", "chinese-start"
+# Those that `textgym fetch` puts into the user's cache.
+FETCHED = ("smollm2",)
 
 
 def model_directory(name: str | os.PathLike[str]) -> Path:
-    """The directory of a language model that a name means: `START`, `CHINESE_START` are bundled.
+    """The directory of a language model that a name means, or the GGUF file.
 
-    A directory that is called so itself is "./start", or a `Path`.
+    `START` and `CHINESE_START` are bundled, `FETCHED` stand in the user's cache. A directory that
+    is called so itself is "./start", or a `Path`.
+
+    :raises InputError: for a model that nobody has fetched yet, or what is no path.
     """
-    if name not in (START, CHINESE_START):
+    if name not in (START, CHINESE_START, *FETCHED):
         return expand(name)
     if os.path.isdir(name):
         warnings.warn(
-            f"'{name}' is a model that comes with textgym: for the directory here write './{name}'",
+            f"'{name}' is a model that textgym knows: for the directory here write './{name}'",
             stacklevel=2,
         )
-    return start_model_directory(str(name))
+    if name not in FETCHED:
+        return start_model_directory(str(name))
+    place = fetched_model_directory(str(name))
+    if not (place / "config.json").is_file():
+        raise InputError(f"the model {name!r} is not here yet; run: textgym fetch {name}")
+    return place
 
 
 def start_model_directory(name: str = START) -> Path:
     """Where a bundled language model is (its README is the card)."""
     return Path(__file__).parent / "policies" / name.replace("-", "_")
+
+
+def fetched_model_directory(name: str) -> Path:
+    """Where a fetched model is, or will be: below `XDG_CACHE_HOME`, or ~/.cache."""
+    told = os.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(told) if os.path.isabs(told) else Path("~/.cache").expanduser()
+    return cache / "textgym" / "models" / name
 
 
 def expand(path: str | os.PathLike[str]) -> Path:

@@ -15,8 +15,8 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as _Tokenizer
 
 from textgym.errors import InputError
+from textgym.gguf_files import GGUFFile, is_gguf
 from textgym.paths import model_directory
-from textgym.storage import read_small_file
 from textgym.tokenizer_backends import (
     BOS,
     EOS,
@@ -35,7 +35,15 @@ from textgym.tokenizer_context import (
     unknown_ids,
 )
 from textgym.tokenizer_decoding import ContinuationDecoder, Ids
-from textgym.tokenizer_files import ROLES, SpecialTokens, TokenizerFiles, tokenizer_directory
+from textgym.tokenizer_files import (
+    ROLES,
+    SpecialTokens,
+    TokenizerFiles,
+    read_backend,
+    refused,
+    tokenizer_directory,
+)
+from textgym.tokenizer_gguf import gguf_backend, gguf_tokenizer_files
 from textgym.tokenizer_words import word_backend
 
 MOST_TOKENS = 2**24
@@ -215,7 +223,7 @@ class Tokenizer:
                 clean_unicode(text)
             raise
         except BaseException as error:
-            raise _refused(error, "the tokenizer cannot encode a text") from None
+            raise refused(error, "the tokenizer cannot encode a text") from None
         rows: list[list[int]] = [encoding.ids for encoding in encodings]
         for i, row in enumerate(rows):
             if not self._special_ids.isdisjoint(row):
@@ -327,27 +335,34 @@ class Tokenizer:
         :raises InputError: naming the file, if it is missing, damaged or lacks a special token.
         """
         directory = model_directory(directory)
-        path = directory / "tokenizer.json"
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; a checkpoint directory with one is expected")
-        text = read_small_file(path)
+        roles = {"pad": pad_token, "eos": eos_token, "bos": bos_token}
+        if is_gguf(directory):
+            return cls.of_gguf(GGUFFile(directory), **roles)
+        backend = read_backend(directory)
+        return cls._found(directory, backend, TokenizerFiles.read(directory), roles)
+
+    @classmethod
+    def of_gguf(cls, file: GGUFFile, **roles: str | None) -> "Tokenizer":
+        """The tokenizer in a GGUF file; `pad`, `eos` and `bos` override its own tokens.
+
+        :raises InputError: if it is no byte-level BPE, or damaged.
+        """
+        return cls._found(file.path, gguf_backend(file), gguf_tokenizer_files(file), roles)
+
+    @classmethod
+    def _found(
+        cls, place: Path, backend: _Tokenizer, files: TokenizerFiles, roles: dict[str, str | None]
+    ) -> "Tokenizer":
+        """The tokenizer of a directory or a file, tried out."""
         try:
-            backend = _Tokenizer.from_str(text)
-            tokens = SpecialTokens.read(
-                directory, backend, pad=pad_token, eos=eos_token, bos=bos_token
-            )
-        except InputError:
-            raise
-        except BaseException as error:
-            raise _refused(error, f"{path}: not a tokenizer that can be read") from None
-        try:
-            tokenizer = cls(backend, **vars(tokens))
+            tokenizer = cls(backend, **vars(SpecialTokens.found(place, backend, files, roles)))
             tokenizer.decode(tokenizer.encode("A text, é."))  # some break only when they are used
             return tokenizer
         except InputError as error:
-            raise InputError(f"{directory}: {error}") from None
+            named = str(error).startswith(str(place))
+            raise (error if named else InputError(f"{place}: {error}")) from None
         except BaseException as error:
-            raise _refused(error, f"{path}: not a tokenizer that can be used") from None
+            raise refused(error, f"{place}: not a tokenizer that can be used") from None
 
     def to_json(self) -> str:
         """The whole tokenizer as one JSON string; equal tokenizers give equal strings."""
@@ -374,13 +389,6 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, eos_token={self.eos_token!r})"
-
-
-def _refused(error: BaseException, message: str) -> BaseException:
-    """An `InputError` for what the library raises, bare exceptions and panics; else the error."""
-    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-        return InputError(f"{message} ({' '.join(str(error).split()):.200})")
-    return error
 
 
 def _rounded(description: str) -> Any:

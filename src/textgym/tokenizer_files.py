@@ -17,7 +17,7 @@ from textgym.directories import atomic_directory
 from textgym.errors import InputError
 from textgym.manifest import listed_files
 from textgym.paths import expand
-from textgym.storage import json_text, read_json, require_regular_file
+from textgym.storage import json_text, read_json, read_small_file, require_regular_file
 from textgym.tokenizer_context import describe, unknown_ids
 
 ROLES = ("pad_token", "eos_token", "bos_token")
@@ -30,6 +30,7 @@ _OWN_SETTINGS = {
     "bos_token": None,
     "clean_up_tokenization_spaces": False,
 }
+_SLOW = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
 
 
@@ -116,20 +117,20 @@ class SpecialTokens:
     files: TokenizerFiles
 
     @classmethod
-    def read(
+    def found(
         cls,
         directory: Path,
         backend: Backend,
-        *,
-        pad: str | None,
-        eos: str | None,
-        bos: str | None,
+        files: TokenizerFiles,
+        given: Mapping[str, str | None],
     ) -> "SpecialTokens":
         """What a directory says, unless it is given.
 
+        :param directory: or a file with all of them.
+        :param given: tokens of `pad`, `eos` and `bos`.
         :raises InputError: naming the role that nothing fills, or the file that is wrong.
         """
-        files = TokenizerFiles.read(directory)
+        pad, eos, bos = (given.get(role) for role in ("pad", "eos", "bos"))
         stops: list[int] = []
         if eos is None:
             listed = model_ids(directory, files, "eos_token_id")
@@ -147,6 +148,35 @@ class SpecialTokens:
             if pad is None or pad in stop_tokens:
                 pad = _spare_for(directory, pad, spare_token(backend, files, {*stop_tokens, bos}))
         return cls(pad, eos, bos, tuple(stops), files)
+
+
+def read_backend(directory: Path) -> Backend:
+    """What a directory's `tokenizer.json` holds.
+
+    :raises InputError: naming the file, if it is missing or damaged.
+    """
+    path = directory / "tokenizer.json"
+    slow = [name for name in _SLOW if (directory / name).is_file()]
+    if slow and not path.is_file():
+        raise InputError(
+            f"{directory}: holds a slow tokenizer only ({slow[0]}), and a tokenizer.json is "
+            "expected: AutoTokenizer.from_pretrained(d).save_pretrained(d) of transformers "
+            "writes one"
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a checkpoint directory with one is expected")
+    text = read_small_file(path)
+    try:
+        return Backend.from_str(text)
+    except BaseException as error:
+        raise refused(error, f"{path}: not a tokenizer that can be read") from None
+
+
+def refused(error: BaseException, message: str) -> BaseException:
+    """An `InputError` for what the library raises, bare exceptions and panics; else the error."""
+    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        return InputError(f"{message} ({' '.join(str(error).split()):.200})")
+    return error
 
 
 def _spare_for(directory: Path, named: str | None, spare: str | None) -> str:

@@ -231,7 +231,7 @@ def saved(tmp_path):
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial rotary positions"),
         ({"vocab_size": 5}, "tokenizer has 7 tokens, but the model only 5"),
         ({"vocab_size": 9}, r"'model.embed_tokens.weight' has shape \(7, 16\), but .* \(9, 16\)"),
-        ({"num_hidden_layers": 3}, r"weights lack 'model\.layers\.2\.[a-z_.]+', which config"),
+        ({"num_hidden_layers": 3}, r"weights lack 'model\.layers\.2\.[a-z_.]+', which its config"),
         ({"num_hidden_layers": 1}, r"unexpected weights, 'model\.layers\.1\.[a-z_.]+' among 9"),
         ({"tie_word_embeddings": False}, r"weights lack 'lm_head\.weight'"),
         ({"head_dim": 7}, "head_dim must be even"),

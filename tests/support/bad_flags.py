@@ -104,6 +104,7 @@ def smallest_runs(here, agent="ppo"):
     policy = f"--decoder {here}/vae" if agent in LATENTS_ONLY else f"--policy {lm}"
     runs = {
         "prepare": f"{here}/corpus.txt --out out {QUIET}",
+        "fetch": "",
         "demo": f"--out out --quick {QUIET}",
         "pretrain": f"{here}/corpus.txt --out out --steps 1 --tokenizer byte --hidden-size 16 "
         f"--num-hidden-layers 1 --context 32 {QUIET}",

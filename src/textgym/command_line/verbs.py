@@ -41,6 +41,7 @@ _CONFIG = Flag(
 
 VERBS = {
     "prepare": Verb("clean, filter, segment, augment and split texts", "textgym.preparing:prepare"),
+    "fetch": Verb("fetch a language model that reads well", "textgym.fetching:fetch"),
     "demo": Verb(
         "the whole road on real text, in minutes",
         "textgym.demonstration.run:run_demo",

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from textgym.directories import atomic_directory, holds
 from textgym.errors import InputError
+from textgym.gguf_files import is_gguf
 from textgym.manifest import MANIFEST
 from textgym.optimization import join_state, split_state
 from textgym.paths import expand, model_directory
 from textgym.policies.language_model.architectures import (
     ModelConfig,
-    config_from_json,
     config_to_json,
 )
 from textgym.policies.language_model.run_checkpoints import (
@@ -26,15 +25,10 @@ from textgym.policies.language_model.run_checkpoints import (
     read_first_whole,
 )
 from textgym.policies.language_model.transformers_config import is_ours
+from textgym.policies.language_model.weight_sources import weight_source
 from textgym.run_files import LAST, PREVIOUS
 from textgym.storage import json_text, read_json
-from textgym.tensor_files import (
-    floating,
-    read_tensors,
-    tensor_shapes,
-    write_tensors,
-)
-from textgym.tokenizer import Tokenizer
+from textgym.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from textgym.policies.language_model.language_model import LanguageModel
@@ -175,7 +169,7 @@ def from_pretrained(
     pad_token: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> M:
-    """Open a checkpoint or run directory; weights are converted to `dtype`.
+    """Open a checkpoint or run directory, or a GGUF file; weights are converted to `dtype`.
 
     Of a run directory the first checkpoint that is whole is taken: best, last, the one before.
     A directory of another project has no manifest; one of ours that lacks it is warned of.
@@ -195,6 +189,9 @@ def from_pretrained(
             )
         return lm
 
+    file = model_directory(directory)
+    if is_gguf(file):
+        return read_model(cls, file, pad_token=pad_token, dtype=dtype)
     return read_first_whole(_model_directories(directory), read)
 
 
@@ -205,29 +202,29 @@ def read_model(
     pad_token: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> M:
-    """The model of a directory that is known to be whole; see `from_pretrained`."""
-    tokenizer = Tokenizer.load(directory, pad_token=pad_token)
-    config = config_from_json(read_json(directory / "config.json"), directory / "config.json")
+    """The model of a directory that is known to be whole, or of a GGUF file.
+
+    See `from_pretrained`.
+    """
+    source = weight_source(directory, pad_token=pad_token)
+    config, tokenizer = source.config, source.tokenizer
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
             f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, but the model only "
             f"{config.vocab_size}: they do not belong together"
         )
-    files = _weight_files(directory)
-    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
-    _check_size(config, files, directory)
+    shapes = source.shapes()
+    _check_size(config, source.room(), directory)
     if config.tie_word_embeddings:
         shapes["lm_head.weight"] = shapes.get("model.embed_tokens.weight", (0,))
     with torch.device("meta"):
         lm = cls(config, tokenizer)
     expected = {name: tuple(tensor.shape) for name, tensor in lm.state_dict().items()}
     _check_shapes(expected, shapes, directory)
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        read = floating(read_tensors(file), file)
-        # Copies, which stand where torch puts tensors: products of others end in other last bits.
-        for name in expected.keys() & read.keys():
-            tensors[name] = read.pop(name).to(dtype, copy=True)
+    # Copies, which stand where torch puts tensors: products of others end in other last bits.
+    tensors = {
+        name: tensor.to(dtype, copy=True) for name, tensor in source.tensors() if name in expected
+    }
     if config.tie_word_embeddings:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     for name, tensor in tensors.items():
@@ -241,32 +238,17 @@ def read_model(
     return lm.requires_grad_(True).eval()
 
 
-def _weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model: one, or those that an index names."""
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        return [directory / "model.safetensors"]
-    content = read_json(index)
-    names = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise InputError(f"{index}: damaged, expected a weight_map")
-    shards = sorted(set(names.values()))
-    if any(Path(shard).name != shard or "\0" in shard for shard in shards):
-        raise InputError(f"{index}: names files outside the checkpoint")
-    return [directory / shard for shard in shards]
-
-
-def _check_size(config: ModelConfig, files: list[Path], directory: Path) -> None:
+def _check_size(config: ModelConfig, room: int, directory: Path) -> None:
     """Refuse a model that its weights cannot fill, before anything of its size is made.
 
+    :param room: the most weights that the files can hold.
     :raises InputError: saying what it would take.
     """
-    stored = sum(file.stat().st_size for file in files)
     parameters = config.parameter_count
-    if parameters > stored:  # a byte for each is the least
+    if parameters > room:
         raise InputError(
-            f"{directory}: config.json calls for {parameters:,} weights ("
-            f"{4 * parameters / 1e6:,.1f} MB in memory), but their files have {stored:,} bytes"
+            f"{directory}: its configuration calls for {parameters:,} weights ("
+            f"{4 * parameters / 1e6:,.1f} MB in memory), but its files hold at most {room:,}"
         )
 
 
@@ -275,10 +257,13 @@ def _check_shapes(
 ) -> None:
     for name, shape in expected.items():
         if name not in found:
-            raise InputError(f"{directory}: the weights lack {name!r}, which config.json calls for")
+            raise InputError(
+                f"{directory}: the weights lack {name!r}, which its configuration calls for"
+            )
         if found[name] != shape:
             raise InputError(
-                f"{directory}: {name!r} has shape {found[name]}, but config.json calls for {shape}"
+                f"{directory}: {name!r} has shape {found[name]}, but its configuration calls for "
+                f"{shape}"
             )
     # Old Llama checkpoints hold the rotary frequencies, which follow from config.json.
     extra = sorted(
