@@ -821,7 +821,7 @@ CLIENTS = (
     Breakage(
         '4: "start" is a directory',
         "paths.py",
-        (("    if name not in (START, CHINESE_START):\n", "    if True:\n"),),
+        (("    if name not in (START, CHINESE_START, *FETCHED):\n", "    if True:\n"),),
         (OBJECTS,),
         "start_is_the_bundled",
     ),
@@ -960,7 +960,7 @@ BAD_INPUT = (
     ),
     Breakage(
         "6: a panic inside the tokenizer library passes through",
-        "tokenizer.py",
+        "tokenizer_files.py",
         (
             (
                 'if isinstance(error, Exception) or type(error).__name__ == "PanicException":',
