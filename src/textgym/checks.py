@@ -106,6 +106,7 @@ RANGES: dict[str, Range] = {
     "mean_scale": _number("[]", 0, 100, "standard deviation of posterior means over texts"),
     "latent_scale": _number("(]", 0, 100, "factor on z where a decoder reads it"),
     "rope_theta": _number("(]", 0, 1e12, "base of the rotary positions"),
+    "query_pre_attn_scalar": _whole(1, 10**6, "whose root divides attention scores"),
     "rms_norm_eps": _number("(]", 0, 1, "added under the root"),
     "layers": _whole(1, 10_000, "last layers that are read"),
     "heads": _whole(1, 10_000, "heads of a reward model"),

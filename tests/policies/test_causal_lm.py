@@ -13,7 +13,7 @@ from textgym.errors import InputError
 from textgym.manifest import MANIFEST
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.decoder import CausalLMConfig
+from textgym.policies.language_model.decoder_config import CausalLMConfig
 from textgym.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -32,6 +32,21 @@ THEIRS = {
     "mistral": ("MistralConfig", {"head_dim": 6, "sliding_window": 48}),
     "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3Config", {"head_dim": 10}),
+    "smollm3": ("SmolLM3Config", {"num_hidden_layers": 5, "pad_token_id": 0}),
+    "gemma": ("GemmaConfig", {"head_dim": 12}),
+    "gemma3_text": (
+        "Gemma3TextConfig",
+        {"num_hidden_layers": 7, "head_dim": 10, "query_pre_attn_scalar": 24, "sliding_window": 48},
+    ),
+    "gemma3_text of the hub": (
+        "Gemma3TextConfig",
+        {
+            "num_hidden_layers": 3,
+            "head_dim": 16,
+            "query_pre_attn_scalar": 16,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
 }
 OURS = {
     "llama": {},
@@ -40,6 +55,15 @@ OURS = {
     "mistral": {"model_type": "mistral", "num_key_value_heads": 2},
     "qwen2": {"attention_bias": True, "tie_word_embeddings": False},
     "qwen3": {"qk_norm": True, "rms_norm_eps": 1e-6},
+    "smollm3": {"model_type": "smollm3", "layer_rope_thetas": (700.0, None), "rope_theta": 700.0},
+    "gemma": {"model_type": "gemma", "tie_word_embeddings": False},
+    "gemma3_text": {
+        "model_type": "gemma3_text",
+        "qk_norm": True,
+        "layer_rope_thetas": (300.0, 2e4),
+        "rope_theta": 2e4,
+        "query_pre_attn_scalar": 20,
+    },
 }
 
 
@@ -151,6 +175,12 @@ def test_saving_what_was_loaded_changes_nothing(theirs, name, tmp_path):
     assert again.config == lm.config
     tokens, lengths = tokens_and_lengths(259)
     assert torch.equal(again(tokens, lengths), lm(tokens, lengths))
+    for key, tensor in theirs(name)[1].state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor)
+    opened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "lm").eval()
+    with torch.no_grad():
+        expected = theirs(name)[1](input_ids=tokens).logits
+        torch.testing.assert_close(opened(input_ids=tokens).logits, expected, rtol=0, atol=1e-4)
 
 
 def test_a_sliding_window_limits_the_context(theirs):
@@ -222,6 +252,13 @@ def saved(tmp_path):
     "changes, message",
     [
         ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; expected one of llama"),
+        ({"model_type": "gemma2"}, r"'gemma2' is not supported \(it caps attention scores by a ta"),
+        ({"model_type": "gemma3"}, r"not supported \(it reads pictures too; .* is gemma3_text\)"),
+        ({"model_type": "mixtral"}, r"not supported \(mixtures of experts are left out\)"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is not supported"),
+        ({"model_type": "gemma", "hidden_act": "gelu"}, "'gelu' is not supported, only gelu_pyt"),
+        ({"model_type": "smollm3", "no_rope_layers": [1]}, "no_rope_layers must be a list of 2"),
+        ({"model_type": "gemma3_text", "hidden_act": None, "layer_types": [1, 2]}, "layer_types m"),
         ({"hidden_size": "delete"}, "the key 'hidden_size' is missing"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
         ({"attention_bias": True}, "attention_bias=true is not supported"),
@@ -303,6 +340,25 @@ def test_weights_in_shards_and_old_rotary_buffers_are_read(saved):
         CausalLM.from_pretrained(directory)
     index.write_text("[]")
     with pytest.raises(InputError, match="expected a weight_map"):
+        CausalLM.from_pretrained(directory)
+
+
+def test_shards_of_transformers_are_read_and_a_missing_one_is_named(theirs, tmp_path):
+    _, model = theirs("gemma3_text")
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    Tokenizer.byte().write_files(tmp_path)
+    shards = sorted(path.name for path in tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    assert_equal_logits(CausalLM.from_pretrained(tmp_path), model)
+    (tmp_path / shards[1]).unlink()
+    with pytest.raises(InputError, match=rf"the shard {shards[1]} is missing \(1 of {len(shards)}"):
+        CausalLM.from_pretrained(tmp_path)
+
+
+def test_a_slow_tokenizer_alone_says_what_writes_a_fast_one(saved):
+    directory, _ = saved
+    (directory / "tokenizer.json").rename(directory / "tokenizer.model")
+    with pytest.raises(InputError, match=r"slow tokenizer only \(tokenizer\.m.*AutoTokenizer"):
         CausalLM.from_pretrained(directory)
 
 

@@ -9,7 +9,7 @@ from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from textgym.policies.language_model.causal_lm import CausalLM
-    from textgym.policies.language_model.decoder import CausalLMConfig
+    from textgym.policies.language_model.decoder_config import CausalLMConfig
     from textgym.policies.language_model.language_model import LanguageModel
     from textgym.policies.language_model.sampling import Sampling
     from textgym.policies.language_model.token_masks import TokenMasks
@@ -36,7 +36,7 @@ __all__ = [
 
 _MODULES = {
     "CausalLM": "language_model.causal_lm",
-    "CausalLMConfig": "language_model.decoder",
+    "CausalLMConfig": "language_model.decoder_config",
     "LanguageModel": "language_model.language_model",
     "MaskableTextPolicy": "sb3.maskable",
     "Sampling": "language_model.sampling",

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from textgym.errors import InputError, unknown_name
-from textgym.policies.language_model.decoder import CausalLMConfig, Decoder
+from textgym.policies.language_model.decoder import Decoder
+from textgym.policies.language_model.decoder_config import CausalLMConfig
 from textgym.policies.language_model.lstm_config import LSTMConfig, is_lstm
 from textgym.policies.language_model.lstm_trunk import LSTMTrunk
 from textgym.policies.language_model.transformers_config import (

@@ -2,7 +2,7 @@
 
 RMSNorm (Zhang and Sennrich 2019), rotary positions (Su et al. 2021), grouped-query attention
 (Ainslie et al. 2023), SwiGLU (Shazeer 2020). The parameters are named as transformers names them,
-so Llama, SmolLM2, Qwen2, Qwen3 and Mistral checkpoints fit the same class and ours open there.
+so checkpoints of Llama and of its kin (`families.py`) fit the same class and ours open there.
 Left out: dropout inside attention and mixture-of-experts layers. Why a decoder of our own: slots of
 a cache that are refilled one by one, packing without padding, and an import without transformers.
 
@@ -10,103 +10,47 @@ Legend: `N` flat tokens, `d` hidden size.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, silu
+from torch.nn.functional import dropout, gelu, silu
 
-from textgym.checks import check_numbers
-from textgym.errors import InputError
 from textgym.policies.language_model.attention import (
     Attention,
     CachedAttention,
     KVCache,
     SegmentAttention,
 )
-from textgym.policies.language_model.model_size import ModelSize
+from textgym.policies.language_model.decoder_config import CausalLMConfig
 from textgym.policies.language_model.packing import PackedSegments, positions_of
 from textgym.policies.language_model.trunk import TokenTrunk
 
-
-@dataclass(frozen=True)
-class CausalLMConfig(ModelSize):
-    """The shape of a model, in the words of transformers' configuration.
-
-    :param attention_bias: biases on the query, key and value projections (Qwen2).
-    :param qk_norm: RMSNorm on queries and keys, per head (Qwen3).
-    :param rope_scaling: transformers' dictionary; only the `llama3` kind, or None.
-    :param model_type: `llama`, `mistral`, `qwen2` or `qwen3`: the class that transformers opens.
-    """
-
-    vocab_size: int
-    hidden_size: int = 128
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 4
-    head_dim: int = 32
-    intermediate_size: int = 320
-    max_position_embeddings: int = 256
-    rope_theta: float = 10_000.0
-    rope_scaling: dict[str, Any] | None = field(default=None, hash=False)
-    rms_norm_eps: float = 1e-5
-    tie_word_embeddings: bool = True
-    attention_bias: bool = False
-    qk_norm: bool = False
-    model_type: str = "llama"
-
-    def __post_init__(self) -> None:
-        check_numbers(vars(self))
-        for name in ("tie_word_embeddings", "attention_bias", "qk_norm"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} must be True or False, got {getattr(self, name)!r:.60}")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise InputError(
-                f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
-                f"num_key_value_heads ({self.num_key_value_heads})"
-            )
-        if self.attention_bias and self.qk_norm:
-            raise InputError(
-                "attention_bias and qk_norm exclude each other: no model family has both"
-            )
-        if self.head_dim % 2:
-            raise InputError(f"head_dim must be even for rotary positions, got {self.head_dim}")
-
-    @classmethod
-    def filled_in(cls, **config: Any) -> "CausalLMConfig":
-        """A configuration in which width and heads that are not given follow the width."""
-        if "hidden_size" in config and "head_dim" not in config:
-            check_numbers(config)
-            width = config["hidden_size"]
-            heads = config.setdefault("num_attention_heads", max(1, width // 32))
-            config["head_dim"] = max(2, width // heads // 2 * 2)
-            config.setdefault("intermediate_size", width * 8 // 3 // 16 * 16 or 16)
-        if "num_attention_heads" in config:
-            config.setdefault("num_key_value_heads", config["num_attention_heads"])
-        return cls(**config)
-
-    @property
-    def parameter_count(self) -> int:
-        """Weights of the model, but for norms and biases."""
-        queries = self.num_attention_heads * self.head_dim
-        keys = self.num_key_value_heads * self.head_dim
-        block = self.hidden_size * (2 * queries + 2 * keys + 3 * self.intermediate_size)
-        tables = 1 if self.tie_word_embeddings else 2
-        return tables * self.vocab_size * self.hidden_size + self.num_hidden_layers * block
+Rotation = tuple[Tensor, Tensor]  # cosines, and sines of which the first half is negated
 
 
 class RMSNorm(nn.Module):
-    """`x / rms(x) * weight` over the last dimension."""
+    """`x / rms(x) * weight` over the last dimension.
 
-    def __init__(self, size: int, eps: float) -> None:
+    :param is_from_one: the weight is stored less 1, and all is computed in float32 (Gemma).
+    """
+
+    def __init__(self, size: int, eps: float, *, is_from_one: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
+        self.eps, self.is_from_one = eps, is_from_one
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., size]` → the same shape and dtype."""
-        return torch.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+        size = (x.shape[-1],)
+        if self.is_from_one:
+            return torch.rms_norm(x.float(), size, 1 + self.weight.float(), self.eps).to(x.dtype)
+        return torch.rms_norm(x, size, self.weight.to(x.dtype), self.eps)
+
+
+def _norm(config: CausalLMConfig, size: int) -> RMSNorm:
+    return RMSNorm(size, config.rms_norm_eps, is_from_one=config.family.is_gemma)
 
 
 class SelfAttention(nn.Module):
@@ -123,13 +67,17 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, key_size, bias=bias)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
         if config.qk_norm:
-            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.q_norm = _norm(config, config.head_dim)
+            self.k_norm = _norm(config, config.head_dim)
+        # The attention kernel divides by √head_dim.
+        self.query_scale = (
+            config.head_dim / (config.query_pre_attn_scalar or config.head_dim)
+        ) ** 0.5
 
     def forward(
         self,
         x: Tensor,
-        rotation: tuple[Tensor, Tensor],
+        rotation: Rotation | None,
         attention: Attention,
         kept: Tensor | None = None,
     ) -> Tensor:
@@ -139,39 +87,54 @@ class SelfAttention(nn.Module):
         value = self.v_proj(x).view(len(x), -1, self.head_dim)
         if hasattr(self, "q_norm"):
             query, key = self.q_norm(query), self.k_norm(key)
-        out = attention(self.layer, _rotate(query, rotation), _rotate(key, rotation), value)
+        if rotation is not None:
+            query, key = _rotate(query, rotation), _rotate(key, rotation)
+        if self.query_scale != 1.0:
+            query = query * self.query_scale
+        out = attention(self.layer, query, key, value)
         out = out.reshape(len(x), -1)
         return self.o_proj(out if kept is None else out.index_select(0, kept))  # type: ignore[no-any-return]
 
 
-class SwiGLU(nn.Module):
-    """`down(silu(gate(x)) * up(x))`"""
+class GatedMLP(nn.Module):
+    """`down(silu(gate(x)) * up(x))`, in Gemma with a GELU (SwiGLU and GeGLU; Shazeer 2020)."""
 
     def __init__(self, config: CausalLMConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.is_gelu = config.family.is_gemma
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, d]` → `[N, d]`"""
-        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
+        gate = self.gate_proj(x)
+        gate = gelu(gate, approximate="tanh") if self.is_gelu else silu(gate)
+        return self.down_proj(gate * self.up_proj(x))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """One decoder layer: attention and SwiGLU, each behind a norm and beside a residual."""
+    """One decoder layer: attention and a gated MLP, each behind a norm and beside a residual.
+
+    Where a family norms what comes out of the branches too, `post_attention_layernorm` is that of
+    attention, as transformers calls it; elsewhere it is the norm before the MLP.
+    """
 
     def __init__(self, config: CausalLMConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = _norm(config, config.hidden_size)
         self.self_attn = SelfAttention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = SwiGLU(config)
+        self.post_attention_layernorm = _norm(config, config.hidden_size)
+        self.has_post_norms = config.family.has_post_norms
+        if self.has_post_norms:
+            self.pre_feedforward_layernorm = _norm(config, config.hidden_size)
+            self.post_feedforward_layernorm = _norm(config, config.hidden_size)
+        self.mlp = GatedMLP(config)
 
     def forward(
         self,
         x: Tensor,
-        rotation: tuple[Tensor, Tensor],
+        rotation: Rotation | None,
         attention: Attention,
         drop: float,
         kept: Tensor | None = None,
@@ -179,8 +142,13 @@ class Block(nn.Module):
         """`[N, d]` → `[N, d]`, or `[K, d]`; `drop` is the dropout on both residual branches."""
         branch = self.self_attn(self.input_layernorm(x), rotation, attention, kept)
         x = x if kept is None else x.index_select(0, kept)
+        if self.has_post_norms:
+            branch = self.post_attention_layernorm(branch)
         x = x + (dropout(branch, drop) if drop else branch)
-        branch = self.mlp(self.post_attention_layernorm(x))
+        if self.has_post_norms:
+            branch = self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        else:
+            branch = self.mlp(self.post_attention_layernorm(x))
         return x + (dropout(branch, drop) if drop else branch)
 
 
@@ -188,14 +156,17 @@ class Decoder(TokenTrunk):
     """Embeddings, blocks and the final norm: everything but the head."""
 
     inv_freq: Tensor
+    other_inv_freq: Tensor
 
     def __init__(self, config: CausalLMConfig) -> None:
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.register_buffer("inv_freq", inverse_frequencies(config), persistent=False)
+        self.norm = _norm(config, config.hidden_size)
+        self.embedding_scale = math.sqrt(config.hidden_size) if config.family.is_gemma else 1.0
+        for name, frequencies in _frequencies(config).items():
+            self.register_buffer(name, frequencies, persistent=False)
         self.drop = 0.0  # set while fine-tuning; active in training mode only
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Decoder":
@@ -205,7 +176,8 @@ class Decoder(TokenTrunk):
         """
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.inv_freq.dtype != torch.float32:
-            self.inv_freq = inverse_frequencies(self.config).to(self.inv_freq.device)
+            for name, frequencies in _frequencies(self.config).items():
+                setattr(self, name, frequencies.to(self.inv_freq.device))
         return self
 
     def forward(
@@ -223,14 +195,20 @@ class Decoder(TokenTrunk):
         :param added: `[N, d]`, what else a token is to be known by.
         """
         x = self.embed_tokens(tokens)
+        if self.embedding_scale != 1.0:
+            x = x * torch.tensor(self.embedding_scale, dtype=x.dtype, device=x.device)
         if added is not None:
             x = x + added
-        angles = positions[:, None].float() * self.inv_freq  # [N, head_dim / 2]
-        cos, sin = angles.cos()[:, None].to(x.dtype), angles.sin()[:, None].to(x.dtype)
-        rotation = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)  # each [N, 1, head_dim]
+        thetas = self.config.rope_thetas
+        rotations: dict[float | None, Rotation | None] = {None: None}
+        for theta in set(thetas) - {None}:
+            is_main = theta == self.config.rope_theta
+            frequencies = self.inv_freq if is_main else self.other_inv_freq
+            rotations[theta] = _rotation(positions, frequencies, x.dtype)
         drop = self.drop if self.training else 0.0
-        for i, block in enumerate(self.layers, start=1):
-            x = block(x, rotation, attention, drop, kept if i == len(self.layers) else None)
+        last = len(self.layers) - 1
+        for i, (block, theta) in enumerate(zip(self.layers, thetas, strict=True)):
+            x = block(x, rotations[theta], attention, drop, kept if i == last else None)
         return self.norm(x)  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -239,7 +217,7 @@ class Decoder(TokenTrunk):
         residual_std = 0.02 / math.sqrt(2 * self.config.num_hidden_layers)
         for name, parameter in self.named_parameters():
             if name.endswith("norm.weight"):
-                parameter.fill_(1.0)
+                parameter.fill_(0.0 if self.config.family.is_gemma else 1.0)
             elif name.endswith("bias"):
                 parameter.zero_()
             else:
@@ -248,7 +226,8 @@ class Decoder(TokenTrunk):
 
     def finish_loading(self) -> None:
         """The rotary frequencies."""
-        self.inv_freq = inverse_frequencies(self.config)
+        for name, frequencies in _frequencies(self.config).items():
+            setattr(self, name, frequencies)
 
     @property
     def cached_per_token(self) -> int:
@@ -297,6 +276,16 @@ class Decoder(TokenTrunk):
         )
 
 
+def _frequencies(config: CausalLMConfig) -> dict[str, Tensor]:
+    """The rotary frequencies by the names of their buffers; those of another base are plain."""
+    found = {"inv_freq": inverse_frequencies(config)}
+    others = {t for t in config.rope_thetas if t is not None and t != config.rope_theta}
+    if others:
+        plain = replace(config, rope_theta=others.pop(), rope_scaling=None, layer_rope_thetas=())
+        found["other_inv_freq"] = inverse_frequencies(plain)
+    return found
+
+
 def inverse_frequencies(config: CausalLMConfig) -> Tensor:
     """Rotary frequencies `[head_dim / 2]`, with Llama 3's stretching of the slow ones if asked."""
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu")
@@ -312,7 +301,14 @@ def inverse_frequencies(config: CausalLMConfig) -> Tensor:
     return stretched
 
 
-def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def _rotation(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> Rotation:
+    """What `_rotate` turns by: two `[N, 1, head_dim]`."""
+    angles = positions[:, None].float() * frequencies  # [N, head_dim / 2]
+    cos, sin = angles.cos()[:, None].to(dtype), angles.sin()[:, None].to(dtype)
+    return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+
+
+def _rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Rotary positions in the half-split layout: `[N, heads, head_dim]` → the same.
 
     :param rotation: cosines, and sines of which the first half is negated.

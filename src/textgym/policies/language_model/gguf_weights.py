@@ -14,11 +14,8 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.gguf_files import GGUFFile
-from textgym.policies.language_model.decoder import (
-    CausalLMConfig,
-    Decoder,
-    inverse_frequencies,
-)
+from textgym.policies.language_model.decoder import Decoder, inverse_frequencies
+from textgym.policies.language_model.decoder_config import CausalLMConfig
 from textgym.policies.language_model.transformers_config import from_transformers
 from textgym.tokenizer import Tokenizer
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from textgym.checks import check_numbers
 from textgym.errors import InputError
-from textgym.policies.language_model.decoder import CausalLMConfig
+from textgym.policies.language_model.decoder_config import CausalLMConfig
 from textgym.policies.language_model.model_size import ModelSize
 
 ARCHITECTURES = ("lstm", "transformer")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from textgym.checks import check_numbers
 from textgym.errors import InputError
 from textgym.latent_decoders import check_latents
-from textgym.policies.language_model.decoder import Decoder, inverse_frequencies
+from textgym.policies.language_model.decoder import Decoder
 from textgym.policies.language_model.generation import generate_tokens
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.lstm import VariationalLSTM
@@ -116,7 +116,7 @@ class TextVAE(nn.Module):
         """The rotary frequencies, which the state on disk does not hold."""
         for module in self.modules():
             if isinstance(module, Decoder):
-                module.inv_freq = inverse_frequencies(module.config)
+                module.finish_loading()
 
     def initialize(self, seed: int) -> None:
         """Draw all weights, as the language models draw theirs, but wider where z begins.
