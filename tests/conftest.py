@@ -1,10 +1,12 @@
-"""What all tests share: one thread, and no deadlines on a machine that may be busy."""
+"""What all tests share: one thread, no deadlines on a machine that may be busy, no network."""
 
+import os
 import signal
 
 import hypothesis
 import pytest
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # "runs/nowhere" might be a model of the hub
 hypothesis.settings.register_profile("textgym", deadline=None)
 hypothesis.settings.load_profile("textgym")
 

@@ -31,6 +31,7 @@ LEAVES = {
     "tokenizer_context",
     "tokenizer_decoding",
     "gguf_files",
+    "hub_models",
     "tokenizer_files",
     "tokenizer_gguf",
     "tokenizer_words",

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from textgym.errors import InputError
+from textgym.hub_models import hub_directory, is_hub_name
 
 # The bundled language models, wherever a policy or a tokenizer is named: English reviews, and
 # Chinese quatrains.
@@ -16,11 +17,14 @@ FETCHED = ("smollm2",)
 def model_directory(name: str | os.PathLike[str]) -> Path:
     """The directory of a language model that a name means, or the GGUF file.
 
-    `START` and `CHINESE_START` are bundled, `FETCHED` stand in the user's cache. A directory that
-    is called so itself is "./start", or a `Path`.
+    `START` and `CHINESE_START` are bundled, `FETCHED` stand in the user's cache, and "org/name" is
+    a model of the Hugging Face hub, which is downloaded once. A directory that is called so itself
+    is "./start", or a `Path`.
 
-    :raises InputError: for a model that nobody has fetched yet, or what is no path.
+    :raises InputError: for a model that nobody has fetched yet or the hub has not, or no path.
     """
+    if is_hub_name(name):
+        return hub_directory(str(name))
     if name not in (START, CHINESE_START, *FETCHED):
         return expand(name)
     if os.path.isdir(name):

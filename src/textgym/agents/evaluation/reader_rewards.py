@@ -10,7 +10,7 @@ from pathlib import Path
 from textgym.agents.evaluation.readers import REVIEWS, ModelReader
 from textgym.envs.tasks.movie_reviews import TRAINING_SPLITS, review_texts
 from textgym.envs.texts.corpus import read_texts
-from textgym.paths import expand
+from textgym.paths import model_directory
 from textgym.policies.language_model.architectures import opens_here
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.models_by_name import open_policy
@@ -61,9 +61,10 @@ def novelty(corpus: str | Path = REVIEWS, *, column: str = "text", n: int = 4) -
 
 def _reader(model: LanguageModel | str | Path) -> Reader:
     if isinstance(model, str | Path) and str(model) != "start":
-        path = expand(model) / "config.json"
+        place = model_directory(model)
+        path = place / "config.json"
         if path.is_file() and not opens_here(read_json(path), path):
-            return TransformersReader(model)
+            return TransformersReader(place)
     return ModelReader(open_policy(model, label="model"), name="fluency")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from textgym.errors import InputError
-from textgym.paths import expand, is_directory
+from textgym.hub_models import hub_directory, is_hub_name
+from textgym.paths import expand, is_directory, model_directory
 from textgym.policies.language_model.architectures import is_known_family
 from textgym.policies.language_model.models_by_name import own_policy
 from textgym.reward_models.learned.transformers_trunk import TransformersTrunk
@@ -15,9 +16,10 @@ from textgym.storage import read_json
 
 def is_foreign(policy: object) -> bool:
     """Whether a directory holds a model that our decoder does not read, such as an encoder."""
-    if not isinstance(policy, str | Path) or not is_directory(policy):
+    place = hub_directory(str(policy)) if is_hub_name(policy) else policy
+    if not isinstance(place, str | Path) or not is_directory(place):
         return False
-    file = Path(expand(policy)) / "config.json"
+    file = Path(expand(place)) / "config.json"
     config = read_json(file) if file.is_file() else None
     return isinstance(config, dict) and not is_known_family(config)
 
@@ -29,7 +31,7 @@ def open_any_trunk(policy: Any, *, layers: int = 1, pad_token: str | None = None
     :raises InputError: as `own_policy` and `TransformersTrunk.open`.
     """
     if is_foreign(policy):
-        return TransformersTrunk.open(policy, layers=layers)
+        return TransformersTrunk.open(model_directory(policy), layers=layers)
     if layers != 1:
         raise InputError(
             f"layers={layers} goes with a model of transformers' that our decoder does not read: "

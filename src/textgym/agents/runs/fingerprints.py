@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from textgym.hub_models import cached_hub_directory, is_hub_name
 from textgym.manifest import MANIFEST
-from textgym.paths import model_directory
+from textgym.paths import expand, model_directory
 from textgym.registry import tasks
 from textgym.run_files import BEST, CHECKPOINTS, LAST
 
@@ -68,6 +69,8 @@ def fingerprint(path: str | Path) -> str:
     A checkpoint directory is known by its manifest, a run directory by its checkpoint. What is no
     regular file (a FIFO can be read only once) is not looked into.
     """
+    if is_hub_name(path):
+        path = cached_hub_directory(str(path)) or expand(path)
     path = model_directory(path)
     if path.is_dir():
         return _of_directory(path)
