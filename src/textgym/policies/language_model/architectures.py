@@ -8,6 +8,8 @@ import torch
 from textgym.errors import InputError, unknown_name
 from textgym.policies.language_model.decoder import Decoder
 from textgym.policies.language_model.decoder_config import CausalLMConfig
+from textgym.policies.language_model.foreign_config import ForeignConfig
+from textgym.policies.language_model.foreign_trunk import ForeignTrunk
 from textgym.policies.language_model.lstm_config import LSTMConfig, is_lstm
 from textgym.policies.language_model.lstm_trunk import LSTMTrunk
 from textgym.policies.language_model.transformers_config import (
@@ -19,7 +21,7 @@ from textgym.policies.language_model.transformers_config import (
 from textgym.policies.language_model.trunk import TokenTrunk
 from textgym.tokenizer import Tokenizer
 
-ModelConfig = CausalLMConfig | LSTMConfig
+ModelConfig = CausalLMConfig | LSTMConfig | ForeignConfig
 TRANSFORMER, LSTM = "transformer", "lstm"
 ARCHITECTURES = (TRANSFORMER, LSTM)
 
@@ -38,10 +40,14 @@ def filled_in(architecture: str, **config: Any) -> ModelConfig:
 
 def new_trunk(config: ModelConfig) -> TokenTrunk:
     """A trunk of this shape, with weights that nobody has drawn."""
+    if isinstance(config, ForeignConfig):
+        return ForeignTrunk(config)
     return LSTMTrunk(config) if isinstance(config, LSTMConfig) else Decoder(config)
 
 
-def config_to_json(config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtype) -> dict[str, Any]:
+def config_to_json(
+    config: CausalLMConfig | LSTMConfig, tokenizer: Tokenizer, dtype: torch.dtype
+) -> dict[str, Any]:
     """The content of a `config.json`, which transformers opens if it has the architecture.
 
     :param dtype: of the weights on disk.
@@ -59,6 +65,8 @@ def config_from_json(content: Any, path: Path) -> ModelConfig:
     """
     if is_lstm(content):
         return LSTMConfig.from_json(content, path)
+    if isinstance(content, dict) and "model_type" in content and not is_family_of_ours(content):
+        return ForeignConfig.from_json(content, path)
     return from_transformers(content, path)
 
 
@@ -68,9 +76,8 @@ def is_known_family(content: Any) -> bool:
 
 
 def opens_here(content: Any, path: Path) -> bool:
-    """Whether `config_from_json` takes a `config.json`."""
+    """Whether a `config.json` is of an architecture of ours, so that nobody else has to run it."""
     try:
-        config_from_json(content, path)
+        return not isinstance(config_from_json(content, path), ForeignConfig)
     except InputError:
         return False
-    return True

@@ -20,6 +20,8 @@ from textgym.policies.language_model.architectures import (
     ModelConfig,
     config_to_json,
 )
+from textgym.policies.language_model.foreign_config import ForeignConfig
+from textgym.policies.language_model.foreign_trunk import ForeignTrunk
 from textgym.policies.language_model.run_checkpoints import (
     checkpoints_of,
     read_first_whole,
@@ -76,6 +78,9 @@ def write_model(lm: "LanguageModel", directory: Path, *, dtype: torch.dtype | No
     """
     check_has_checkpoint(lm)
     assert isinstance(lm.config, ModelConfig)
+    if isinstance(lm.config, ForeignConfig):
+        _write_foreign(lm, directory, dtype or lm.dtype)
+        return
     tensors = {
         name: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
         for name, tensor in lm.state_dict().items()
@@ -85,6 +90,16 @@ def write_model(lm: "LanguageModel", directory: Path, *, dtype: torch.dtype | No
     text = json_text(config_to_json(lm.config, lm.tokenizer, stored), indent=2) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
     write_tensors(tensors, directory / "model.safetensors")
+    lm.tokenizer.write_files(directory)
+
+
+def _write_foreign(lm: "LanguageModel", directory: Path, dtype: torch.dtype) -> None:
+    """A model of transformers' as transformers writes it, its names and shards included."""
+    trunk = lm.get_submodule("model")
+    assert isinstance(trunk, ForeignTrunk)
+    whole = trunk.whole(lm.lm_head)
+    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in whole.state_dict().items()}
+    whole.save_pretrained(str(directory), state_dict=state)
     lm.tokenizer.write_files(directory)
 
 
@@ -215,6 +230,8 @@ def read_model(
         )
     shapes = source.shapes()
     _check_size(config, source.room(), directory)
+    if isinstance(config, ForeignConfig):
+        return _read_foreign(cls, config, directory, tokenizer, dtype)
     if config.tie_word_embeddings:
         shapes["lm_head.weight"] = shapes.get("model.embed_tokens.weight", (0,))
     with torch.device("meta"):
@@ -227,15 +244,36 @@ def read_model(
     }
     if config.tie_word_embeddings:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    _check_finite(tensors, directory)
+    lm.load_state_dict(tensors, assign=True)
+    lm.finish_loading()
+    return lm.requires_grad_(True).eval()
+
+
+def _read_foreign(
+    cls: type[M], config: ForeignConfig, directory: Path, tokenizer: Tokenizer, dtype: torch.dtype
+) -> M:
+    """A model that transformers runs."""
+    with torch.device("meta"):
+        lm = cls(config, tokenizer)
+    trunk = lm.get_submodule("model")
+    assert isinstance(trunk, ForeignTrunk)
+    try:
+        lm.lm_head = trunk.take(config.read(directory, dtype))
+    except InputError as error:
+        raise InputError(f"{directory}: {error}") from None
+    _check_finite(lm.state_dict(), directory)
+    lm.finish_loading()
+    return lm.requires_grad_(True).eval()
+
+
+def _check_finite(tensors: dict[str, Tensor], directory: Path) -> None:
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(
                 f"{directory}: the weights {name!r} are not finite, its training diverged: take an "
                 "earlier checkpoint"
             )
-    lm.load_state_dict(tensors, assign=True)
-    lm.finish_loading()
-    return lm.requires_grad_(True).eval()
 
 
 def _check_size(config: ModelConfig, room: int, directory: Path) -> None:

@@ -1,0 +1,196 @@
+"""The shape of a causal model of transformers' that our decoder cannot be: its own `config.json`.
+
+Needs the extra `transformers`. Nothing of a checkpoint's own code is run, and nothing is fetched.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from textgym.errors import InputError
+from textgym.extras import import_extra
+from textgym.policies.language_model.model_size import ModelSize
+
+_WINDOWS = ("sliding_window", "window_size", "attention_window")
+_DEFAULT_CONTEXT = 2048  # of a model without learned positions whose config.json names none
+
+
+@dataclass(frozen=True)
+class ForeignConfig(ModelSize):
+    """A model of transformers', by the content of its `config.json`.
+
+    :param content: as JSON has it.
+    :raises InputError: for a family that transformers does not have either, an encoder with a
+        decoder, code of a checkpoint's own, or a head that is no linear layer.
+    """
+
+    what: ClassVar[str] = "a model"
+    content: dict[str, Any] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        _ = self.sizes
+
+    def __deepcopy__(self, memo: Any) -> "ForeignConfig":
+        """Itself: nothing of it changes."""
+        return self
+
+    def __reduce__(self) -> Any:
+        """By its content: transformers' objects are made again."""
+        return ForeignConfig, (self.content,)
+
+    @cached_property
+    def config(self) -> Any:
+        """transformers' own configuration."""
+        kind = self.content.get("model_type")
+        if self.content.get("auto_map"):
+            raise InputError(
+                "config.json names code of its own (auto_map), which is never run: take a model "
+                "of a family that transformers has"
+            )
+        transformers = import_extra(
+            "transformers", extra="transformers", what=f"a model of the family {kind!r:.60}"
+        )
+        models = import_extra(
+            "transformers.models.auto.modeling_auto", extra="transformers", what="this model"
+        )
+        if kind in models.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            raise InputError(
+                f"model_type {kind!r:.60} is an encoder with a decoder, which is not supported: "
+                "take a causal language model"
+            )
+        if kind not in models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise InputError(
+                f"model_type {kind!r:.60} is not supported: neither our decoder nor transformers "
+                f"{transformers.__version__} has a causal language model of that family"
+            )
+        known = {k: v for k, v in self.content.items() if k not in ("model_type", "written_by")}
+        try:
+            return transformers.AutoConfig.for_model(kind, **known)
+        except Exception as error:  # each family checks its keys in its own way
+            reason = " ".join(str(error).split())
+            raise InputError(f"transformers cannot read it ({reason:.200})") from None
+
+    def build(self, *, is_meta: bool) -> Any:
+        """transformers' whole model with weights that nobody has drawn.
+
+        :param is_meta: without memory for them; the buffers are not right either then.
+        """
+        extra, what = "transformers", "this model"
+        transformers = import_extra("transformers", extra=extra, what=what)
+        initialization = import_extra("transformers.initialization", extra=extra, what=what)
+        device = torch.device("meta" if is_meta else "cpu")
+        try:
+            with device, initialization.no_init_weights():
+                return transformers.AutoModelForCausalLM.from_config(self.config).eval()
+        except (ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"transformers cannot make such a model ({reason:.200})") from None
+
+    @cached_property
+    def _whole(self) -> Any:
+        """The model without memory for its weights."""
+        return self.build(is_meta=True)
+
+    @cached_property
+    def sizes(self) -> dict[str, Any]:
+        """What is asked of a model's shape, read off the model itself.
+
+        :raises InputError: for a head that is no linear layer.
+        """
+        model = self._whole
+        head = model.get_output_embeddings()
+        if not isinstance(head, torch.nn.Linear):
+            raise InputError(
+                f"model_type {self.content.get('model_type')!r:.60} has a head that is no linear "
+                f"layer ({type(head).__name__}), which is not supported"
+            )
+        is_tied = bool(getattr(self.config, "tie_word_embeddings", False))
+        weights = {id(p): p.numel() for p in model.parameters()}
+        if is_tied:  # on the meta device the two may still be apart
+            weights.pop(id(head.weight), None)
+            weights[id(model.get_input_embeddings().weight)] = head.weight.numel()
+        return {
+            "vocab_size": head.out_features,
+            "hidden_size": head.in_features,
+            "has_bias": head.bias is not None,
+            "is_tied": is_tied,
+            "parameters": sum(weights.values()),
+        }
+
+    @property
+    def vocab_size(self) -> int:  # type: ignore[override]
+        """Rows of the head."""
+        return int(self.sizes["vocab_size"])
+
+    @property
+    def hidden_size(self) -> int:  # type: ignore[override]
+        """Width of what the head reads."""
+        return int(self.sizes["hidden_size"])
+
+    @property
+    def num_hidden_layers(self) -> int:  # type: ignore[override]
+        """Depth."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def max_position_embeddings(self) -> int:
+        """The longest row; inside one window local attention is plain attention."""
+        longest = getattr(self.config, "max_position_embeddings", None) or _DEFAULT_CONTEXT
+        windows = [getattr(self.config, name, None) or longest for name in _WINDOWS]
+        return int(min(longest, *windows))
+
+    @property
+    def tie_word_embeddings(self) -> bool:
+        """Whether the head is the table of embeddings."""
+        return bool(self.sizes["is_tied"])
+
+    @property
+    def parameter_count(self) -> int:
+        """All weights."""
+        return int(self.sizes["parameters"])
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], path: Path) -> "ForeignConfig":
+        """The shape in a `config.json`.
+
+        :param content: of the file `path`.
+        :raises InputError: naming the file.
+        """
+        try:
+            return cls(content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def read(self, directory: Path, dtype: torch.dtype) -> Any:
+        """transformers' whole model with the weights of a directory.
+
+        :raises InputError: naming the directory and what is wrong with it.
+        """
+        transformers = import_extra("transformers", extra="transformers", what=f"{directory}")
+        if not any(directory.glob("*.safetensors")):
+            raise InputError(
+                f"{directory}: holds no .safetensors file; pickled weights are not read"
+            )
+        try:
+            model, told = transformers.AutoModelForCausalLM.from_pretrained(
+                str(directory),
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{directory}: transformers cannot open it ({reason:.200})") from None
+        for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+            if told[kind]:
+                first = min(map(str, told[kind]))
+                raise InputError(
+                    f"{directory}: {kind.replace('_keys', '')} weights, {first:.100} among "
+                    f"{len(told[kind])}"
+                )
+        return model.requires_grad_(True).eval()

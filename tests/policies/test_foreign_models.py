@@ -1,0 +1,176 @@
+"""Models that only transformers can run, behind the same face: logits, cache, learning, files."""
+
+import warnings
+
+import pytest
+import torch
+import transformers
+from textgym_testing import rollout, set_up
+
+import textgym
+from textgym.errors import InputError
+from textgym.policies import CausalLM
+from textgym.policies.language_model.cached_decoder import CachedDecoder
+from textgym.policies.language_model.packing import pack_sequences
+from textgym.tokenizer import Tokenizer
+
+SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+GPT2 = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+FAMILIES = {
+    "gpt2": GPT2,
+    "gpt_neox": SMALL,
+    "opt": {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32},
+    "falcon": SMALL,
+    "gemma3_text": {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 16},
+    "mixtral": {**SMALL, "num_key_value_heads": 2, "num_local_experts": 4},
+    "bloom": {"vocab_size": 300, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+}
+WITHOUT_CACHE = {"bloom"}
+
+
+def saved(directory, family, **changed):
+    """A small random checkpoint as transformers writes it, with bytes as tokens."""
+    config = transformers.AutoConfig.for_model(family, **{**FAMILIES[family], **changed})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+        with torch.no_grad():  # distributions that are far from flat
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.mul_(4)
+    model.save_pretrained(directory)
+    Tokenizer.byte().write_files(directory)
+    return model
+
+
+def opened(directory):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*there is no cache")
+        return CausalLM.from_pretrained(directory)
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("gpt2")
+    saved(directory, "gpt2")
+    return directory
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_transformers_and_so_are_those_of_decoding(family, tmp_path):
+    model, lm = saved(tmp_path, family), opened(tmp_path)
+    assert lm.model.is_stepwise == (family not in WITHOUT_CACHE)
+    rows = torch.randint(3, 250, (3, 7), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([7, 2, 5])
+    with torch.no_grad():
+        for row, length, logits in zip(rows, lengths, lm(rows, lengths), strict=True):
+            alone = model(input_ids=row[None, :length]).logits[0]
+            torch.testing.assert_close(logits[:length], alone, atol=1e-4, rtol=1e-4)
+        decoder = CachedDecoder(lm, lm.tokenizer.pad_token_id)
+        seen = torch.full((3, 9), lm.tokenizer.pad_token_id)
+        for place in range(9):
+            stands = place - torch.tensor([0, 3, 1])  # rows begin anew at different times
+            seen[stands == 0] = lm.tokenizer.pad_token_id
+            stands = stands.clamp(min=0)
+            seen[torch.arange(3), stands] = rows[torch.arange(3), stands % 7]
+            hidden = decoder(seen)
+            expected = lm.packed(*pack_sequences([r[r != 0].tolist() for r in seen]))
+            last = (seen != 0).sum(1).cumsum(0) - 1
+            torch.testing.assert_close(hidden, expected[last], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "mixtral"])
+def test_what_came_in_goes_out_as_transformers_has_it(family, tmp_path):
+    model, lm = saved(tmp_path / "in", family), opened(tmp_path / "in")
+    lm.save_pretrained(tmp_path / "out")
+    again, back = opened(tmp_path / "out"), transformers.AutoModelForCausalLM
+    for name, tensor in lm.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    reopened = back.from_pretrained(tmp_path / "out").eval()
+    assert type(reopened) is type(model)
+    tokens = torch.arange(5, 15)[None]
+    torch.testing.assert_close(reopened(tokens).logits, model(tokens).logits)
+    assert again.generate("ab", max_new_tokens=5, seed=0) == lm.generate(
+        "ab", max_new_tokens=5, seed=0
+    )
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bloom"])
+def test_the_first_ratio_is_one(family, tmp_path):
+    """Tokens drawn row by row have the probabilities that the update gives them."""
+    saved(tmp_path, family)
+    agent = textgym.make_agent(
+        "ppo", "textgym/Length-v0", policy=opened(tmp_path), n_envs=4, n_steps=40, seed=0
+    )
+    for batch in rollout(set_up(agent)).get(64):
+        log_prob = agent.policy.evaluate_actions(batch.observations, batch.actions.flatten())[1]
+        torch.testing.assert_close(log_prob, batch.old_log_prob, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("agent", ["ppo", "grpo", "dqn"])
+def test_agents_learn_with_them_and_come_back(agent, gpt2, tmp_path):
+    kl = {} if agent == "dqn" else {"kl_coef": 0.05}
+    keywords = {"policy": gpt2, "n_envs": 4, "seed": 0, "learning_rate": 1e-3, **kl}
+    if agent == "dqn":
+        keywords["learning_starts"] = 16
+    made = textgym.make_agent(agent, "textgym/Length-v0", out=tmp_path / "run", **keywords)
+    before = opened(gpt2).state_dict()
+    made.learn(600)
+    after = CausalLM.from_agent(made)
+    changed = {k for k, v in after.state_dict().items() if not torch.equal(v, before[k])}
+    assert {"model.body.wte.weight", "model.body.h.1.attn.c_attn.weight"} <= changed
+    again = textgym.load_agent(tmp_path / "run")
+    for name, tensor in made.policy.state_dict().items():
+        assert torch.equal(tensor, again.policy.state_dict()[name]), name
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run").eval()
+    tokens = torch.arange(5, 15)[None]
+    torch.testing.assert_close(model(tokens).logits, after(tokens))
+
+
+def test_fine_tuning_goes_on_with_its_weights(gpt2, tmp_path):
+    rows = [{"prompt": f"ask {i}", "completion": " say it"} for i in range(8)]
+    report = textgym.sft(
+        rows, policy=gpt2, out=tmp_path / "run", steps=30, heldout=0.25, batch_size=4,
+        optimizer="adamw", learning_rate=3e-3, dropout=0.0, progress_bar=False, report=print,
+    )  # fmt: skip
+    losses = [loss for _, loss in report.heldout]
+    assert losses[-1] < 0.5 * losses[0]
+    assert type(opened(tmp_path / "run").model).__name__ == "ForeignTrunk"
+
+
+def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, gpt2):
+    def refused(text, directory):
+        with pytest.raises(InputError) as caught:
+            CausalLM.from_pretrained(directory)
+        assert text in str(caught.value) and "\n" not in str(caught.value)
+        assert str(directory) in str(caught.value)
+
+    for family, text in (("cohere", "capping, scaling"), ("t5", "encoder with a decoder")):
+        (tmp_path / family).mkdir()
+        config = transformers.AutoConfig.for_model(family, **(SMALL if family == "cohere" else {}))
+        if family == "cohere":
+            transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / family)
+        else:
+            config.save_pretrained(tmp_path / family)
+        Tokenizer.byte().write_files(tmp_path / family)
+        refused(text, tmp_path / family)
+
+
+def test_local_attention_ends_the_context(tmp_path):
+    saved(tmp_path, "gemma3_text")
+    assert opened(tmp_path).config.max_position_embeddings == 16
+
+
+def test_numbers_are_as_the_model_has_them(gpt2):
+    lm = opened(gpt2)
+    assert (lm.config.vocab_size, lm.config.hidden_size) == (300, 32)
+    assert lm.config.max_position_embeddings == 64 and lm.config.tie_word_embeddings
+    assert lm.lm_head.weight is lm.model.embed_tokens.weight
+    assert lm.config.parameter_count == sum(p.numel() for p in lm.parameters())
