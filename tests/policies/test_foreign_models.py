@@ -1,5 +1,7 @@
 """Models that only transformers can run, behind the same face: logits, cache, learning, files."""
 
+import json
+import shutil
 import warnings
 
 import pytest
@@ -28,7 +30,7 @@ FAMILIES = {
     "gpt_neox": SMALL,
     "opt": {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32},
     "falcon": SMALL,
-    "gemma3_text": {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 16},
+    "starcoder2": {**SMALL, "num_key_value_heads": 2, "sliding_window": 16},
     "mixtral": {**SMALL, "num_key_value_heads": 2, "num_local_experts": 4},
     "bloom": {"vocab_size": 300, "hidden_size": 32, "n_layer": 2, "n_head": 4},
 }
@@ -161,10 +163,34 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, gpt2):
             config.save_pretrained(tmp_path / family)
         Tokenizer.byte().write_files(tmp_path / family)
         refused(text, tmp_path / family)
+    lm = tmp_path / "lm"
+    for key, value, text in (
+        ("model_type", "gpt9", "neither our decoder nor transformers"),
+        ("auto_map", {"AutoConfig": "code.Config"}, "code of its own (auto_map)"),
+        ("quantization_config", {"bits": 4}, "quantized (quantization_config)"),
+        ("n_layer", 10**9, "expected from 1 to 1024 layers, got 1000000000"),
+        ("n_layer", 3, "missing weights, transformer.h.2."),
+        ("n_layer", 1, "unexpected weights, transformer.h.1."),
+        ("n_embd", 64, "mismatch"),
+        ("n_embd", 2**20, "config.json calls for"),
+        ("n_head", 5, "transformers cannot"),
+    ):
+        shutil.copytree(gpt2, lm)
+        config = json.loads((lm / "config.json").read_text())
+        (lm / "config.json").write_text(json.dumps({**config, key: value}))
+        refused(text, lm)
+        shutil.rmtree(lm)
+    shutil.copytree(gpt2, lm)
+    (lm / "model.safetensors").rename(lm / "pytorch_model.bin")
+    refused("no .safetensors file, and pickled weights are not read", lm)
+    with pytest.raises(InputError, match=r"dropout=0.1 is not there for a gpt2 model"):
+        textgym.sft(
+            [{"prompt": "a", "completion": "b"}], policy=gpt2, out=tmp_path / "o", dropout=0.1
+        )
 
 
 def test_local_attention_ends_the_context(tmp_path):
-    saved(tmp_path, "gemma3_text")
+    saved(tmp_path, "starcoder2")
     assert opened(tmp_path).config.max_position_embeddings == 16
 
 

@@ -8,6 +8,7 @@ import torch
 from textgym.errors import InputError, unknown_name
 from textgym.policies.language_model.decoder import Decoder
 from textgym.policies.language_model.decoder_config import CausalLMConfig
+from textgym.policies.language_model.families import FAMILIES, LEFT_OUT
 from textgym.policies.language_model.foreign_config import ForeignConfig
 from textgym.policies.language_model.foreign_trunk import ForeignTrunk
 from textgym.policies.language_model.lstm_config import LSTMConfig, is_lstm
@@ -65,7 +66,8 @@ def config_from_json(content: Any, path: Path) -> ModelConfig:
     """
     if is_lstm(content):
         return LSTMConfig.from_json(content, path)
-    if isinstance(content, dict) and "model_type" in content and not is_family_of_ours(content):
+    is_named = isinstance(content, dict) and isinstance(content.get("model_type"), str)
+    if is_named and content["model_type"] not in (*FAMILIES, *LEFT_OUT):
         return ForeignConfig.from_json(content, path)
     return from_transformers(content, path)
 

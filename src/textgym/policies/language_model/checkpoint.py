@@ -258,6 +258,12 @@ def _read_foreign(
         lm = cls(config, tokenizer)
     trunk = lm.get_submodule("model")
     assert isinstance(trunk, ForeignTrunk)
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise InputError(
+            f"{directory}: holds no .safetensors file, and pickled weights are not read"
+        )
+    _check_size(config, files, directory)
     try:
         lm.lm_head = trunk.take(config.read(directory, dtype))
     except InputError as error:

@@ -39,7 +39,4 @@ FAMILIES = {
 LEFT_OUT = {
     "gemma2": "it caps attention scores by a tanh, which no fused attention kernel computes",
     "gemma3": "it reads pictures too; Gemma 3 for text alone is gemma3_text",
-    "qwen2_moe": "mixtures of experts are left out",
-    "qwen3_moe": "mixtures of experts are left out",
-    "mixtral": "mixtures of experts are left out",
 }

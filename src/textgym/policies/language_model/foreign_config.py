@@ -14,6 +14,8 @@ from textgym.errors import InputError
 from textgym.extras import import_extra
 from textgym.policies.language_model.model_size import ModelSize
 
+_NO_SHAPE = ("model_type", "written_by", "attn_implementation")
+_MOST_LAYERS = 1024
 _WINDOWS = ("sliding_window", "window_size", "attention_window")
 _DEFAULT_CONTEXT = 2048  # of a model without learned positions whose config.json names none
 
@@ -24,7 +26,7 @@ class ForeignConfig(ModelSize):
 
     :param content: as JSON has it.
     :raises InputError: for a family that transformers does not have either, an encoder with a
-        decoder, code of a checkpoint's own, or a head that is no linear layer.
+        decoder, code of a checkpoint's own, quantized weights, or a head that is no linear layer.
     """
 
     what: ClassVar[str] = "a model"
@@ -45,10 +47,17 @@ class ForeignConfig(ModelSize):
     def config(self) -> Any:
         """transformers' own configuration."""
         kind = self.content.get("model_type")
+        if not isinstance(kind, str):
+            raise InputError(f"model_type {kind!r:.60} is not supported: expected a family's name")
         if self.content.get("auto_map"):
             raise InputError(
                 "config.json names code of its own (auto_map), which is never run: take a model "
                 "of a family that transformers has"
+            )
+        if self.content.get("quantization_config"):
+            raise InputError(
+                "its weights are quantized (quantization_config), which cannot be trained: take "
+                "the model's own weights"
             )
         transformers = import_extra(
             "transformers", extra="transformers", what=f"a model of the family {kind!r:.60}"
@@ -66,12 +75,21 @@ class ForeignConfig(ModelSize):
                 f"model_type {kind!r:.60} is not supported: neither our decoder nor transformers "
                 f"{transformers.__version__} has a causal language model of that family"
             )
-        known = {k: v for k, v in self.content.items() if k not in ("model_type", "written_by")}
+        # Keys with an underscore choose code (kernels of attention), not a shape.
+        known = {k: v for k, v in self.content.items() if k[:1] != "_" and k not in _NO_SHAPE}
         try:
-            return transformers.AutoConfig.for_model(kind, **known)
+            config = transformers.AutoConfig.for_model(kind, **known)
+            layers = config.num_hidden_layers
         except Exception as error:  # each family checks its keys in its own way
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot read it ({reason:.200})") from None
+        if (
+            isinstance(layers, bool)
+            or not isinstance(layers, int)
+            or not 0 < layers <= _MOST_LAYERS
+        ):
+            raise InputError(f"expected from 1 to {_MOST_LAYERS} layers, got {layers!r:.60}")
+        return config
 
     def build(self, *, is_meta: bool) -> Any:
         """transformers' whole model with weights that nobody has drawn.
@@ -85,7 +103,7 @@ class ForeignConfig(ModelSize):
         try:
             with device, initialization.no_init_weights():
                 return transformers.AutoModelForCausalLM.from_config(self.config).eval()
-        except (ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # each family checks its sizes in its own way
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot make such a model ({reason:.200})") from None
 
@@ -132,7 +150,7 @@ class ForeignConfig(ModelSize):
 
     @property
     def num_hidden_layers(self) -> int:  # type: ignore[override]
-        """Depth."""
+        """Blocks, one after the other."""
         return int(self.config.num_hidden_layers)
 
     @property
@@ -167,30 +185,25 @@ class ForeignConfig(ModelSize):
     def read(self, directory: Path, dtype: torch.dtype) -> Any:
         """transformers' whole model with the weights of a directory.
 
-        :raises InputError: naming the directory and what is wrong with it.
+        :raises InputError: saying what is wrong with it.
         """
         transformers = import_extra("transformers", extra="transformers", what=f"{directory}")
-        if not any(directory.glob("*.safetensors")):
-            raise InputError(
-                f"{directory}: holds no .safetensors file; pickled weights are not read"
-            )
         try:
             model, told = transformers.AutoModelForCausalLM.from_pretrained(
                 str(directory),
+                config=self.config,
                 dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # a damaged file ends in any of a dozen
             reason = " ".join(str(error).split())
-            raise InputError(f"{directory}: transformers cannot open it ({reason:.200})") from None
+            raise InputError(f"transformers cannot open it ({reason:.200})") from None
         for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if told[kind]:
                 first = min(map(str, told[kind]))
-                raise InputError(
-                    f"{directory}: {kind.replace('_keys', '')} weights, {first:.100} among "
-                    f"{len(told[kind])}"
-                )
+                what = kind.replace("_keys", "")
+                raise InputError(f"{what} weights, {first:.100} among {len(told[kind])}")
         return model.requires_grad_(True).eval()

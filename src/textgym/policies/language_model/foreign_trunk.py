@@ -100,6 +100,10 @@ class ForeignTrunk(TokenTrunk):
 
     @drop.setter
     def drop(self, share: float) -> None:
+        """Only 0 is taken.
+
+        :raises InputError: for anything else.
+        """
         if share:
             raise InputError(
                 f"dropout={share:g} is not there for a {self.config.content['model_type']} model, "

@@ -31,7 +31,8 @@ _FIELDS: dict[str, Any] = {
 
 def is_family_of_ours(config: dict[str, Any]) -> bool:
     """Whether our decoder has the family that a `config.json` names."""
-    return config.get("model_type") in FAMILIES
+    kind = config.get("model_type")
+    return isinstance(kind, str) and kind in FAMILIES
 
 
 def is_ours(config: dict[str, Any]) -> bool:
