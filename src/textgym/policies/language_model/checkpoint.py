@@ -34,6 +34,7 @@ from textgym.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from textgym.policies.language_model.language_model import LanguageModel
+    from textgym.tokenizer import Tokenizer
 
 M = TypeVar("M", bound="LanguageModel")
 
@@ -251,19 +252,13 @@ def read_model(
 
 
 def _read_foreign(
-    cls: type[M], config: ForeignConfig, directory: Path, tokenizer: Tokenizer, dtype: torch.dtype
+    cls: type[M], config: ForeignConfig, directory: Path, tokenizer: "Tokenizer", dtype: torch.dtype
 ) -> M:
     """A model that transformers runs."""
     with torch.device("meta"):
         lm = cls(config, tokenizer)
     trunk = lm.get_submodule("model")
     assert isinstance(trunk, ForeignTrunk)
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        raise InputError(
-            f"{directory}: holds no .safetensors file, and pickled weights are not read"
-        )
-    _check_size(config, files, directory)
     try:
         lm.lm_head = trunk.take(config.read(directory, dtype))
     except InputError as error:
@@ -273,7 +268,7 @@ def _read_foreign(
     return lm.requires_grad_(True).eval()
 
 
-def _check_finite(tensors: dict[str, Tensor], directory: Path) -> None:
+def _check_finite(tensors: dict[str, torch.Tensor], directory: Path) -> None:
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(

@@ -112,7 +112,8 @@ def from_transformers(content: Any, path: Path) -> CausalLMConfig:
     fields = SavedFields(content, path)
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        why = f" ({LEFT_OUT[model_type]})" if model_type in LEFT_OUT else ""
+        reason = LEFT_OUT.get(model_type) if isinstance(model_type, str) else None
+        why = f" ({reason})" if reason else ""
         raise InputError(
             f"{path}: model_type {model_type!r:.60} is not supported{why}; expected one of "
             f"{', '.join(FAMILIES)}"
