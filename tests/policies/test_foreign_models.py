@@ -179,7 +179,7 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, gpt2):
         shutil.rmtree(lm)
     shutil.copytree(gpt2, lm)
     (lm / "model.safetensors").rename(lm / "pytorch_model.bin")
-    refused("no .safetensors file, and pickled weights are not read", lm)
+    refused("model.safetensors: cannot be read", lm)
     with pytest.raises(InputError, match=r"dropout=0.1 is not there for a gpt2 model"):
         textgym.sft(
             [{"prompt": "a", "completion": "b"}], policy=gpt2, out=tmp_path / "o", dropout=0.1
