@@ -16,6 +16,7 @@ LEAVES = {
     "text_metrics",
     "async_rewards",
     "built_in_rewards",
+    "chat_templates",
     "checks",
     "counts",
     "divergence",

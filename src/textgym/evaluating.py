@@ -179,6 +179,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
+    chat: bool = False,
     seed: int | None = None,
     pad_token: str | None = None,
 ) -> list[str]:
@@ -192,6 +193,8 @@ def generate(
         training and evaluation 1, the model's own distribution, unless said.
     :param top_k: draw from the k likeliest tokens only; 0 from all.
     :param top_p: draw from the likeliest tokens that make up this probability; 1 from all.
+    :param chat: each prompt is a user's message, and the policy answers it, by its own chat
+        template.
     :param seed: of what is drawn; without it, each call draws anew.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
@@ -214,5 +217,6 @@ def generate(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
+        chat=chat,
         seed=seed,
     )

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from textgym.chat_templates import encode_chats
 from textgym.errors import InputError
+from textgym.messages import message
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.sampling import Sampling, draw
 from textgym.policies.language_model.token_masks import TokenMasks
@@ -26,10 +28,16 @@ def never_sampled(lm: "LanguageModel") -> Tensor:
 
 
 def encode_prompts(
-    lm: "LanguageModel", prompts: Sequence[str], max_new_tokens: int
+    lm: "LanguageModel", prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False
 ) -> list[list[int]]:
-    """Token ids of prompts, checked for emptiness and against the model's context."""
-    rows = lm.tokenizer.encode_batch(list(prompts), add_special_tokens=True)
+    """Token ids of prompts, checked for emptiness and against the model's context.
+
+    :param chat: each is a user's message, which the model is to answer.
+    """
+    if chat:
+        rows = encode_chats(lm.tokenizer, [message("user", prompt) for prompt in prompts])
+    else:
+        rows = lm.tokenizer.encode_batch(list(prompts), add_special_tokens=True)
     context = lm.config.max_position_embeddings
     for prompt, row in zip(prompts, rows, strict=True):
         if not prompt or not row:
@@ -153,10 +161,11 @@ def generate(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
+    chat: bool = False,
     generator: torch.Generator,
 ) -> list[str]:
     """See `LanguageModel.generate`; `generator` is the caller's own, on the model's device."""
-    rows = encode_prompts(lm, prompts, max_new_tokens)
+    rows = encode_prompts(lm, prompts, max_new_tokens, chat=chat)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     tokens = generate_tokens(
         lm, rows, max_new_tokens=max_new_tokens, sampling=sampling, generator=generator
