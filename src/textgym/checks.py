@@ -117,6 +117,7 @@ RANGES: dict[str, Range] = {
     "decorrelation": _number("[]", 0, _FACTOR, "factor on squared covariances of posterior means"),
     "kl_warmup": _number("[]", 0, 1, "share over which the KL term's weight grows"),
     "kl_cycles": _whole(1, _COUNT, "cycles of the KL term's weight"),
+    "micro_batch_tokens": _whole(1, 10**9, "tokens that are read at a time"),
     "lora_rank": _whole(1, 10**5, "rank of an adapter"),
     "lora_alpha": _number("(]", 0, _FACTOR, "factor on an adapter, times its rank"),
     # Optimizers.

@@ -172,7 +172,7 @@ RUNS = {
     "ppo": {"kl_coef": 0.1, "clip_range_vf": 0.2, "n_steps": 64},
     "a2c": {"env_kwargs": {"reply": lambda prompt, turns: None, "max_context": 64}},
     "trpo": {"n_steps": 32, "batch_size": 64, "cg_max_steps": 2, "n_critic_updates": 1},
-    "nlpo": {"n_steps": 32, "batch_size": 64, "n_epochs": 1},
+    "nlpo": {"n_steps": 32, "batch_size": 64, "n_epochs": 1, "dtype": "bfloat16"},
     "grpo": {"kl_in": "loss", "kl_coef": 0.1, "kl_estimator": "k3", "n_epochs": 1},
     "dpo": {"kl_coef": 0.1},
     "dqn": {},

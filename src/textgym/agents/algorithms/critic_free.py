@@ -106,7 +106,8 @@ class CriticFreeAlgorithm(WholeEpisodeAlgorithm):
             log_probs = np.concatenate([episode.log_probs for episode in self.episodes])
             is_empty = bool(np.isnan(totals).all())
             total = None if is_empty else float(kept_mean(totals.reshape(1, -1))[0, 0])
-            drawn = RolloutFigures(log_probs.size, float(log_probs.mean()), figures, total)
+            mean, gap = float(log_probs.mean()), self.sampler_gap
+            drawn = RolloutFigures(log_probs.size, mean, figures, total, sampler_gap=gap)
             self.recorder.rollout_done(drawn)
         if self.num_generations > 1:
             deviation, (_, _, is_equal) = kept_std(groups, ddof=0), best_and_worst(groups)

@@ -21,7 +21,9 @@ from textgym.agents.rollouts.rollout_scores import scores_of
 from textgym.agents.runs.recording import Recorder
 from textgym.checks import check_numbers
 from textgym.errors import InputError
+from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
+from textgym.policies.sb3.exchange import Exchange
 from textgym.saved_fields import SavedFields
 
 
@@ -109,6 +111,7 @@ class WholeEpisodeAlgorithm(OnPolicyAlgorithm):
         self.rng = np.random.default_rng(int(torch.randint(2**62, ())))
         self.rollout_buffer = None  # type: ignore[assignment]
         self.episodes: list[CollectedEpisode] = []
+        self.sampler_gap: float | None = None
         self._obs_followed: object = None  # the last rows that the collector knows of
         self._collector = EpisodeCollector(
             self.n_envs, self.num_generations, self.policy.lm.tokenizer.pad_token_id
@@ -155,11 +158,27 @@ class WholeEpisodeAlgorithm(OnPolicyAlgorithm):
         if scores is not None:
             scores.settle()
             scores.close()
+        self.sampler_gap = self._rescore()
         self.episodes = self._collector.take(wanted)
         self._rollout_played()
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _rescore(self) -> float | None:
+        """Log-probabilities as an update computes them for the sampler's; None: they are the same.
+
+        :return: the mean distance of the two in nats.
+        """
+        log_probs_of = Exchange.of(self.observation_space).log_probs_of
+        if log_probs_of is None:
+            return None
+
+        def of_arrays(packed: PackedSegments, actions: np.ndarray) -> np.ndarray:
+            chosen = torch.as_tensor(actions, device=self.device)
+            return log_probs_of(packed.to(self.device), chosen).cpu().numpy()
+
+        return self._collector.rescore(np.asarray(self._last_obs), of_arrays)
 
     @abstractmethod
     def _rollout_played(self) -> None:

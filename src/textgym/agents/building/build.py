@@ -228,6 +228,7 @@ def _kl_penalty(
         kl_estimator=kl_estimator,
         kl_target=kl_target,
         masks=policy_kwargs.get("masks"),
+        dtype=policy_kwargs.get("dtype", "float32"),
         **sampling,
     )
 

@@ -17,6 +17,7 @@ from textgym.registry import agents
 from textgym.signatures import check_table, constructors, load_attribute
 
 SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p")
+MEMORY_KEYWORDS = ("dtype", "gradient_checkpointing", "micro_batch_tokens")
 LORA_KEYWORDS = ("lora_rank", "lora_alpha", "lora_targets", "use_dora")
 VALUE_KEYWORDS = ("value_trunk", "value_lr_scale")
 KL_KEYWORDS = ("kl_coef", "kl_estimator", "kl_target")
@@ -39,7 +40,7 @@ class AgentSpec(ABC):
     defaults: Defaults
     _: KW_ONLY
     policy: str = "textgym.policies.sb3.actor_critic:TextActorCriticPolicy"
-    policy_keywords: tuple[str, ...] = (*SAMPLING_KEYWORDS, *LORA_KEYWORDS)
+    policy_keywords: tuple[str, ...] = (*SAMPLING_KEYWORDS, *LORA_KEYWORDS, *MEMORY_KEYWORDS)
     has_kl: bool = True
     description: str = ""
 
@@ -88,7 +89,12 @@ class CriticSpec(AgentSpec):
     """With a value head or Q-values, and a trunk that begins to learn after a warm-up."""
 
     _: KW_ONLY
-    policy_keywords: tuple[str, ...] = (*SAMPLING_KEYWORDS, *VALUE_KEYWORDS, *LORA_KEYWORDS)
+    policy_keywords: tuple[str, ...] = (
+        *SAMPLING_KEYWORDS,
+        *VALUE_KEYWORDS,
+        *LORA_KEYWORDS,
+        *MEMORY_KEYWORDS,
+    )
 
     @property
     def builder_keywords(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from textgym.agents.building.sizes import group_size, minibatch_size
 from textgym.agents.building.specs import (
     LORA_KEYWORDS,
+    MEMORY_KEYWORDS,
     SAMPLING_KEYWORDS,
     VALUE_KEYWORDS,
     CriticFreeSpec,
@@ -133,7 +134,11 @@ def _nlpo(budget: int, n_envs: int) -> dict[str, Any]:
 
 PPO = OnPolicySpec("stable_baselines3:PPO", _ppo)
 A2C = OnPolicySpec("stable_baselines3:A2C", _a2c)
-TRPO = OnPolicySpec("sb3_contrib:TRPO", _trpo)
+TRPO = OnPolicySpec(  # which differentiates twice: nothing can be computed again there
+    "sb3_contrib:TRPO",
+    _trpo,
+    policy_keywords=(*SAMPLING_KEYWORDS, *VALUE_KEYWORDS, *LORA_KEYWORDS, "dtype"),
+)
 MASKABLE_PPO = OnPolicySpec(
     "sb3_contrib:MaskablePPO",
     _ppo,
@@ -144,7 +149,13 @@ NLPO = OnPolicySpec(
     "textgym.agents.algorithms.nlpo:NLPO",
     _nlpo,
     policy="textgym.policies.sb3.top_p_mask:TopPMaskPolicy",
-    policy_keywords=("temperature", *VALUE_KEYWORDS, "mask_top_p", *LORA_KEYWORDS),
+    policy_keywords=(
+        "temperature",
+        *VALUE_KEYWORDS,
+        "mask_top_p",
+        *LORA_KEYWORDS,
+        *MEMORY_KEYWORDS,
+    ),
 )
 DQN = OffPolicySpec("stable_baselines3:DQN", _dqn)
 QRDQN = OffPolicySpec(

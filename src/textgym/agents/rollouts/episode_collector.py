@@ -3,7 +3,7 @@
 Legend: `n` rows, `L` width of a row, `a` acted tokens of one episode, `A` of all, `E` episodes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from textgym.errors import InputError
 from textgym.policies.language_model.packing import (
     PackedSegments,
     array_row_lengths,
+    budget_groups,
     equal_parts,
     pack_segments,
 )
@@ -48,6 +49,7 @@ class CollectedEpisode:
     prompt: str = ""
     completion: str = ""
     is_truncated: bool = False
+    fresh: int = 0  # last tokens of `actions` that no `rescore` has seen yet
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _OpenRow:
     actions: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     reward: float = 0.0
+    fresh: int = 0
 
 
 class EpisodeCollector:
@@ -114,6 +117,7 @@ class EpisodeCollector:
             row.actions.append(action)
             row.log_probs.append(log_prob)
             row.reward += reward
+            row.fresh += 1
         for i in np.flatnonzero(dones).tolist():
             episode = self._finish(i, obs[i], infos[i])
             if i in waiting:
@@ -140,6 +144,7 @@ class EpisodeCollector:
             prompt=info.get("prompt", ""),
             completion=info.get("completion", ""),
             is_truncated=bool(info.get("TimeLimit.truncated", False)),
+            fresh=row.fresh,
         )
         members = self._waiting.setdefault(group, [])
         members.append(episode)
@@ -151,6 +156,35 @@ class EpisodeCollector:
                 f"with num_generations={self.num_generations}, as textgym.make_vec does"
             )
         return episode
+
+    def rescore(
+        self, obs: np.ndarray, log_probs_of: Callable[[PackedSegments, np.ndarray], np.ndarray]
+    ) -> float:
+        """Put other log-probabilities of the tokens drawn since the last call for the sampler's.
+
+        At a rollout's end, before the policy moves: also of texts that are still open.
+
+        :param obs: int64 `[n, L]`, the rows as they stand now.
+        :param log_probs_of: float32 `[A]` from packed segments and their actions.
+        :return: the mean distance of the two in nats.
+        """
+        whole = [e for group in (*self._whole, *self._waiting.values()) for e in group if e.fresh]
+        open_rows = [i for i, row in enumerate(self._rows) if row.fresh]
+        started = [_started(self._rows[i], obs[i]) for i in open_rows]
+        both = whole + started
+        total, count = 0.0, 0
+        for part in budget_groups([len(e.tokens) for e in both], 2048):
+            chosen = [both[i] for i in part]
+            flat = log_probs_of(pack_episodes(chosen), np.concatenate([e.actions for e in chosen]))
+            cuts = np.cumsum([len(e.actions) for e in chosen])[:-1]
+            for episode, found in zip(chosen, np.split(flat, cuts), strict=True):
+                new = slice(len(found) - episode.fresh, None)
+                total += float(np.abs(found[new] - episode.log_probs[new]).sum())
+                count += episode.fresh
+                episode.log_probs[new], episode.fresh = found[new], 0
+        for i, episode in zip(open_rows, started, strict=True):
+            self._rows[i].log_probs, self._rows[i].fresh = episode.log_probs.tolist(), 0
+        return total / max(count, 1)
 
     def state_dict(self) -> dict[str, Any]:
         """The open rows, and the finished episodes that wait for their groups or for a rollout."""
@@ -200,6 +234,19 @@ class EpisodeCollector:
         """The episodes of the first `n_groups` whole groups, group by group."""
         taken, self._whole = self._whole[:n_groups], self._whole[n_groups:]
         return [episode for group in taken for episode in group]
+
+
+def _started(row: _OpenRow, obs: np.ndarray) -> CollectedEpisode:
+    """An open row as an episode of what it has so far."""
+    return CollectedEpisode(
+        tokens=obs[: row.lengths[-1]].astype(np.int64),
+        acted=np.array(row.lengths) - 1,
+        actions=np.array(row.actions),
+        log_probs=np.array(row.log_probs, dtype=np.float32),
+        reward=row.reward,
+        group=-1,
+        fresh=row.fresh,
+    )
 
 
 def _episodes_state(episodes: Sequence[CollectedEpisode]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.log_probs import token_log_probs
 from textgym.policies.language_model.models_by_name import open_policy
 from textgym.policies.language_model.packing import PackedSegments
+from textgym.policies.language_model.precision import autocast, dtype_of
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.sb3.exchange import Exchange
@@ -68,6 +69,7 @@ class KLPenalty:
     :param temperature, top_k, top_p: as the policy's, since its log-probabilities are of the
         distribution that it samples from.
     :param masks: legal tokens, as the policy's; None: as the environment says (`fit_to`).
+    :param dtype: "float32" or "bfloat16", as the policy's.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class KLPenalty:
         top_k: int = 0,
         top_p: float = 1.0,
         masks: TokenMasks | None = None,
+        dtype: str = "float32",
     ) -> None:
         check_numbers({"kl_coef": kl_coef, "kl_target": kl_target, "kl_horizon": kl_horizon})
         if kl_target is not None and kl_coef == 0:
@@ -105,7 +108,7 @@ class KLPenalty:
         self.coefficient, self.estimator = float(kl_coef), kl_estimator
         self.target, self.horizon = kl_target, kl_horizon
         self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        self.masks = masks
+        self.masks, self.dtype = masks, dtype_of(dtype)
 
     def fit_to(self, observation_space: spaces.Space[Any]) -> None:
         """Take over an environment's constraint, unless masks were given, and a shared reference.
@@ -159,7 +162,8 @@ class KLPenalty:
     def log_probs(self, packed: PackedSegments, actions: Tensor) -> Tensor:
         """Log-probabilities `[A]` of the acted tokens under the reference, in one pass."""
         model = self.reference(packed.tokens.device)
-        return token_log_probs(model, packed, actions, self.sampling, masks=self.masks)
+        with autocast(packed.tokens.device, self.dtype):
+            return token_log_probs(model, packed, actions, self.sampling, masks=self.masks)
 
     def update(self, kl_per_episode: float, episodes: int) -> None:
         """Steer β: β ← β (1 + clip(KL / target - 1, ±0.2) · min(episodes / horizon, 1))."""

@@ -184,6 +184,7 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         """
         if self.scores is not None:
             self.scores.settle()
+        sampler_gap = self._rescore()
         if self.is_penalised:
             assert self.kl is not None
             self._add_kl(self.kl)
@@ -194,7 +195,10 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         if self.recorder is not None:
             mean_log_prob = float(self.log_probs.mean())
             figures = self._kl_figures(dones)
-            self.recorder.rollout_done(RolloutFigures(self.log_probs.size, mean_log_prob, figures))
+            drawn = RolloutFigures(
+                self.log_probs.size, mean_log_prob, figures, sampler_gap=sampler_gap
+            )
+            self.recorder.rollout_done(drawn)
         is_learned = self.recorder is None or not self.recorder.only_collects
         if is_learned and self.is_penalised and self.kl is not None and len(self.episode_kl):
             self.kl.update(float(self.episode_kl.mean()), len(self.episode_kl))
@@ -235,6 +239,27 @@ class EpisodeRolloutBuffer(RolloutBuffer):
                 totals.append(carried[env])
         return np.array(totals)
 
+    def _rescore(self) -> float | None:
+        """Put the log-probabilities of the tokens as an update computes them for the sampler's.
+
+        :return: the mean distance of the two in nats; None where there is none.
+        """
+        log_probs_of = Exchange.of(self.observation_space).log_probs_of
+        if log_probs_of is None:
+            return None
+        drawn = self.log_probs.copy()
+        for index, packed, chosen in self._groups():
+            self.log_probs.reshape(-1)[index] = log_probs_of(packed, chosen).cpu().numpy()
+        return float(np.abs(self.log_probs - drawn).mean())
+
+    def _groups(self) -> Iterator[tuple[np.ndarray, PackedSegments, torch.Tensor]]:
+        """All segments, some 2,048 tokens at a time: places in the flat arrays, tokens, actions."""
+        for places in budget_groups([len(segment.tokens) for segment in self.segments], 2048):
+            part = np.array(places)
+            index = self._flat_index(part)
+            chosen = torch.as_tensor(self.actions.reshape(-1)[index], device=self.device)
+            yield index, self._pack(part), chosen
+
     def _add_kl(self, kl: "KLPenalty") -> None:
         """Subtract the weighted KL of every acted token from its reward.
 
@@ -242,14 +267,10 @@ class EpisodeRolloutBuffer(RolloutBuffer):
         """
         assert isinstance(self.action_space, spaces.Discrete)
         kl.check_vocabulary(int(self.action_space.n), torch.device(self.device))
-        for part in self._parts(np.arange(len(self.segments)), self.buffer_size * self.n_envs):
-            lengths = [len(self.segments[i].tokens) for i in part]
-            for group in (part[places] for places in budget_groups(lengths, 2048)):
-                index = self._flat_index(group)
-                chosen = torch.as_tensor(self.actions.reshape(-1)[index], device=self.device)
-                log_probs = torch.as_tensor(self.log_probs.reshape(-1)[index], device=self.device)
-                raw = kl.per_token(self._pack(group), chosen, log_probs)
-                self.kl_raw.reshape(-1)[index] = raw.cpu().numpy()
+        for index, packed, chosen in self._groups():
+            log_probs = torch.as_tensor(self.log_probs.reshape(-1)[index], device=self.device)
+            raw = kl.per_token(packed, chosen, log_probs)
+            self.kl_raw.reshape(-1)[index] = raw.cpu().numpy()
         self.rewards -= kl.coefficient * self.kl_raw
 
     def state_dict(self) -> dict[str, Any]:

@@ -68,12 +68,15 @@ class RolloutFigures:
     :param kl: None without a KL term.
     :param total_reward: mean of what was optimised, where the algorithm knows it; None: the mean
         reward of the episodes that ended, minus `kl.weighted`.
+    :param sampler_gap: nats per token between the sampler's log-probabilities and those that are
+        learned from; None where they are the same.
     """
 
     tokens: int
     mean_log_prob: float | None
     kl: KLFigures | None = None
     total_reward: float | None = None
+    sampler_gap: float | None = None
 
 
 class Recorder:
@@ -167,6 +170,8 @@ class Recorder:
         if rollout.mean_log_prob is not None:
             heard["policy/entropy"] = -rollout.mean_log_prob
             logger.record("policy/entropy", -rollout.mean_log_prob)
+        if rollout.sampler_gap is not None:
+            logger.record("policy/sampler_gap", rollout.sampler_gap)
         untold = _alike_in_tables(figures)
         for key, value in figures.items():
             logger.record(key, value, exclude=("stdout", "log") if key in untold else None)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import pack_rows, row_lengths
+from textgym.policies.language_model.precision import autocast
 from textgym.policies.language_model.trunk import Trunk
 
 
@@ -22,10 +23,19 @@ class CachedDecoder:
         through an optimizer or `load_state_dict` is noticed, one by a fused optimizer is not.
     :param pad_token_id: fills the rows to the right.
     :param use_cache: False computes every row anew, with the same result.
+    :param dtype: of the trunk's products; see `precision`.
     """
 
-    def __init__(self, trunk: Trunk, pad_token_id: int, *, use_cache: bool = True) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        pad_token_id: int,
+        *,
+        use_cache: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.trunk, self.pad_token_id, self.use_cache = trunk, pad_token_id, use_cache
+        self.dtype = dtype
         self.drop()
 
     def drop(self) -> None:
@@ -40,10 +50,11 @@ class CachedDecoder:
 
         :raises InputError: if a row is empty.
         """
-        if not self.use_cache or torch.is_grad_enabled():  # a cache holds no graph
-            return uncached(self.trunk, rows, self._lengths(rows))
         try:
-            return self._answer(rows)
+            with autocast(rows.device, self.dtype):
+                if not self.use_cache or torch.is_grad_enabled():  # a cache holds no graph
+                    return uncached(self.trunk, rows, self._lengths(rows))
+                return self._answer(rows)
         except BaseException:
             self.drop()  # Ctrl-C in the middle of a pass leaves it half written
             raise
@@ -95,7 +106,8 @@ class CachedDecoder:
         if ahead is not None:
             if not bool((ahead == row).all(1).any()):
                 return None
-            self._advance(ahead)
+            with autocast(row.device, self.dtype):
+                self._advance(ahead)
         is_same = (self.rows == row).all(1)
         return self.hidden[int(is_same.int().argmax())][None] if bool(is_same.any()) else None
 

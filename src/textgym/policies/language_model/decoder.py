@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, silu
+from torch.utils.checkpoint import checkpoint
 
 from textgym.policies.language_model.attention import (
     Attention,
@@ -168,6 +169,9 @@ class Decoder(TokenTrunk):
         for name, frequencies in _frequencies(config).items():
             self.register_buffer(name, frequencies, persistent=False)
         self.drop = 0.0  # set while fine-tuning; active in training mode only
+        # Keep what goes into each layer for the backward pass, and compute the rest again: Chen et
+        # al. (2016), "Training Deep Nets with Sublinear Memory Cost".
+        self.gradient_checkpointing = False
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Decoder":
         """torch's, behind `to`; the rotary frequencies stay in float32 whatever the weights are in.
@@ -206,9 +210,15 @@ class Decoder(TokenTrunk):
             frequencies = self.inv_freq if is_main else self.other_inv_freq
             rotations[theta] = _rotation(positions, frequencies, x.dtype)
         drop = self.drop if self.training else 0.0
+        again = self.gradient_checkpointing and torch.is_grad_enabled()
         last = len(self.layers) - 1
         for i, (block, theta) in enumerate(zip(self.layers, thetas, strict=True)):
-            x = block(x, rotations[theta], attention, drop, kept if i == last else None)
+            arguments = x, rotations[theta], attention, drop, kept if i == last else None
+            if again:  # the same dropout the second time, too
+                random = drop > 0
+                x = checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=random)
+            else:
+                x = block(*arguments)
         return self.norm(x)  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -265,6 +275,8 @@ class Decoder(TokenTrunk):
     def new_cache(self, slots: int, capacity: int) -> KVCache:
         """An empty key-value cache of `slots` rows with `capacity` positions each."""
         weight = self.embed_tokens.weight
+        kind = weight.device.type
+        is_half = torch.is_autocast_enabled(kind)  # else each step would convert all of it
         return KVCache(
             self.config.num_hidden_layers,
             slots,
@@ -272,7 +284,7 @@ class Decoder(TokenTrunk):
             capacity,
             self.config.head_dim,
             device=weight.device,
-            dtype=weight.dtype,
+            dtype=torch.get_autocast_dtype(kind) if is_half else weight.dtype,
         )
 
 

@@ -20,6 +20,7 @@ from textgym.errors import InputError
 from textgym.policies.language_model import adapters
 from textgym.policies.language_model.checkpoint import save_pretrained
 from textgym.policies.language_model.generation import generate
+from textgym.policies.language_model.lstm_config import LSTMConfig
 from textgym.policies.language_model.trunk import Trunk
 from textgym.tokenizer import Tokenizer
 
@@ -122,6 +123,24 @@ class LanguageModel(Trunk):
     def trainable_copy(self) -> Self:
         """A copy with all its weights free to learn, and without an adapter, which is merged."""
         return copy.deepcopy(self.merged()).requires_grad_(True).eval()
+
+    def compute_layers_again(self) -> None:
+        """Keep what goes into each layer for the backward pass, and compute the rest again there.
+
+        :raises InputError: for a model that is no transformer of ours.
+        """
+        trunk = getattr(self, "model", None)
+        if not hasattr(trunk, "gradient_checkpointing"):
+            raise InputError(
+                "gradient_checkpointing is of the transformer, whose layers can be computed again; "
+                f"this {type(self).__name__} has no such layers: leave it out"
+            )
+        trunk.gradient_checkpointing = True
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it is an lstm, whose layers not every processor has in bfloat16."""
+        return isinstance(self.config, LSTMConfig)
 
     def without_adapter(self) -> Self:
         """What the model was before it had an adapter: another object on the same weights."""

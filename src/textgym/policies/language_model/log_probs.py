@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from textgym.policies.language_model.chunks import in_chunks
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.sampling import Sampling
@@ -35,10 +36,16 @@ def token_log_probs(
     :param keep_actions: a chosen token counts as inside top-k and top-p, whatever rounding says.
     :param dtype: in which the logits are normalized.
     """
-    logits = lm.lm_head(lm.packed(packed.tokens, packed.lengths, packed.acted_index)).to(dtype)
-    if masks is not None:
-        states = masks.states(packed) if states is None else states
-        logits = masks.apply_states(logits, states)
-    keep = actions if keep_actions else None
-    logits = sampling.filter(logits, never_sampled(lm), keep=keep)
-    return logits.log_softmax(-1).gather(-1, actions[:, None])[:, 0]
+    excluded_ids = never_sampled(lm)
+    if masks is not None and states is None:
+        states = masks.states(packed)
+
+    def of_rows(hidden: Tensor, part: slice) -> tuple[Tensor]:
+        logits, chosen = lm.lm_head(hidden).to(dtype), actions[part]
+        if masks is not None and states is not None:
+            logits = masks.apply_states(logits, states[part])
+        logits = sampling.filter(logits, excluded_ids, keep=chosen if keep_actions else None)
+        return (logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0],)
+
+    hidden = lm.packed(packed.tokens, packed.lengths, packed.acted_index)
+    return in_chunks(of_rows, hidden, lm.config.vocab_size)[0]

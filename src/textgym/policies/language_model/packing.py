@@ -6,6 +6,7 @@ token), `L` width of a padded row, `T` longest segment.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -97,6 +98,29 @@ def budget_groups(lengths: Sequence[int], budget: int) -> list[list[int]]:
         groups[-1].append(i)
         count += lengths[i]
     return groups
+
+
+def parts_of(packed: PackedSegments, budget: int) -> list[PackedSegments]:
+    """Whole segments in their order, cut where a part would exceed some tokens.
+
+    :param packed: whose acted positions never fall.
+    :param budget: tokens of a part; a longer segment is a part of its own.
+    """
+    cuts, count = [0], 0
+    for i, length in enumerate(packed.lengths.tolist()):
+        if count and count + length > budget:
+            cuts.append(i)
+            count = 0
+        count += length
+    lengths = [packed.lengths[i:j] for i, j in pairwise([*cuts, len(packed.lengths)])]
+    ends = torch.stack([part.sum() for part in lengths]).cumsum(0)
+    acted = torch.searchsorted(packed.acted_index, ends).tolist()
+    parts, start, first = [], 0, 0
+    for part, end, last in zip(lengths, ends.tolist(), acted, strict=True):
+        index = packed.acted_index[first:last] - start
+        parts.append(PackedSegments(packed.tokens[start:end], part, index))
+        start, first = end, last
+    return parts
 
 
 def row_lengths(rows: Tensor, pad_token_id: int) -> Tensor:

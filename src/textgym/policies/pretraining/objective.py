@@ -25,6 +25,7 @@ from textgym.policies.language_model.checkpoint import (
     write_model,
     write_trainer_state,
 )
+from textgym.policies.language_model.chunks import in_chunks
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Batch, Document, collate
 
@@ -137,7 +138,12 @@ class NextTokens(Objective):
 def batch_loss(lm: LanguageModel, batch: Batch) -> Tensor:
     """Summed cross-entropy in nats over the learned tokens of a batch (a scalar, float32)."""
     hidden = lm.packed(batch.tokens, batch.lengths)[batch.source]
-    return cross_entropy(lm.lm_head(hidden).float(), batch.targets, reduction="sum")
+
+    def of_rows(rows: Tensor, part: slice) -> tuple[Tensor]:
+        logits = lm.lm_head(rows).float()
+        return (cross_entropy(logits, batch.targets[part], reduction="sum")[None],)
+
+    return in_chunks(of_rows, hidden, lm.config.vocab_size)[0].sum()
 
 
 @torch.no_grad()

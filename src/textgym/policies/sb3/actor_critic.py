@@ -16,15 +16,24 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
+from textgym.checks import check_numbers
 from textgym.divergence import ADVICE
 from textgym.errors import DivergenceError, InputError
 from textgym.policies.language_model.adapters import ALL_LINEAR
-from textgym.policies.language_model.cached_decoder import uncached
-from textgym.policies.language_model.packing import PackedSegments, pack_rows, row_lengths
+from textgym.policies.language_model.chunks import in_chunks
+from textgym.policies.language_model.packing import (
+    PackedSegments,
+    pack_rows,
+    parts_of,
+    row_lengths,
+)
+from textgym.policies.language_model.precision import autocast
 from textgym.policies.language_model.sampling import draw, log_prob_and_entropy
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.language_model.trunk import Trunk
+from textgym.policies.sb3.exchange import Exchange
 from textgym.policies.sb3.model_and_spaces import (
     ModelLike,
     check_rows,
@@ -53,6 +62,12 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
     :param masks: which tokens are legal; None: as the environment's observation space says, which
         is all of them for a task without a constraint.
     :param use_cache: False recomputes every prefix; results are the same.
+    :param dtype: "float32", or "bfloat16": products by autocast, while what learns stays in
+        float32 (under an adapter the other weights are kept in bfloat16).
+    :param gradient_checkpointing: keep only what goes into each layer for the backward pass, and
+        compute the rest again: less memory, and a third more time.
+    :param micro_batch_tokens: read a minibatch in parts of so many tokens, prompts included, and
+        each again in the backward pass; gradients are those of the whole. None: at once.
     :param lora_rank: rank of a LoRA adapter, which is then all of the language model that learns;
         None: all its weights learn. The KL term's reference is the model with its adapter off.
     :param lora_alpha: what the adapter's matrices are multiplied by, times the rank; twice the rank
@@ -81,6 +96,9 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         trunk_start_update: int = 0,
         masks: TokenMasks | None = None,
         use_cache: bool = True,
+        dtype: str = "float32",
+        gradient_checkpointing: bool = False,
+        micro_batch_tokens: int | None = None,
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
         lora_targets: str = ALL_LINEAR,
@@ -98,6 +116,13 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
                 "value_trunk='own' learns a second whole trunk, which lora_rank is to save: leave "
                 "one of them out"
             )
+        check_numbers({"micro_batch_tokens": micro_batch_tokens})
+        if not isinstance(gradient_checkpointing, bool):
+            raise InputError(
+                f"gradient_checkpointing must be True or False, got {gradient_checkpointing!r:.60}"
+            )
+        self.gradient_checkpointing = gradient_checkpointing
+        self.micro_batch_tokens = micro_batch_tokens
         self.value_trunk = value_trunk
         self._set_up(
             observation_space,
@@ -112,6 +137,7 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
             masks=masks,
             use_cache=use_cache,
             optimizer_class=optimizer_class,
+            dtype=dtype,
             lora={
                 "lora_rank": lora_rank,
                 "lora_alpha": lora_alpha,
@@ -130,11 +156,15 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         self.lm, excluded_ids = self._open_model()
+        if self.gradient_checkpointing:
+            self.lm.compute_layers_again()
         self.value_decoder = self.lm.value_trunk() if self.value_trunk == "own" else None
         self.value_net = nn.Linear(self.lm.config.hidden_size, 1)
         nn.init.zeros_(self.value_net.weight)  # the first values are 0, whatever the trunk says
         nn.init.zeros_(self.value_net.bias)
         self.register_buffer("excluded_ids", excluded_ids, persistent=False)
+        if torch.bfloat16 in (self.dtype, self.lm.dtype):
+            Exchange.of(self.observation_space).log_probs_of = self._log_probs_of
         heads = list(self.value_net.parameters())
         if self.value_decoder is not None:
             heads += list(self.value_decoder.parameters())
@@ -171,10 +201,15 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         packed = self._pack(obs)
         actions = actions.long().flatten()
         hidden = self._hidden(self.lm, packed)
-        chosen, entropy = log_prob_and_entropy(self._logits(hidden, packed, actions), actions)
+        chosen, entropy = self._log_prob_and_entropy(hidden, packed, actions)
         if self.value_decoder is not None:
             hidden = self._hidden(self.value_decoder, packed)
         return self._values(hidden), chosen, entropy
+
+    @torch.no_grad()
+    def _log_probs_of(self, packed: PackedSegments, actions: Tensor) -> Tensor:
+        """Log-probabilities `[A]` of chosen tokens as an update computes them."""
+        return self.evaluate_actions(packed, actions)[1]
 
     def get_distribution(  # type: ignore[override]
         self, obs: Tensor | PackedSegments
@@ -213,7 +248,7 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         else:
             hidden = decoder.peek(obs) if len(obs) == 1 else None
         if hidden is None:
-            hidden = uncached(module, obs, row_lengths(obs, decoder.pad_token_id))
+            hidden = self._hidden(module, self._pack(obs))
         return self._values(hidden)
 
     def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:  # type: ignore[override]
@@ -237,7 +272,13 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         self.train(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "value_trunk": self.value_trunk}
+        own = {
+            "value_trunk": self.value_trunk,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "micro_batch_tokens": self.micro_batch_tokens,
+        }
+        return {**super()._get_constructor_parameters(), **own}
 
     def _pack(self, obs: Tensor | PackedSegments) -> PackedSegments:
         if isinstance(obs, PackedSegments):
@@ -246,7 +287,27 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         return pack_rows(obs, row_lengths(obs, self.lm.tokenizer.pad_token_id))
 
     def _hidden(self, module: Trunk, packed: PackedSegments) -> Tensor:
-        return module.packed(packed.tokens, packed.lengths, packed.acted_index)
+        def read(part: PackedSegments) -> Tensor:
+            with autocast(part.tokens.device, self.dtype):
+                return module.packed(part.tokens, part.lengths, part.acted_index)
+
+        budget = self.micro_batch_tokens
+        if budget is None or len(packed.tokens) <= budget or not torch.is_grad_enabled():
+            return read(packed)
+        parts = parts_of(packed, budget)
+        again = {"use_reentrant": False, "preserve_rng_state": False}
+        return torch.cat([checkpoint(read, part, **again) for part in parts])
+
+    def _log_prob_and_entropy(
+        self, hidden: Tensor, packed: PackedSegments, actions: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Log-probabilities and entropies `[A]` of chosen tokens, from hidden states `[A, d]`."""
+
+        def of_rows(rows: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+            logits = self._logits(rows, packed[part], actions[part])
+            return log_prob_and_entropy(logits, actions[part])
+
+        return in_chunks(of_rows, hidden, self.lm.config.vocab_size)
 
     def _values(self, hidden: Tensor) -> Tensor:
         """Values `[A, 1]` float32 from hidden states `[A, d]`, whose dtype is the trunk's."""
@@ -267,7 +328,8 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         :param caller: "rollout" or "predict" where `obs` are rows that a cache follows.
         """
         assert isinstance(self.action_space, spaces.Discrete)
-        logits = self.lm.lm_head(hidden)[:, : self.action_space.n].float()
+        with autocast(hidden.device, self.dtype):
+            logits = self.lm.lm_head(hidden)[:, : self.action_space.n].float()
         # In place and unseen by autograd, which would copy twice to zero gradients that are zero.
         logits.detach().index_fill_(-1, self.excluded_ids, float("-inf"))
         if self.masks is not None:

@@ -4,12 +4,15 @@ Stable-Baselines3 makes both, tells neither of the other, and offers no call bet
 gives to both is one and the same observation space. So this one object hangs there, as `exchange`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gymnasium import spaces
+from torch import Tensor
 
 from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.packing import PackedSegments
 
 
 @dataclass
@@ -22,15 +25,18 @@ class Exchange:
         without one. So the policy tells the training's `predict` from an evaluation's.
     :param adapted: said by a policy whose model has an adapter: the model, which without it is the
         reference of the KL term.
+    :param log_probs_of: said by a policy whose sampler differs from what learns, as in bfloat16:
+        log-probabilities `[A]` of chosen tokens in the precision of an update.
     """
 
     reads_segments: bool = False
     stored_steps: int = -1
     adapted: LanguageModel | None = None
+    log_probs_of: Callable[[PackedSegments, Tensor], Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the model: SB3 pickles observation spaces, and the policy's weights apart."""
-        return {**vars(self), "adapted": None}
+        """Without the policy: SB3 pickles observation spaces, and the policy's weights apart."""
+        return {**vars(self), "adapted": None, "log_probs_of": None}
 
     @classmethod
     def of(cls, observation_space: spaces.Space[Any]) -> "Exchange":

@@ -14,6 +14,7 @@ from textgym.policies.language_model.adapters import LoRA, add_adapter
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.precision import dtype_of
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.language_model.trunk import Trunk
@@ -60,6 +61,7 @@ class TextPolicy:
         use_cache: bool,
         optimizer_class: type[torch.optim.Optimizer],
         lora: Mapping[str, Any],
+        dtype: str = "float32",
     ) -> None:
         """Check and keep what the constructor was given.
 
@@ -75,6 +77,7 @@ class TextPolicy:
         check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
         self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
         self.use_cache = use_cache
+        self.dtype = dtype_of(dtype)
         self.lora_keywords, self.lora = dict(lora), LoRA.of(**lora)
         self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
         self.trunk_start_update = trunk_start_update
@@ -84,7 +87,14 @@ class TextPolicy:
         """The policy's own model, and `[k]` int64, the actions that are never sampled."""
         assert isinstance(self.action_space, spaces.Discrete)
         lm = open_model(self._spec.pop("model"), self.observation_space, self.action_space)
+        if self.dtype == torch.bfloat16 and lm.is_recurrent:
+            raise InputError(
+                "dtype='bfloat16' is of the transformer, not every processor has a recurrent "
+                "layer in it: leave it out"
+            )
         if self.lora is not None:
+            if self.dtype == torch.bfloat16:  # the weights that never learn may be rounded once
+                lm = lm.to(torch.bfloat16)
             add_adapter(lm, self.lora, seed=int(torch.randint(2**32, ())))
             Exchange.of(self.observation_space).adapted = lm
         excluded_ids = never_sampled(lm)
@@ -125,7 +135,9 @@ class TextPolicy:
         """The cache of one caller, so that nobody evicts another's rows."""
         if caller not in self._decoders:
             pad = self.lm.tokenizer.pad_token_id
-            self._decoders[caller] = CachedDecoder(trunk, pad, use_cache=self.use_cache)
+            self._decoders[caller] = CachedDecoder(
+                trunk, pad, use_cache=self.use_cache, dtype=self.dtype
+            )
         return self._decoders[caller]
 
     def narrow(self, logits: Tensor, rows: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import PackedSegments
-from textgym.policies.language_model.sampling import Sampling
+from textgym.policies.language_model.precision import autocast
+from textgym.policies.language_model.sampling import Sampling, log_prob_and_entropy
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 
@@ -51,6 +52,12 @@ class TopPMaskPolicy(TextActorCriticPolicy):
             self._decoders["rollout mask"].expect(actions)
         return actions, values, log_probs
 
+    def _log_prob_and_entropy(
+        self, hidden: Tensor, packed: PackedSegments, actions: Tensor
+    ) -> tuple[Tensor, ...]:
+        """All at once: in chunks the mask's model would read all tokens for each of them."""
+        return log_prob_and_entropy(self._logits(hidden, packed, actions), actions)
+
     def _logits(
         self,
         hidden: Tensor,
@@ -85,7 +92,8 @@ class TopPMaskPolicy(TextActorCriticPolicy):
             hidden = self._hidden(self.mask_lm, self._pack(obs))
         else:
             hidden = self._decoder(f"{caller} mask", self.mask_lm)(obs)
-        theirs = self.mask_lm.lm_head(hidden)[:, : logits.shape[-1]].float()
+        with autocast(hidden.device, self.dtype):
+            theirs = self.mask_lm.lm_head(hidden)[:, : logits.shape[-1]].float()
         # What the policy cannot choose anyway takes no share of the probability.
         theirs = theirs.masked_fill(logits.isneginf(), float("-inf"))
         temperature = self.sampling.temperature

@@ -1,0 +1,146 @@
+"""Peak memory of an update of a model of SmolLM2-135M's shape, with and without each saving.
+
+    python benchmarks/memory.py [--tokens 512] [--threads 1]
+
+Each row is a process of its own: a language model with random weights (30 layers of 576, 9 heads
+and 3 of keys and values, 1,536 inside, 49,152 tokens), an agent's policy with its optimizer, and
+the reference of the KL term; then log-probabilities under the reference, one update of PPO's kind and
+its step. Peak is the largest resident size from there on (Linux only), minus that of the process
+before there was a model. Seconds are CPU time, and no claim of speed. Without bfloat16 unless
+`--half`: a processor that has no such instructions takes minutes. Writes
+`benchmarks/results/memory.md`.
+"""
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import where
+
+SHAPE = {
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "intermediate_size": 1536,
+    "vocab_size": 49152,
+}
+ADAPTER = {"lora_rank": 16}
+HALF = {"dtype": "bfloat16"}
+LAYERS = {"gradient_checkpointing": True}
+PARTS = {"micro_batch_tokens": 512}
+# What a row says, how many texts of `--tokens` tokens, and the policy's keywords.
+ROWS: list[tuple[str, int, dict[str, Any]]] = [
+    ("all weights learn, log-probabilities at once", 2, {"at_once": True}),
+    ("all weights learn", 2, {}),
+    ("all weights, layers computed again", 2, LAYERS),
+    ("all weights, parts of 512 tokens", 2, PARTS),
+    ("LoRA", 2, ADAPTER),
+    ("LoRA, layers computed again", 2, {**ADAPTER, **LAYERS}),
+    ("LoRA, layers computed again, parts of 512 tokens", 2, {**ADAPTER, **LAYERS, **PARTS}),
+    ("all weights, bfloat16", 2, HALF),
+    ("LoRA, bfloat16", 2, {**ADAPTER, **HALF}),
+]
+
+
+def measure(texts: int, tokens: int, keywords: dict[str, Any], threads: int) -> dict[str, float]:
+    """Peak in bytes over the imports, and CPU seconds of the update; in this process."""
+    import numpy as np
+    import torch
+    from gymnasium import spaces
+
+    from textgym.agents.rollouts.kl import KLPenalty
+    from textgym.optimization import ScaledAdam
+    from textgym.policies import CausalLM, TextActorCriticPolicy
+    from textgym.policies.language_model import chunks
+    from textgym.policies.language_model.packing import pack_segments
+    from textgym.tokenizer import Tokenizer
+
+    torch.set_num_threads(threads)
+    keywords = dict(keywords)
+    if keywords.pop("at_once", False):
+        chunks.LARGEST = 2**60
+    if "lora_rank" in keywords:
+        import peft  # noqa: F401
+    imported = _resident("VmRSS")
+    lm = CausalLM.new(Tokenizer.byte(), max_position_embeddings=tokens, **SHAPE)
+    space = spaces.Box(0, 10**6, (tokens,), np.int64)
+    actions = spaces.Discrete(lm.tokenizer.vocab_size)
+    policy = TextActorCriticPolicy(
+        space, actions, lambda _: 1e-5, model=lm, optimizer_class=ScaledAdam, **keywords
+    )
+    # The environment would have the byte tokenizer's actions; the head is as wide as the model's.
+    policy.action_space = spaces.Discrete(SHAPE["vocab_size"])
+    policy.excluded_ids = policy.excluded_ids[:2]
+    kl = KLPenalty(None if "lora_rank" in keywords else lm, dtype=keywords.get("dtype", "float32"))
+    del lm
+    kl.fit_to(space)
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(3, SHAPE["vocab_size"], tokens) for _ in range(texts)]
+    packed = pack_segments(rows, [np.arange(tokens)] * texts)
+    chosen = torch.as_tensor(rng.integers(3, 250, len(packed)))
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here on
+    began = time.process_time()
+    reference = kl.log_probs(packed, chosen)
+    policy.set_training_mode(True)
+    values, log_prob, entropy = policy.evaluate_actions(packed, chosen)
+    loss = -((log_prob - reference).exp()).mean() + values.square().mean() + 0 * entropy.mean()
+    loss.backward()
+    policy.optimizer.step()
+    seconds = time.process_time() - began
+    learning = sum(w.numel() for g in policy.optimizer.param_groups for w in g["params"])
+    return {"bytes": _resident("VmHWM") - imported, "seconds": seconds, "learning": learning}
+
+
+def _resident(name: str) -> int:
+    """A resident size of this process in bytes, as Linux counts it."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def main() -> int:
+    """Measure each row in a child, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    default = Path(__file__).resolve().parent / "results" / "memory.md"
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=default)
+    parser.add_argument("--half", action="store_true", help="the rows in bfloat16 too")
+    parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row is not None:
+        _, texts, keywords = ROWS[options.row]
+        print(json.dumps(measure(texts, options.tokens, keywords, options.threads)))
+        return 0
+    lines = [
+        "# Memory",
+        "",
+        "| update | tokens | weights that learn, millions | peak, GB | CPU seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for i, (name, texts, keywords) in enumerate(ROWS):
+        if "dtype" in keywords and not options.half:
+            continue
+        command = [sys.executable, __file__, "--row", str(i), "--tokens", str(options.tokens)]
+        command += ["--threads", str(options.threads)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        row = json.loads(found.stdout.splitlines()[-1])
+        tokens, learning = f"{texts} × {options.tokens}", row["learning"] / 1e6
+        cells = f"{learning:.1f} | {row['bytes'] / 1e9:.2f} | {row['seconds']:.0f}"
+        lines.append(f"| {name} | {tokens} | {cells} |")
+        print(lines[-1], flush=True)
+    what = "Random weights of SmolLM2-135M's shape; reference, Adam and one step included."
+    lines += ["", what, *where(options.threads), ""]
+    options.out.write_text("\n".join(lines), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
