@@ -5,9 +5,9 @@
 Each row is a process of its own: a language model with random weights (30 layers of 576, 9 heads
 and 3 of keys and values, 1,536 inside, 49,152 tokens), an agent's policy with its optimizer, and
 the reference of the KL term; then log-probabilities under the reference, one update of PPO's kind
-and its step. Peak is the largest resident size from there on (Linux only), minus that of the process
-before there was a model. Seconds are CPU time, and no claim of speed. Without bfloat16 unless
-`--half`: a processor that has no such instructions takes minutes. Writes
+and its step. Peak is the largest resident size from there on (Linux only), minus that of the
+process before there was a model. Seconds are CPU time, and no claim of speed. Without bfloat16
+unless `--half`: a processor that has no such instructions takes minutes. Writes
 `benchmarks/results/memory.md`.
 """
 
