@@ -38,7 +38,7 @@ NEW_FILES = frozenset({"out", "store", "export"})  # that need not be there
 MAY_BE_LARGE = frozenset(
     """steps timesteps checkpoint_tokens patience evaluate_every samples seed min_characters
     max_characters context top_k learning_starts target_update_interval max_completion_length
-    buffer_size n_prompts n_texts
+    buffer_size n_prompts n_texts micro_batch_tokens
     """.split()
 )
 LATENTS_ONLY = ("sac", "td3", "tqc", "ars")  # with every flag that such words have
