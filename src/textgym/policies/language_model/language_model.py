@@ -129,7 +129,7 @@ class LanguageModel(Trunk):
 
         :raises InputError: for a model that is no transformer of ours.
         """
-        trunk = getattr(self, "model", None)
+        trunk: Any = getattr(self, "model", None)
         if not hasattr(trunk, "gradient_checkpointing"):
             raise InputError(
                 "gradient_checkpointing is of the transformer, whose layers can be computed again; "

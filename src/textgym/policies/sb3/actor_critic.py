@@ -294,9 +294,12 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         budget = self.micro_batch_tokens
         if budget is None or len(packed.tokens) <= budget or not torch.is_grad_enabled():
             return read(packed)
-        parts = parts_of(packed, budget)
-        again = {"use_reentrant": False, "preserve_rng_state": False}
-        return torch.cat([checkpoint(read, part, **again) for part in parts])
+        return torch.cat(
+            [
+                checkpoint(read, part, use_reentrant=False, preserve_rng_state=False)
+                for part in parts_of(packed, budget)
+            ]
+        )
 
     def _log_prob_and_entropy(
         self, hidden: Tensor, packed: PackedSegments, actions: Tensor
