@@ -393,8 +393,8 @@ BREAKAGES = (
         "agents/rollouts/rollout_buffer.py",
         (
             (
-                "            self.scores.settle()\n        if self.is_penalised:",
-                "            pass\n        if self.is_penalised:",
+                "            self.scores.settle()\n        sampler_gap",
+                "            pass\n        sampler_gap",
             ),
         ),
         (SCORES,),
