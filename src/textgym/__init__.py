@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from textgym.environments_by_id import get_task, make_vec, register, register_reward
     from textgym.envs.replies import Reply
     from textgym.evaluating import evaluate, generate
+    from textgym.exporting import export
     from textgym.fetching import fetch
     from textgym.preparing import prepare
     from textgym.reporting import diff, report, rescore
@@ -44,6 +45,7 @@ __all__ = [
     "compare",
     "diff",
     "evaluate",
+    "export",
     "fetch",
     "fit_reward",
     "generate",
@@ -79,6 +81,7 @@ _MODULES = {
     "compare": "comparing",
     "diff": "reporting",
     "evaluate": "evaluating",
+    "export": "exporting",
     "fetch": "fetching",
     "fit_reward": "agents.fitting.reward_fitting",
     "generate": "evaluating",

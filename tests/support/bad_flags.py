@@ -105,6 +105,7 @@ def smallest_runs(here, agent="ppo"):
     runs = {
         "prepare": f"{here}/corpus.txt --out out {QUIET}",
         "fetch": "",
+        "export": f"{lm} --out out",
         "demo": f"--out out --quick {QUIET}",
         "pretrain": f"{here}/corpus.txt --out out --steps 1 --tokenizer byte --hidden-size 16 "
         f"--num-hidden-layers 1 --context 32 {QUIET}",

@@ -109,6 +109,9 @@ VERBS = {
         ),
     ),
     "generate": Verb("continue prompts", "textgym.evaluating:generate"),
+    "export": Verb(
+        "write a run's best model to give away, with a card", "textgym.exporting:export"
+    ),
     "report": Verb("report on runs from what they recorded", "textgym.reporting:report"),
     "rescore": Verb("score stored texts with another reward model", "textgym.reporting:rescore"),
     "diff": Verb(
