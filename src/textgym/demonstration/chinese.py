@@ -70,7 +70,7 @@ class ChineseSettings:
     :param taste_samples: of the start model on each first line that taste learns from.
     :param judge_samples: the same for the judge.
     :param taste_epochs: passes over its half of the poems, with all samples.
-    :param taste_learning_rate: Muon's, of the trunk's matrices.
+    :param taste_learning_rate: AdamW's.
     :param timesteps: completion tokens of each of the two runs.
     :param learning_rate: of both, falling to a tenth.
     :param prompts: held-out first lines, which each run goes on with `evaluations` times.
@@ -82,12 +82,12 @@ class ChineseSettings:
     taste_samples: int = 2
     judge_samples: int = 6
     taste_epochs: float = 1.0
-    taste_learning_rate: float = 0.005
+    taste_learning_rate: float = 1e-3
     timesteps: int = 307_200
-    learning_rate: float = 1.5e-4
+    learning_rate: float = 5e-4
     temperature: float = 1.0
-    prompts: int = 300
-    evaluations: int = 4
+    prompts: int = 900
+    evaluations: int = 3
     rows: int = 128
     num_generations: int = 16
 

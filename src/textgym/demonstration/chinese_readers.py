@@ -118,7 +118,7 @@ def fit_taste(
 
     Its unit is the standard deviation of the start's poems, 0 their mean.
 
-    :param learning_rate: Muon's, of the trunk's matrices.
+    :param learning_rate: AdamW's.
     """
     taste = BradleyTerryRewardModel(start.trainable_copy(), seed=seed, name=TASTE)
     with fitting_bar(progress_bar, "fitting") as show:
@@ -128,7 +128,8 @@ def fit_taste(
             held.preferences(),
             seed=seed,
             epochs=epochs,
-            muon_learning_rate=learning_rate,
+            optimizer="adamw",
+            learning_rate=learning_rate,
             evaluations=0,  # nothing is chosen on the held-out poets
             standardise_on=training.texts(training.start),
             progress=show,
