@@ -79,11 +79,11 @@ class ChineseSettings:
     """
 
     share: float = 1.0
-    taste_samples: int = 2
+    taste_samples: int = 1
     judge_samples: int = 6
     taste_epochs: float = 1.0
     taste_learning_rate: float = 1e-3
-    timesteps: int = 307_200
+    timesteps: int = 256_000
     learning_rate: float = 5e-4
     temperature: float = 1.0
     prompts: int = 900
