@@ -92,12 +92,12 @@ def test_no_poet_is_in_both_halves_nor_among_the_start_models():
     assert 0.35 < len(halves[0]) / (len(halves[0]) + len(halves[1])) < 0.65
 
 
-def test_rules_count_ten_and_taste_at_most_point_six():
+def test_rules_count_ten_and_taste_at_most_point_two():
     def taste(prompts, completions, **columns):
         return [3.0] * len(completions)
 
     scores = paid(taste, "wujue")([FIRST, FIRST], [REST, UNRHYMED]).scores
-    squashed = 0.3 * 2 * math.tanh(1.5)
+    squashed = 0.1 * 2 * math.tanh(1.5)
     unrhymed = (1.0 + 0.25 + 9 / 11) / 3  # line 4 alone ends on a level tone; two tones are wrong
     assert scores == pytest.approx([10 + squashed, 10 * unrhymed + squashed])
 

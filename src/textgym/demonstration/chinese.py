@@ -83,11 +83,11 @@ class ChineseSettings:
     judge_samples: int = 6
     taste_epochs: float = 1.0
     taste_learning_rate: float = 1e-3
-    timesteps: int = 256_000
-    learning_rate: float = 5e-4
+    timesteps: int = 153_600
+    learning_rate: float = 2e-4
     temperature: float = 1.0
-    prompts: int = 900
-    evaluations: int = 3
+    prompts: int = 300
+    evaluations: int = 2
     rows: int = 128
     num_generations: int = 16
 

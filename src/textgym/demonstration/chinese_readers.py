@@ -30,7 +30,7 @@ from textgym.reward_models.wrappers import Squash
 from textgym.rewards import Reward
 
 TASTE, JUDGE = "taste", "poet_or_start"
-RULES_WEIGHT, TASTE_WEIGHT = 10.0, 0.3  # taste differs three times as much as the rules do
+RULES_WEIGHT, TASTE_WEIGHT = 10.0, 0.1
 NGRAMS = NgramHasher(words=0, shortest=1, longest=2)
 FEWEST_AUC = 0.6  # below it a judge is not asked
 
