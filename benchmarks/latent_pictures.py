@@ -7,7 +7,7 @@
 and by the plain bound, and draws KL and mutual information over the steps: `collapse.png`. `study`
 draws what `latent_study.py` left: reward over the decoded texts of each word, `latent_rewards.png`,
 and the reward on a plane through the prior, `latent_map.png`: its axes are the best constant z of
-seed 0, and what that of seed 1 has beside it.
+seed 0, and a direction at a right angle to it, drawn at random.
 """
 
 import argparse
@@ -85,9 +85,10 @@ def rewards(rows: list[dict[str, Any]], folder: Path) -> None:
 
 def reward_map(rows: list[dict[str, Any]], vae: TextVAE, decoding: str, folder: Path) -> None:
     """Mean reward at each point of a plane of z."""
-    found = {row["seed"]: np.array(row["z"]) for row in rows if row["name"] == CONSTANT}
-    across = found[0] / np.linalg.norm(found[0])
-    up = found[1] - (found[1] @ across) * across
+    best = next(np.array(r["z"]) for r in rows if r["name"] == CONSTANT and r["seed"] == 0)
+    across = best / np.linalg.norm(best)
+    drawn = np.random.default_rng(0).standard_normal(len(best))
+    up = drawn - (drawn @ across) * across
     up /= np.linalg.norm(up)
     env = textgym.make_vec(
         ID, PROMPTS, seed=0, decoder=vae, reward="crowd", max_new_tokens=NEW_TOKENS,
@@ -101,9 +102,9 @@ def reward_map(rows: list[dict[str, Any]], vae: TextVAE, decoding: str, folder: 
             texts = play_latents(constant_latents(z), env, PROMPTS)
             values[i, j] = np.mean([text.reward for text in texts])
     figure, axes = figure_with("Mean reward of the texts of a z")
-    drawn = axes.pcolormesh(ticks, ticks, values, cmap="viridis", shading="nearest")
-    figure.colorbar(drawn, label=f"crowd, {PROMPTS} texts a point")
-    axes.set(xlabel="along the best constant z, seed 0", ylabel="what that of seed 1 has beside it")
+    mesh = axes.pcolormesh(ticks, ticks, values, cmap="viridis", shading="nearest")
+    figure.colorbar(mesh, label=f"crowd, {PROMPTS} texts a point")
+    axes.set(xlabel="along the best constant z, seed 0", ylabel="at a right angle, drawn at random")
     axes.plot(0, 0, "+", color="white", markersize=12)
     axes.set_aspect("equal")
     figure.savefig(folder / "latent_map.png")
