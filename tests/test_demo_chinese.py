@@ -148,7 +148,7 @@ def test_the_agent_of_the_demo_is_paid_rules_and_taste(demo):
     reward = rules_and_taste(str(out / TASTE), FORM)
     poem = load_quatrains(FORM, "test")[0]
     prompt, rest = poem.first_line, poem.text[len(poem.first_line) :]
-    expected = 10.0 + 0.3 * 2 * math.tanh(taste.score([poem.text])[0] / 2)
+    expected = 10.0 + 0.1 * 2 * math.tanh(taste.score([poem.text])[0] / 2)
     assert reward([prompt], [rest]).scores == pytest.approx([expected])
 
 
