@@ -42,7 +42,7 @@ def collapse(runs: Path, steps: int, folder: Path) -> None:
         run = runs / name.replace(" ", "_")
         if not run.is_dir():
             textgym.pretrain_vae(
-                quatrain_texts("wujue", "train"),
+                [{"text": text} for text in quatrain_texts("wujue", "train")],
                 out=run,
                 steps=steps,
                 tokenizer="character",
