@@ -104,7 +104,10 @@ def test_transformers_has_no_class_for_it_and_that_is_said_in_one_line(tmp_path)
         ({"max_position_embeddings": 1}, "max_position_embeddings must be"),
         ({"vocab_size": 5}, "tokenizer has 7 tokens, but the model only 5"),
         ({"hidden_size": 17}, r"'[a-z_.]+' has shape .*, but its configuration calls for"),
-        ({"num_hidden_layers": 3}, r"weights lack 'model\.layers\.2\.[a-z_.0]+', which config"),
+        (
+            {"num_hidden_layers": 3},
+            r"weights lack 'model\.layers\.2\.[a-z_.0]+', which its configuration",
+        ),
         ({"num_hidden_layers": 10**4, "hidden_size": 10**5}, "calls for .* weights"),
     ],
 )

@@ -15,6 +15,7 @@ Legend: `N` flat tokens, `B` sequences, `n` rows, `e` input size, `d` hidden siz
 
 import contextlib
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -168,7 +169,7 @@ class LSTMLayer(nn.Module):
         first = [part[None, :count].contiguous() for part in before]
         # torch has two biases, where one is enough.
         weights = [self.weight_ih, self.weight_hh, self.bias, torch.zeros_like(self.bias)]
-        with _without_cudnn(x):
+        with _plain_kernel(x):
             out, hidden, cell = torch.lstm(
                 x, torch.tensor(by_time.sizes), first, weights, True, 1, 0.0, False, False
             )
@@ -252,8 +253,12 @@ def _mask(like: Tensor, rows: int, drop: float) -> Tensor:
     return dropout(like.new_ones(rows, like.shape[-1]), drop)
 
 
-def _without_cudnn(x: Tensor) -> contextlib.AbstractContextManager[None]:
-    """cuDNN's kernel cannot be differentiated twice, as TRPO does, nor at all outside training."""
+def _plain_kernel(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """torch's loop by a kernel that is there and can be differentiated.
+
+    cuDNN's cannot be differentiated twice, as TRPO does, nor at all outside training. A CPU without
+    bfloat16 instructions has none in bfloat16, so under autocast the loop stays in float32 there.
+    """
     if x.is_cuda:
         return torch.backends.cudnn.flags(enabled=False)
-    return contextlib.nullcontext()
+    return torch.autocast("cpu", enabled=False)
