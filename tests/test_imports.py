@@ -36,6 +36,7 @@ LEAVES = {
     "tokenizer_files",
     "tokenizer_gguf",
     "tokenizer_words",
+    "float32_muon",
     "optimization",
     "starting",
     "yaml_files",

@@ -9,6 +9,7 @@ from textgym_testing import tiny_lm
 from torch import nn
 
 from textgym.errors import InputError
+from textgym.float32_muon import Float32Muon, orthogonalized
 from textgym.optimization import (
     ScaledAdam,
     build_optimizer,
@@ -171,3 +172,35 @@ def test_updates_that_are_counted_say_how_long_to_wait_and_not_steps(counts_upda
         optimizer.step()
         moved.append(float(parameter.detach()))
     assert moved == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(24, 16), (16, 24), (16, 16)])
+def test_muon_in_float32_is_torchs_but_for_the_rounding_of_bfloat16(shape):
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(shape, generator=generator)
+    ours, theirs = torch.nn.Parameter(first.clone()), torch.nn.Parameter(first.clone())
+    keywords = {"lr": 0.1, "weight_decay": 0.1}
+    mine = Float32Muon([ours], **keywords)
+    torchs = torch.optim.Muon([theirs], **keywords)
+    for _ in range(3):
+        ours.grad = torch.randn(shape, generator=generator)
+        theirs.grad = ours.grad.clone()
+        mine.step()
+        torchs.step()
+    moved = float((theirs - first).detach().norm())
+    assert float((ours - theirs).detach().norm()) < 0.02 * moved
+    assert mine.state_dict()["param_groups"] == torchs.state_dict()["param_groups"]
+    fields = mine.state_dict()["state"][0]
+    assert fields.keys() == torchs.state_dict()["state"][0].keys()
+    torch.testing.assert_close(
+        fields["momentum_buffer"], torchs.state_dict()["state"][0]["momentum_buffer"]
+    )
+
+
+def test_a_matrix_is_orthogonalized_to_its_singular_vectors():
+    u, _, v = torch.linalg.svd(torch.randn(6, 9, generator=torch.Generator().manual_seed(1)))
+    matrix = u @ torch.diag(torch.tensor([5.0, 4, 3, 2, 1.5, 1])) @ v[:6]
+    found = orthogonalized(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+    along = u.T @ found @ v[:6].T  # its singular values, on the same vectors
+    assert float((along - torch.diag(along.diag())).abs().max()) < 1e-4
+    assert 0.6 < float(along.diag().min()) and float(along.diag().max()) < 1.3

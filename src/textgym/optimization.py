@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from textgym.checks import check_numbers, check_positive
 from textgym.errors import InputError
+from textgym.float32_muon import Float32Muon, has_slow_bfloat16
 
 
 def cosine_with_warmup(progress: float, *, warmup: float = 0.05, floor: float = 0.05) -> float:
@@ -140,7 +141,8 @@ def build_optimizer(
             )
         )
     if matrices:
-        parts.append(torch.optim.Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay))
+        muon = Float32Muon if has_slow_bfloat16(matrices[0].device) else torch.optim.Muon
+        parts.append(muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay))
     return Optimizers(parts)
 
 
