@@ -1,12 +1,13 @@
 """Muon in float32, for processors that compute bfloat16 slowly.
 
-torch's Muon orthogonalises in bfloat16. On a CPU without instructions for it that takes nine times as
-long as forward and backward pass together (the start model, 1,280 tokens, an AMD EPYC with AVX2:
-4.7 s of 0.5); in float32 it takes 0.2 s.
+torch's Muon orthogonalises in bfloat16. On a CPU without instructions for it that takes nine times
+as long as forward and backward pass together (the start model, 1,280 tokens, an AMD EPYC with AVX2:
+4.7 s beside 0.5); in float32 it takes 0.2 s.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from torch import Tensor
 
 def has_slow_bfloat16(device: torch.device) -> bool:
     """Whether a device is a CPU without instructions for products of bfloat16 matrices."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.10 nobody can ask
+    known: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # of torch 2.10 nobody can ask
     return device.type == "cpu" and not any(known[name] for name in known if name.endswith("bf16"))
 
 
