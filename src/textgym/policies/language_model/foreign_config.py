@@ -91,26 +91,17 @@ class ForeignConfig(ModelSize):
             raise InputError(f"expected from 1 to {_MOST_LAYERS} layers, got {layers!r:.60}")
         return config
 
-    def build(self, *, is_meta: bool) -> Any:
-        """transformers' whole model with weights that nobody has drawn.
-
-        :param is_meta: without memory for them; the buffers are not right either then.
-        """
+    def build(self) -> Any:
+        """transformers' whole model on the meta device: its shape, without memory for weights."""
         extra, what = "transformers", "this model"
         transformers = import_extra("transformers", extra=extra, what=what)
         initialization = import_extra("transformers.initialization", extra=extra, what=what)
-        device = torch.device("meta" if is_meta else "cpu")
         try:
-            with device, initialization.no_init_weights():
+            with torch.device("meta"), initialization.no_init_weights():
                 return transformers.AutoModelForCausalLM.from_config(self.config).eval()
         except Exception as error:  # each family checks its sizes in its own way
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot make such a model ({reason:.200})") from None
-
-    @cached_property
-    def _whole(self) -> Any:
-        """The model without memory for its weights."""
-        return self.build(is_meta=True)
 
     @cached_property
     def sizes(self) -> dict[str, Any]:
@@ -118,7 +109,7 @@ class ForeignConfig(ModelSize):
 
         :raises InputError: for a head that is no linear layer.
         """
-        model = self._whole
+        model = self.build()
         head = model.get_output_embeddings()
         if not isinstance(head, torch.nn.Linear):
             raise InputError(

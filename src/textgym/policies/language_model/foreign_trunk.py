@@ -83,7 +83,7 @@ class ForeignTrunk(TokenTrunk):
     def __init__(self, config: ForeignConfig) -> None:
         super().__init__()
         self.config = config
-        self.body: Any = config.build(is_meta=True).base_model  # `take` brings the weights
+        self.body: Any = config.build().base_model  # `take` brings the weights
         known = inspect.signature(self.body.forward).parameters
         self.cache_keyword = "cache" if "cache" in known else "past_key_values"  # before 5.24
         self.is_stepwise = False
@@ -159,7 +159,7 @@ class ForeignTrunk(TokenTrunk):
 
     def whole(self, head: nn.Linear) -> Any:
         """transformers' model of this trunk and a head; the weights are shared, not copied."""
-        model = self.config.build(is_meta=True)
+        model = self.config.build()
         setattr(model, model.base_model_prefix, self.body)
         model.set_output_embeddings(head)
         return model
