@@ -1,6 +1,8 @@
 """Libraries that only one feature needs: imported on use, with a word if one is missing."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from textgym.errors import InputError
@@ -24,3 +26,16 @@ def import_extra(module: str, *, extra: str, what: str) -> Any:
         raise InputError(
             f"{what} needs {library}, which is not installed: pip install 'textgym[{extra}]'"
         ) from None
+
+
+@contextlib.contextmanager
+def without_bars(transformers: Any) -> Iterator[None]:
+    """No progress bar of transformers' while weights are read; afterwards as it was."""
+    logging = transformers.utils.logging
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()

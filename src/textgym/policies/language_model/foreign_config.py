@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from textgym.errors import InputError
-from textgym.extras import import_extra
+from textgym.extras import import_extra, without_bars
 from textgym.policies.language_model.model_size import ModelSize
 
 _NO_SHAPE = ("model_type", "written_by", "attn_implementation")
@@ -180,15 +180,16 @@ class ForeignConfig(ModelSize):
         """
         transformers = import_extra("transformers", extra="transformers", what=f"{directory}")
         try:
-            model, told = transformers.AutoModelForCausalLM.from_pretrained(
-                str(directory),
-                config=self.config,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
+            with without_bars(transformers):
+                model, told = transformers.AutoModelForCausalLM.from_pretrained(
+                    str(directory),
+                    config=self.config,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                )
         except Exception as error:  # a damaged file ends in any of a dozen
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot open it ({reason:.200})") from None

@@ -5,8 +5,7 @@ else: no code of a checkpoint's own, no pickle, no network. A reward model's che
 copy, so that it can be moved, and its manifest the SHA-256 of every file.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -16,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 from torch import Tensor, nn
 
 from textgym.errors import InputError
-from textgym.extras import import_extra
+from textgym.extras import import_extra, without_bars
 from textgym.paths import expand
 from textgym.saved_fields import SavedFields
 from textgym.storage import read_json, require_regular_file, write_json_atomically
@@ -102,7 +101,7 @@ class TransformersTrunk(nn.Module):
             raise InputError(f"{place}: holds no .safetensors file; pickled weights are not read")
         safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            with _no_bars(transformers):
+            with without_bars(transformers):
                 model = transformers.AutoModel.from_pretrained(
                     str(place), use_safetensors=True, dtype=torch.float32, **safe
                 )
@@ -171,16 +170,3 @@ def _context(model: Any) -> int:
 def _clean(texts: Sequence[str]) -> list[str]:
     """Texts that UTF-8 can hold: a lone surrogate becomes U+FFFD."""
     return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-
-
-@contextlib.contextmanager
-def _no_bars(transformers: Any) -> Iterator[None]:
-    """No progress bar while weights are read; afterwards as it was."""
-    logging = transformers.utils.logging
-    had_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if had_bars:
-            logging.enable_progress_bar()
