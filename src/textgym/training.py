@@ -9,7 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from textgym.agents.building.latent_agents import check_plays_tokens
+from textgym.agents.building.latent_agents import check_plays_tokens, without_words
 from textgym.agents.building.learning import save_cut_short
 from textgym.agents.building.named_files import KEYWORDS_WITH_PATHS
 from textgym.agents.evaluation.held_out_callback import HeldOutEvaluations
@@ -107,7 +107,12 @@ def train(
     :raises StorageError: if `out` cannot be written or is in use.
     """
     kept = _recorded(locals())
-    check_numbers({**kept, **keywords})
+    numbers = {**kept, **keywords}
+    if decoder is None:
+        check_plays_tokens(agent)
+    else:
+        numbers = without_words(agent, numbers)
+    check_numbers(numbers)
     check_evaluations(evaluations, prompts=prompts, gold=gold)
     if decoder is not None:
         check_of_latents(locals())
@@ -131,7 +136,6 @@ def train(
             report=report,
             keywords=keywords,
         )
-    check_plays_tokens(agent)
     watch = guards_of(guards, report)
     with run_for_verb(out, kept, resume=resume) as run:
         if resume:

@@ -203,6 +203,13 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
+        ({"ent_coef": "auto"}, "ent_coef must be a finite number from 0"),
+        ({"agent": "a2c", "ent_coef": "auto_0.1"}, "ent_coef must be a finite number from 0"),
+        ({"agent": "sac", "ent_coef": "automatic"}, "must be a number, 'auto' or 'auto_0.1'"),
+        ({"agent": "tqc", "ent_coef": "auto_0"}, "must be a number, 'auto' or 'auto_0.1'"),
+        ({"agent": "sac", "ent_coef": "auto_1e30"}, "must be a number, 'auto' or 'auto_0.1'"),
+        ({"agent": "sac", "target_entropy": "auto_1"}, "target_entropy must be a number, 'auto', "),
+        ({"agent": "sac", "ent_coef": -0.1}, "ent_coef must be a finite number from 0"),
         ({"policy": "start"}, "policy goes with token actions: with decoder leave it out"),
         ({"reference": "start"}, "reference goes with token actions"),
         ({"shadow": ["length"]}, "shadow goes with token actions"),
@@ -227,6 +234,43 @@ def test_such_a_run_is_not_resumed(tmp_path, vae):
     train(tmp_path, "sac", VAE_ID, decoder=vae, timesteps=16)
     with pytest.raises(InputError, match="keeps the policy, not the replay buffer"):
         textgym.train(VAE_ID, out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("agent", ["sac", "tqc", "crossq"])
+def test_an_entropy_coefficient_that_is_found_by_itself(tmp_path, agent):
+    found = {}
+    for word in ("auto", "auto_0.1"):
+        trained, _ = train(tmp_path / word, agent, ent_coef=word, timesteps=260)
+        assert textgym.open_run(tmp_path / word).config["ent_coef"] == word
+        found[word] = trained.log_ent_coef.exp().item()
+    # It begins at 1 or at 0.1, and a few updates at a thousandth do not carry it far.
+    assert found == {"auto": pytest.approx(1, rel=0.1), "auto_0.1": pytest.approx(0.1, rel=0.1)}
+    assert found["auto"] != 1  # but it has learned
+
+
+def test_words_for_numbers_on_the_command_line(tmp_path, vae):
+    words = f"train {VAE_ID} --decoder {vae} --timesteps 32 --n-envs 4 --no-progress-bar".split()
+    config = tmp_path / "settings.yaml"
+    config.write_text("ent_coef: auto_0.1\ntarget-entropy: auto\n", encoding="utf-8")
+    for name, more, value in (
+        ("flag", ["--ent-coef", "auto"], "auto"),
+        ("file", ["--config", str(config)], "auto_0.1"),
+    ):
+        out = tmp_path / name
+        code, _, error = run_cli(*words, "--agent", "sac", "--out", str(out), *more)
+        assert (code, error) == (0, "")
+        assert textgym.open_run(out).config["ent_coef"] == value
+    no = str(tmp_path / "no")
+    for agent, value, message in (
+        ("ppo", "auto", "--ent-coef must be a number, got 'auto'"),
+        ("sac", "much", "--ent-coef must be a number or 'auto', got 'much'"),
+        ("sac", "auto_0", "--ent-coef must be a number, 'auto' or 'auto_0.1' (where it begins)"),
+    ):
+        code, _, error = run_cli(*words, "--agent", agent, "--out", no, "--ent-coef", value)
+        assert code == 2 and error.startswith(f"textgym: error: {message}")
+        assert error.count("\n") == 1 and not (tmp_path / "no").exists()
+    code, said, _ = run_cli("train", "--decoder", str(vae), "--agent", "sac", "--help")
+    assert code == 0 and "NUMBER|auto" in said
 
 
 def test_the_command_line(tmp_path, vae):

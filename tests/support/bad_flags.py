@@ -139,9 +139,9 @@ def bad_cases(here):
         if agent in (None, "ppo"):
             cases += _strangers(verb, run)
         for flag in flags:
-            if (verb, flag.name) in seen:
+            if (verb, flag.name, flag.word) in seen:
                 continue
-            seen.add((verb, flag.name))
+            seen.add((verb, flag.name, flag.word))
             turn += 1
             for value in _bad_values(flag, here, turn):
                 words = (verb, *_with(run, flag, value))
@@ -180,7 +180,7 @@ def _bad_values(flag, here, turn):
     if flag.kind == "table":
         return list(NO_TABLES)
     if flag.kind in ("integer", "number"):
-        return _bad_numbers(flag.name, turn)
+        return _bad_numbers(flag.name, turn) + (["automatic", "auto_", "auto_0"] * bool(flag.word))
     if flag.is_path:
         names = ["fifo.jsonl", "loop.txt"]
         if flag.name not in NEW_FILES:

@@ -197,7 +197,8 @@ def _check_values(flags: dict[str, Flag], values: dict[str, Any], where: str = "
     def label(name: str) -> str:
         return f"{where}{name}" if where else flags[name].option
 
-    check_numbers(values, label=label)
+    is_word = {name: bool(flags[name].word) and isinstance(v, str) for name, v in values.items()}
+    check_numbers({name: v for name, v in values.items() if not is_word[name]}, label=label)
     check_texts(flags, values, label=label)
 
 

@@ -47,6 +47,7 @@ class Flag:
     :param default: what the function fills in; `inspect.Parameter.empty` if it must be given.
     :param is_argument: given by position.
     :param is_path: names a file or a directory.
+    :param word: may stand for the number, alone or with a number after it ("auto_0.1"); "": none.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Flag:
     default: Any = None
     is_argument: bool = False
     is_path: bool = False
+    word: str = ""
 
     @property
     def option(self) -> str:
@@ -104,6 +106,7 @@ def flag_of(parameter: inspect.Parameter, help: str) -> Flag | None:
         is_argument=parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         and parameter.default in (parameter.empty, ()),
         is_path=_takes_paths_only(parameter),
+        word=parameter.default if kind == "number" and isinstance(parameter.default, str) else "",
     )
 
 
@@ -194,7 +197,8 @@ def _typer_parameter(flag: Flag) -> Any:
     names = [flag.option]
     if flag.kind == "switch":
         names = [f"{flag.option}/--no-{flag.option[2:]}"]
-    metavar = {"table": "KEY=VALUE", "switch": None}.get(flag.kind, flag.kind.upper())
+    metavar = f"NUMBER|{flag.word}" if flag.word else None
+    metavar = metavar or {"table": "KEY=VALUE", "switch": None}.get(flag.kind, flag.kind.upper())
     if flag.kind == "texts":
         metavar = "TEXT"
     return typer.Option(*names, help=text.strip(), show_default=False, metavar=metavar)
@@ -258,8 +262,10 @@ def from_file(flag: Flag, value: Any, where: str) -> Any:
     return _number(flag, value, f"{where}: {flag.name}")
 
 
-def _number(flag: Flag, value: Any, name: str) -> int | float:
-    """A number out of a number or a text (YAML, too, reads 1e-4 as a text)."""
+def _number(flag: Flag, value: Any, name: str) -> int | float | str:
+    """A number out of a number or a text (YAML, too, reads 1e-4 as a text), or the flag's word."""
+    if flag.word and isinstance(value, str) and value.partition("_")[0] == flag.word:
+        return value
     if flag.kind == "integer" and isinstance(value, int | str) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
             return int(value)
@@ -269,5 +275,6 @@ def _number(flag: Flag, value: Any, name: str) -> int | float:
             number = float(value)
     is_whole = number is not None and number.is_integer()
     if number is None or math.isnan(number) or (flag.kind == "integer" and not is_whole):
-        raise InputError(f"{name} must be {_EXPECTED[flag.kind]}, got {value!r:.60}")
+        expected = _EXPECTED[flag.kind] + (f" or {flag.word!r}" if flag.word else "")
+        raise InputError(f"{name} must be {expected}, got {value!r:.60}")
     return int(number) if flag.kind == "integer" else number

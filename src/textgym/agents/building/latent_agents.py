@@ -4,6 +4,7 @@ An episode is one step (a turn of a dialogue is one), so n rows collect n texts 
 nothing to bootstrap from: γ is 1. Defaults are per text where SB3's are per step of a simulator.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.agents.building.keywords import Keyword, keywords_of_classes
-from textgym.checks import check_numbers
+from textgym.checks import RANGES, check_numbers
 from textgym.errors import InputError, TextGymError, unknown_name
 from textgym.registry import agents, latent_agents
 from textgym.signatures import constructors, load_attribute
 
 POLICY = "MlpPolicy"
-MAY_BE_AUTO = ("ent_coef", "target_entropy")  # which SAC and its kin find by themselves
 SET_HERE = ("self", "policy", "env", "seed", "_init_setup_model")
 
 
@@ -140,6 +140,28 @@ def latent_keywords(spec: LatentSpec) -> dict[str, Keyword]:
     return keywords_of_classes(constructors(spec.algorithm_class), leaving_out=SET_HERE)
 
 
+def takes_words(keyword: Keyword) -> bool:
+    """Whether a word may stand for the number that a keyword is, as SAC's ent_coef="auto"."""
+    return isinstance(keyword.parameter.default, str)
+
+
+def without_words(name: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of an algorithm without those that it is to find by itself, such as ent_coef="auto".
+
+    :raises InputError: for another word where one may stand.
+    """
+    known = latent_keywords(latent_spec_of(name))
+    may_be_found = {key for key in RANGES.keys() & known if takes_words(known[key])}
+    numbers = {}
+    for key, value in keywords.items():
+        if key not in may_be_found or not isinstance(value, str):
+            numbers[key] = value
+        elif not _is_auto(value, may_begin=key == "ent_coef"):
+            begin = " or 'auto_0.1' (where it begins)" if key == "ent_coef" else ""
+            raise InputError(f"{key} must be a number, 'auto'{begin}, got {value!r:.60}")
+    return numbers
+
+
 def check_plays_tokens(name: str) -> None:
     """Raises for a word that plays latents only.
 
@@ -168,8 +190,7 @@ def build_latent_agent(
     for key in keywords:
         if key not in known:
             raise unknown_name(f"keyword of agent {name!r} with latent actions", key, known)
-    numbers = {k: v for k, v in keywords.items() if not (k in MAY_BE_AUTO and _is_auto(v))}
-    check_numbers({**numbers, "seed": seed})
+    check_numbers({**without_words(name, keywords), "seed": seed})
     settings: Mapping[str, Any] = {
         **spec.defaults(env.num_envs, int(np.prod(env.action_space.shape or (1,)))),
         **keywords,
@@ -183,5 +204,10 @@ def build_latent_agent(
         raise InputError(f"agent {name!r} does not take its keywords: {reason:.200}") from error
 
 
-def _is_auto(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("auto")
+def _is_auto(value: str, *, may_begin: bool) -> bool:
+    """Whether it is "auto", or "auto_X" with a number X above 0."""
+    word, separator, begin = value.partition("_")
+    if word != "auto" or not separator:
+        return value == "auto"
+    is_number = re.fullmatch(r"\d*\.?\d+(e-?\d+)?", begin) is not None
+    return may_begin and is_number and 0 < float(begin) <= RANGES["ent_coef"].high
