@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from textgym.agents.comparison.held_out_curves import DISTINCT_2, KL, curves_of, judge_tag
 from textgym.agents.comparison.reading import read_study
-from textgym.demonstration.run import COMPARISON
+from textgym.demonstration.reviews import COMPARISON
 
 BLUE, ORANGE, GREEN = "#1f6f8b", "#d1602f", "#4c8c4a"
 GOLD = ("critic", "other_raters")

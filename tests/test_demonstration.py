@@ -16,10 +16,11 @@ import textgym
 from textgym.agents.building.checkpoint import load_reward
 from textgym.agents.evaluation.bundled_rewards import critic
 from textgym.agents.runs.held_out import read_held_out
-from textgym.demonstration import run as demonstration
+from textgym.demonstration import start_model as demonstration
 from textgym.demonstration.reward import training_reward
 from textgym.demonstration.run import run_demo
 from textgym.demonstration.settings import Settings, seconds_of_a_step, written
+from textgym.demonstration.start_model import StartModelDemo
 from textgym.errors import InputError
 from textgym.paths import START
 from textgym.policies.language_model.causal_lm import CausalLM
@@ -169,7 +170,7 @@ def test_a_demo_that_fails_says_what_is_there(tmp_path, monkeypatch):
 def test_a_slow_machine_is_told_of_the_short_form(tmp_path, monkeypatch, step, is_slow):
     monkeypatch.setattr(demonstration, "seconds_of_a_step", lambda lm: step)
     console = Console(file=io.StringIO(), width=200)
-    parts = demonstration._Demo(tmp_path, Settings(), False, 0, False, console, None)
+    parts = StartModelDemo(tmp_path, Settings(), False, 0, False, console, None)
     parts._say_how_long(None)
     text = console.file.getvalue()
     assert f"about {written(Settings().estimate(step))} on this machine" in text

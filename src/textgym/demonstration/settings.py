@@ -73,6 +73,58 @@ class Settings:
         return 30.0 + step_seconds * (steps + (0.5 * self.pretrain_steps if from_scratch else 0))
 
 
+@dataclass(frozen=True)
+class PolicySettings:
+    """How much of everything where the policy is a language model of some size, in steps.
+
+    :param sft_steps: of fine-tuning, for a model that no adapter comes along for.
+    :param sft_learning_rate: AdamW's, of the adapter.
+    :param sft_rows: reviews of a step.
+    :param timesteps: completion tokens of each of the two runs.
+    :param learning_rate: of both, of the adapter.
+    :param lora_rank: of every adapter.
+    :param prompts: held-out prompts, which each run continues `evaluations` times.
+    :param rows: texts that are written side by side.
+    :param num_generations: texts of one prompt, which are compared.
+    :param n_groups: prompts of a rollout.
+    :param max_new_tokens: of a text at most.
+    :param share: of the reviews that fine-tuning and reward model read.
+    """
+
+    sft_steps: int = 40
+    sft_learning_rate: float = 5e-4
+    sft_rows: int = 16
+    lora_rank: int = 8
+    timesteps: int = 12_000
+    learning_rate: float = 3e-4
+    kl_coef: float = 0.1
+    small_kl_coef: float | None = 0.01
+    temperature: float = 0.8
+    prompts: int = 200
+    evaluations: int = 2
+    rows: int = 16
+    num_generations: int = 4
+    n_groups: int = 4
+    max_new_tokens: int = 32
+    share: float = 1.0
+
+    @classmethod
+    def quick(cls) -> "PolicySettings":
+        """A little of everything: for tests of the road, not of the result."""
+        return cls(
+            sft_steps=2,
+            sft_rows=8,
+            timesteps=2 * 8 * 12,
+            prompts=16,
+            evaluations=2,
+            rows=8,
+            num_generations=4,
+            n_groups=2,
+            max_new_tokens=12,
+            share=0.02,
+        )
+
+
 def seconds_of_a_step(lm: LanguageModel, *, repeats: int = 3) -> float:
     """Wall-clock time of a forward and backward pass over 1,280 tokens, the median of a few.
 
