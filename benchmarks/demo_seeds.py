@@ -77,8 +77,11 @@ def bar_lines(
     return lines
 
 
-def page(reports: list[dict[str, Any]], threads: int) -> str:
-    """The table, one column per seed."""
+def page(reports: list[dict[str, Any]], threads: int, name: str = "The demo") -> str:
+    """The table, one column per seed.
+
+    :param name: of the demo.
+    """
     lines = bar_lines(reports, [bars(report) for report in reports])
     for label, pick in (
         ("second judge", lambda r, when: f"{r[when]['judges']['other_raters'][0]:.3f}"),
@@ -90,7 +93,7 @@ def page(reports: list[dict[str, Any]], threads: int) -> str:
     seconds = [f"{report['seconds']:.0f}" for report in reports]
     lines.append(f"| {' | '.join(['seconds', *seconds])} |")
     count = reports[0]["before"]["episodes"]
-    return titled(f"The demo, {len(reports)} seeds, {count} held-out prompts", lines, threads)
+    return titled(f"{name}, {len(reports)} seeds, {count} held-out prompts", lines, threads)
 
 
 def titled(title: str, lines: list[str], threads: int) -> str:
@@ -99,7 +102,7 @@ def titled(title: str, lines: list[str], threads: int) -> str:
 
 
 def arguments_of(description: str, name: str) -> argparse.ArgumentParser:
-    """What both demos of several seeds take.
+    """What all demos of several seeds take.
 
     :param name: of the folder of runs.
     """

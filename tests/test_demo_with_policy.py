@@ -19,7 +19,6 @@ from textgym.demonstration.reward import (
     NGRAMS,
     Crowd,
     CrowdReport,
-    first_layers,
     fit_on_frozen,
 )
 from textgym.demonstration.run import run_demo
@@ -28,6 +27,7 @@ from textgym.demonstration.shipped import Shipped, shipped_for, weights_digest, 
 from textgym.errors import InputError
 from textgym.policies.language_model.adapters import LoRA, adapter_state, add_adapter
 from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.shallow import first_layers
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.ensemble import Ensemble
 
@@ -55,7 +55,7 @@ def tuned(base):
 @pytest.fixture(scope="module")
 def taste(base):
     """A reward model on the base's first layers, and made-up figures of it."""
-    trunk = BradleyTerryRewardModel(first_layers(base), seed=3, name=NAME).standardise(TEXTS)
+    trunk = BradleyTerryRewardModel(first_layers(base, 0.6), seed=3, name=NAME).standardise(TEXTS)
     both = Ensemble([trunk, crowd()], name=NAME).standardise(TEXTS)
     figures = {BOTH: 0.7, "trunk": 0.6, NGRAMS: 0.65}
     return Crowd(both, CrowdReport(BOTH, figures, 0.7, figures, None))
@@ -113,7 +113,7 @@ def test_first_layers_are_those_of_the_whole_model_with_its_norm(base):
     tokens = torch.tensor([[5, 60, 61, 62]])
     base.hidden_states(tokens)
     handle.remove()
-    shallow = first_layers(base)
+    shallow = first_layers(base, 0.6)
     assert len(shallow.model.layers) == 3  # .6 of 5
     expected = base.model.norm(seen[0]).reshape(1, 4, -1)
     assert torch.allclose(shallow.hidden_states(tokens), expected, atol=1e-6)

@@ -1,7 +1,7 @@
 """The demo's reward: what people preferred, learned in two ways, and the better one taken."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -11,9 +11,8 @@ from textgym.agents.building.checkpoint import load_reward
 from textgym.agents.evaluation.bundled_rewards import crowd
 from textgym.agents.fitting.reward_fitting import fitting_bar
 from textgym.envs.tasks.movie_reviews import Review, load_movie_reviews
-from textgym.policies.language_model.causal_lm import CausalLM
-from textgym.policies.language_model.decoder_config import CausalLMConfig
 from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.shallow import first_layers
 from textgym.reward_models.composition import WeightedSum
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.comparisons import comparisons
@@ -145,7 +144,7 @@ def fit_on_frozen(
     :param known: mean hidden states of texts that need not be read again.
     """
     reviews = RatedReviews.of(share)
-    trunk = BradleyTerryRewardModel(first_layers(base), seed=seed, name=NAME)
+    trunk = BradleyTerryRewardModel(first_layers(base, LAYERS), seed=seed, name=NAME)
     trunk.known = {} if known is None else known
     with fitting_bar(progress_bar, "fitting") as show:
         fit = fit_heads(
@@ -186,21 +185,6 @@ def best_of(
     used = max(models, key=lambda name: chosen_on[name])
     accuracies = _accuracies(models, reviews.held, seed)
     return Crowd(models[used], CrowdReport(used, chosen_on, accuracies[used], accuracies, fit))
-
-
-def first_layers(lm: LanguageModel, share: float = LAYERS) -> LanguageModel:
-    """The first layers of a model of our own decoder, with its norm and on its weights; others are
-    given back as they are.
-    """
-    config = lm.config
-    if not isinstance(lm, CausalLM) or not isinstance(config, CausalLMConfig):
-        return lm
-    count = max(1, round(share * config.num_hidden_layers))
-    shallow = CausalLM(replace(config, num_hidden_layers=count), lm.tokenizer)
-    own = shallow.state_dict()
-    shallow.load_state_dict({k: v for k, v in lm.state_dict().items() if k in own}, assign=True)
-    shallow.finish_loading()
-    return shallow.eval()
 
 
 def training_reward(reward_model: Reward) -> WeightedSum:

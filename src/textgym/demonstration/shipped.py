@@ -17,12 +17,12 @@ from torch import Tensor
 from textgym.agents.evaluation.bundled_rewards import crowd
 from textgym.demonstration.reward import (
     BOTH,
+    LAYERS,
     NAME,
     NGRAMS,
     Crowd,
     CrowdModel,
     CrowdReport,
-    first_layers,
 )
 from textgym.directories import atomic_directory
 from textgym.errors import InputError
@@ -35,6 +35,7 @@ from textgym.policies.language_model.adapters import (
     write_adapter,
 )
 from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.shallow import first_layers
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.ensemble import Ensemble
 from textgym.saved_fields import SavedFields
@@ -88,7 +89,7 @@ class Shipped:
         """
         fields = self._fields(REWARD)
         trunk = BradleyTerryRewardModel(
-            first_layers(base),
+            first_layers(base, LAYERS),
             mean=fields.number("mean"),
             std=fields.number("std", above=0),
             name=NAME,
