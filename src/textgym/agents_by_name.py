@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from textgym.checks import check_numbers
 from textgym.environments_by_id import NOT_OF_A_TASK, get_task, make_vec, own_reward
 from textgym.errors import InputError
+from textgym.paths import absolute
 from textgym.reward_models.shadows import WithShadows
 from textgym.rewards import Reward
 from textgym.rewards_by_name import check_apart, different_names, resolve_reward, reward_list
@@ -185,7 +186,9 @@ def _latent_agent(
 
     :raises InputError: for an environment that is an object, which has its actions already.
     """
+    from textgym.agents.building.checkpoint import environment_record
     from textgym.agents.building.latent_agents import build_latent_agent, latent_spec_of
+    from textgym.agents.building.latent_checkpoint import LatentOrigin
 
     if not isinstance(env, str):
         raise InputError(
@@ -198,7 +201,16 @@ def _latent_agent(
         check_given_once("reward", fields)
         fields["reward"] = resolve_reward(reward)
     vec_env = make_vec(env, n_envs, seed=seed, decoder=decoder, **fields)
-    return build_latent_agent(agent, vec_env, seed=seed, **keywords)
+    built = build_latent_agent(agent, vec_env, seed=seed, **keywords)
+    built.latent_origin = LatentOrigin(  # type: ignore[attr-defined]
+        agent,
+        environment_record(env, reward=reward, env_kwargs=env_kwargs),
+        str(absolute(decoder)) if isinstance(decoder, str | Path) else None,
+        n_envs,
+        seed,
+        keywords,
+    )
+    return built
 
 
 def _opened_models(

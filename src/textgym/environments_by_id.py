@@ -17,6 +17,7 @@ from textgym import registry
 from textgym.built_in_rewards import Facts
 from textgym.checks import check_numbers
 from textgym.envs.latent_env import LatentEnv, LatentVectorEnv
+from textgym.envs.latent_rows import OF_LATENTS
 from textgym.envs.task import Task, check_fields
 from textgym.envs.text_env import ACTIONS, TextEnv
 from textgym.envs.vector_env import TextVectorEnv
@@ -42,8 +43,6 @@ __all__ = [
 ]
 
 NOT_OF_A_TASK = ("max_episode_steps", "render_mode")  # what `make_vec` takes beside its fields
-# Keywords of environments with latent actions, and what `LatentRows` calls them.
-OF_LATENTS = {"latent_limit": "limit", "decoding": "decoding", "prior_coef": "prior_coef"}
 
 BUILTIN_TASKS = {
     "textgym/MovieReview-v0": "small_tasks:movie_review",

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgym.checks import check_memory, check_numbers
-from textgym.environments_by_id import NOT_OF_A_TASK, OF_LATENTS, get_task, make_vec
+from textgym.environments_by_id import NOT_OF_A_TASK, get_task, make_vec
+from textgym.envs.latent_rows import OF_LATENTS
 from textgym.errors import InputError
 from textgym.rewards import Reward
 from textgym.rewards_by_name import named_rewards, resolve_reward, reward_list

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from textgym.agents.building.latent_checkpoint import (
-    SavedLatentAgent,
+    LatentCheckpoint,
+    acting_agent,
     holds_latent_agent,
     read_latent_agent,
-    restored_latent_agent,
     trained_decoder,
 )
 from textgym.agents.evaluation.latent_play import play_latents, policy_latents
@@ -26,17 +25,15 @@ from textgym.policies.language_model.sampling import Sampling
 class LatentPlayer:
     """An agent with latent actions that is to be evaluated, and its decoder.
 
-    :param agent: itself, or what its checkpoint holds.
-    :param label: of the checkpoint, for errors.
+    :param agent: itself, or its checkpoint.
     """
 
     def __init__(
         self,
-        agent: BaseAlgorithm | tuple[SavedLatentAgent, dict[str, torch.Tensor]],
+        agent: BaseAlgorithm | LatentCheckpoint,
         decoder: LatentDecoder,
-        label: object,
     ) -> None:
-        self.agent, self.decoder, self.label = agent, decoder, label
+        self.agent, self.decoder = agent, decoder
 
     def check_reference(self, reference: Any) -> None:
         """Raises unless a model can read what the decoder writes, token for token.
@@ -61,14 +58,13 @@ class LatentPlayer:
         """
         check_memory(1000 * n_envs, f"n_envs={n_envs}", "take fewer")
         check_memory(1000 * count, f"n_episodes={count}", "write fewer texts")
-        saved = self.agent[0].settings if isinstance(self.agent, tuple) else {}
+        saved = self.agent.saved.settings if isinstance(self.agent, LatentCheckpoint) else {}
         vec_env = make_vec(
             env, min(n_envs, count), seed=seed, decoder=self.decoder, **{**saved, **fields}
         )
-        if isinstance(self.agent, tuple):
-            agent = restored_latent_agent(*self.agent, vec_env, self.label)
-        else:
-            agent = self.agent
+        agent = self.agent
+        if isinstance(agent, LatentCheckpoint):
+            agent = acting_agent(agent, vec_env)
         return play_latents(policy_latents(agent), vec_env, count)
 
 
@@ -102,12 +98,12 @@ def latent_player(
                 f"decoder goes with an agent with latent actions, but {policy} holds none: leave "
                 "decoder out, or give the run of one as the policy"
             )
-        saved, tensors = read_latent_agent(policy)
-        directory = trained_decoder(saved, policy) if decoder is None else decoder
-        return LatentPlayer((saved, tensors), open_decoder(directory), policy)
+        checkpoint = read_latent_agent(policy)
+        directory = trained_decoder(checkpoint.saved, policy) if decoder is None else decoder
+        return LatentPlayer(checkpoint, open_decoder(directory))
     if not isinstance(policy, BaseAlgorithm) or decoder is None:
         raise InputError(
             "decoder goes with an agent with latent actions or its run directory as the policy, "
             f"got a {type(policy).__name__}"
         )
-    return LatentPlayer(policy, open_decoder(decoder), policy)
+    return LatentPlayer(policy, open_decoder(decoder))

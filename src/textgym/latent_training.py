@@ -15,8 +15,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from textgym.agents.building.checkpoint import environment_record
 from textgym.agents.building.latent_agents import LatentSpec, build_latent_agent, latent_spec_of
-from textgym.agents.building.latent_checkpoint import save_latent_agent
+from textgym.agents.building.latent_checkpoint import LatentOrigin, save_latent_agent
 from textgym.agents.evaluation.held_out_prompts import HeldOutPrompts
 from textgym.agents.evaluation.latent_held_out import POLICY, PRIOR, LatentHeldOut
 from textgym.agents.evaluation.latent_play import play_latents, policy_latents
@@ -26,9 +27,9 @@ from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.fingerprints import inputs_of_agent, paths_in
 from textgym.agents.runs.latent_recording import HeardVecEnv, LatentRecorder
 from textgym.agents.runs.run import Run
-from textgym.agents.runs.settings import is_json, to_json
+from textgym.agents.runs.settings import is_json
 from textgym.agents_by_name import drawn_prompts
-from textgym.environments_by_id import OF_LATENTS, make_vec, open_decoder, own_reward
+from textgym.environments_by_id import make_vec, open_decoder, own_reward
 from textgym.envs.task import Task
 from textgym.errors import InputError
 from textgym.held_out_evaluations import (
@@ -43,6 +44,7 @@ from textgym.interrupts import deferred_interrupt
 from textgym.latent_decoders import LatentDecoder
 from textgym.paths import absolute
 from textgym.rewards_by_name import resolve_reward, reward_list
+from textgym.run_files import PREVIOUS
 from textgym.task_arguments import check_given_once, task_fields
 
 # What `train` takes for token actions alone, and what it is where nobody gave it.
@@ -72,11 +74,6 @@ class LatentTask:
     decoder: LatentDecoder
     decoder_path: str | None
     fields: dict[str, Any]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Those of latent actions that were given."""
-        return {name: to_json(self.fields[name]) for name in OF_LATENTS if name in self.fields}
 
     def playing(self, source: HeldOutPrompts | SequentialPrompts, longest: int) -> VecEnv:
         """An environment that plays given prompts, whose reward nobody reads.
@@ -158,6 +155,10 @@ def train_latents(
             heard,
             seed=seed,
             **{"tensorboard_log": str(run.tensorboard_path), **keywords},
+        )
+        environment = environment_record(env, reward=reward, env_kwargs=env_kwargs)
+        trained.latent_origin = LatentOrigin(  # type: ignore[attr-defined]
+            agent, environment, latent_task.decoder_path, n_envs, seed, keywords
         )
         task: Task = heard.get_attr("task")[0]
         run.record(
@@ -242,13 +243,7 @@ def _recorder(
         return [(episode.prompt, episode.completion) for episode in episodes]
 
     def save() -> None:
-        save_latent_agent(
-            trained,
-            run.last,
-            word=latent_task.agent,
-            decoder=latent_task.decoder_path,
-            settings=latent_task.settings,
-        )
+        save_latent_agent(trained, run.last, keep_old_as=PREVIOUS)
 
     return LatentRecorder(run, heard, sample=sample, save=save, seconds=seconds)
 

@@ -1,12 +1,10 @@
 """`textgym.load_agent`: an agent from its checkpoint, which is data and chooses nothing to run."""
 
-import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgym import registry
 from textgym.agents.building.checkpoint import NOT_THIS_STATE, read_agent, restore_agent
 from textgym.agents.building.named_files import check_named_files
 from textgym.agents.building.saved_state import check_saved_keywords
@@ -15,10 +13,11 @@ from textgym.agents.runs.directory import goes_on_with, open_to_write
 from textgym.agents.runs.fingerprints import computed_otherwise
 from textgym.agents.runs.settings import to_json
 from textgym.agents_by_name import make_agent
-from textgym.built_in_rewards import NEVER_FROM_A_CHECKPOINT
 from textgym.errors import InputError, TextGymError
-from textgym.paths import is_directory
+from textgym.latent_loading import holds_latent_agent, load_latent_agent
 from textgym.rewards import Reward
+from textgym.rewards_by_name import reward_list
+from textgym.saved_names import check_given_again, check_names_no_code
 
 if TYPE_CHECKING:
     import gymnasium
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
     from textgym.agents.runs.run import Run
+    from textgym.latent_decoders import LatentDecoder
     from textgym.policies.language_model.language_model import LanguageModel
 
 
@@ -45,6 +45,7 @@ def load_agent(
     keep: int = 2,
     exact: bool = False,
     shadow: Sequence[Reward | str] | Reward | str = (),
+    decoder: "LatentDecoder | str | Path | None" = None,
     **keywords: Any,
 ) -> "BaseAlgorithm":
     """Bring an agent back from its checkpoint or run directory, with KL term and logging.
@@ -67,6 +68,9 @@ def load_agent(
         checkpoint of an earlier version. Otherwise `out` or such a checkpoint makes a warning of
         it.
     :param shadow: as `make_agent`'s; no checkpoint names them.
+    :param decoder: of an agent with latent actions, where the one that it was trained with was an
+        object or stands elsewhere now; see `load_latent_agent` for what comes back of such an
+        agent. `reference`, `out`, `shadow` and what says how `out` is written go with the others.
     :param keywords: override the saved ones.
     :raises InputError: if the directory holds no agent, or what it needs is not there.
     """
@@ -76,6 +80,28 @@ def load_agent(
                 f"load_agent brings {name} back from {directory}: leave {name}=... out, or make "
                 "another agent with make_agent"
             )
+    if decoder is not None or holds_latent_agent(directory):
+        of_tokens = {
+            "reference": reference is not None,
+            "out": out is not None,
+            "shadow": bool(reward_list(shadow)),
+            "checkpoint_seconds": checkpoint_seconds != 300.0,
+            "checkpoint_tokens": checkpoint_tokens is not None,
+            "keep": keep != 2,
+            "exact": exact,
+        }
+        for name in (name for name, is_given in of_tokens.items() if is_given):
+            raise InputError(f"{name} goes with token actions: with latent actions leave it out")
+        return load_latent_agent(
+            directory,
+            env=env,
+            reward=reward,
+            n_envs=n_envs,
+            seed=seed,
+            env_kwargs=env_kwargs,
+            decoder=decoder,
+            **keywords,
+        )
     lm, saved_reference, state = read_agent(directory)
     settings, environment = state["settings"], state["environment"]
     named = {"env": env, "reward": reward, "n_envs": n_envs, "seed": seed, "reference": reference}
@@ -140,13 +166,9 @@ def _check_may_be_used(
     :raises InputError: naming it.
     """
     settings, environment = state["settings"], state["environment"]
-    for name in (*environment.get("not_saved", ()), *settings.get("not_saved", ())):
-        if name not in given:
-            raise InputError(
-                f"{directory}: the agent was made with an object as {name!r}, which a checkpoint "
-                f"does not hold: pass {name}=... again"
-            )
-    _check_names_no_code(directory, environment, given)
+    lost = (*environment.get("not_saved", ()), *settings.get("not_saved", ()))
+    check_given_again(directory, lost, given)
+    check_names_no_code(directory, environment, given)
     check_named_files(directory, state, given)
     kept = {k: v for k, v in settings["keywords"].items() if k not in given}
     check_saved_keywords(kept, spec_of(settings["agent"]), directory)
@@ -172,32 +194,3 @@ def _tell_differences(differences: Sequence[str], directory: str | Path, *, exac
             "--force-resume (without exact=True)"
         )
     warnings.warn(f"{directory}: going on is not exact: {reasons}", stacklevel=3)
-
-
-def _check_names_no_code(
-    directory: str | Path, environment: dict[str, Any], given: Collection[str]
-) -> None:
-    """A checkpoint is data: nothing that it names may be imported because of it.
-
-    :param given: what the caller passed himself, and so trusts.
-    :raises InputError: if it names a module, saying how to allow it.
-    """
-    module, separator, _ = str(environment["id"]).rpartition(":")
-    if separator and module not in sys.modules:
-        raise InputError(
-            f"{directory}: its environment is {environment['id']!r}, and a checkpoint imports no "
-            f"code: import {module} first if you trust it"
-        )
-    for reward in (environment["reward"], environment["env_kwargs"].get("reward")):
-        name = str(reward).partition(",")[0]
-        is_code = ":" in name and name not in registry.rewards and not is_directory(str(reward))
-        if reward is not None and is_code and "reward" not in given:
-            raise InputError(
-                f"{directory}: its reward is {reward!r}, and a checkpoint imports no code: pass "
-                "reward=... yourself if you trust it"
-            )
-        if name in NEVER_FROM_A_CHECKPOINT and "reward" not in given:
-            raise InputError(
-                f"{directory}: its reward is {reward!r}, and a checkpoint asks no server and opens "
-                "no other model: pass reward=... yourself if you trust it"
-            )

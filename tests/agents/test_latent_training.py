@@ -181,13 +181,13 @@ def test_what_cuts_a_training_short_leaves_what_was_learned(tmp_path):
     breaks.calls = 0
     with pytest.raises(RewardError, match="no more"):
         train(tmp_path, "sac", reward=breaks, timesteps=10_000)
-    saved, _ = read_latent_agent(tmp_path)
+    saved = read_latent_agent(tmp_path).saved
     assert saved.num_timesteps == 400 and saved.agent == "sac"
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     train(tmp_path, timesteps=16)
-    before = read_latent_agent(tmp_path)[1]
+    before = read_latent_agent(tmp_path).tensors
 
     class Breaks(StopWhen):
         def _on_training_end(self):
@@ -197,7 +197,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     with pytest.raises(DivergenceError, match="not finite, so nothing of it is saved"):
         train(tmp_path / "other", timesteps=16, callback=Breaks(lambda: False))
     assert not (tmp_path / "other" / "checkpoints").exists()
-    assert equal(before, read_latent_agent(tmp_path)[1])
+    assert equal(before, read_latent_agent(tmp_path).tensors)
 
 
 @pytest.mark.parametrize(

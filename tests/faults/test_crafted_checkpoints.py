@@ -22,9 +22,11 @@ import textgym
 from textgym.agents.building.checkpoint import load_reward, save_agent
 from textgym.errors import InputError, TextGymError
 from textgym.manifest import write_manifest
+from textgym.policies import TextVAE
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.ngrams import NgramHasher, NgramRidge
+from textgym.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 VALUES = (None, True, -1, 10**9, 10**30, 0.5, float("nan"), "x" * 50, "../..", [], [[1]], {"a": 1})
@@ -38,6 +40,12 @@ def originals(tmp_path_factory):
     agent = small_agent(kl_coef=0.1, n_envs=2, n_steps=8, batch_size=8, n_epochs=1)
     agent.learn(16)
     save_agent(agent, root / "agent")
+    shape = {"hidden_size": 16, "latent_size": 2, "max_position_embeddings": 64}
+    TextVAE.new(Tokenizer.byte(), **shape).save_pretrained(root / "vae")
+    latent = textgym.make_agent(
+        "ppo", "textgym/Length-v0", decoder=root / "vae", n_envs=2, n_steps=4, batch_size=8
+    )
+    save_agent(latent, root / "latent")
     BradleyTerryRewardModel(byte_lm()).save_pretrained(root / "trunk_reward")
     NgramRidge(torch.zeros(256), hasher=NgramHasher(bits=8)).save_pretrained(root / "ngrams")
     return root
@@ -46,6 +54,7 @@ def originals(tmp_path_factory):
 LOADERS = {
     "lm": CausalLM.from_pretrained,
     "agent": textgym.load_agent,
+    "latent": textgym.load_agent,
     "trunk_reward": load_reward,
     "ngrams": load_reward,
 }
@@ -53,6 +62,7 @@ JSON_FILES = [
     ("lm", "config.json"),
     ("lm", "tokenizer_config.json"),
     ("agent", "trainer.json"),
+    ("latent", "latent_agent.json"),
     ("trunk_reward", "reward_model.json"),
     ("ngrams", "reward_model.json"),
 ]

@@ -18,6 +18,8 @@ from textgym.latent_decoders import LatentDecoder, check_latents
 
 Decoding = Literal["greedy", "sampled"]
 DECODINGS = ("greedy", "sampled")
+# Keywords of environments with latent actions, and what `LatentRows` calls them.
+OF_LATENTS = {"latent_limit": "limit", "decoding": "decoding", "prior_coef": "prior_coef"}
 OBSERVATION_LIMIT = 10.0  # an encoder's means are of the order of 1
 
 

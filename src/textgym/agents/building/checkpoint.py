@@ -17,6 +17,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
+from textgym.agents.building.latent_checkpoint import save_latent_agent
 from textgym.agents.building.named_files import named_files
 from textgym.agents.building.saved_state import check_agent_state
 from textgym.agents.building.training_state import load_training_state, training_state
@@ -167,7 +168,8 @@ def save_agent(
     keep_old_as: str | None = None,
     state: dict[str, Any] | None = None,
 ) -> None:
-    """Write an agent made by `make_agent`, atomically.
+    """Write an agent made by `make_agent`, atomically; with latent actions too, of which the
+    directory is all that is given.
 
     :param environment: what `load_agent` needs to make the environment again, as
         `environment_record` gives it; None: what the agent itself knows.
@@ -177,6 +179,9 @@ def save_agent(
     :raises DivergenceError: for weights that are not finite; what was saved before stays.
     :raises StorageError: if the directory cannot be written.
     """
+    if hasattr(agent, "latent_origin"):
+        save_latent_agent(agent, directory, keep_old_as=keep_old_as)
+        return
     policy = _text_policy(agent)
     check_policy(policy)
     if environment is None:
