@@ -992,7 +992,7 @@ BAD_INPUT = (
     Breakage(
         "6: a checkpoint names code, which is imported",
         "saved_agents.py",
-        (("    _check_names_no_code(directory, environment, given)\n", ""),),
+        (("    check_names_no_code(directory, environment, given)\n", ""),),
         (f"{AGENTS}/test_loading_names.py",),
     ),
     Breakage(
