@@ -1,15 +1,16 @@
-"""What a constraint costs: an iteration of SB3's PPO with masks and without.
+"""What constraints cost: an iteration of SB3's PPO without masks, and with those of three kinds.
 
     python benchmarks/masks.py [--quick] [--threads 2] [--repeats 7] [--clock cpu]
 
 One process, interleaved repetitions after a warm-up, ratios inside a repetition. Texts of one
-length on both sides: the constraint allows any text of 200 characters and more, which the budget
-always cuts, so its masks differ from state to state and still change no length. What is timed is
-`collect_rollouts` and `train` of the unmodified agent. Writes `benchmarks/results/masks.md`.
+length on all sides: a regular expression that allows any text of 200 characters and more, a JSON
+schema with a text of 700, and a grammar of brackets that close, each of which the budget always
+cuts: their masks differ from state to state and still change no length. What is timed is
+`collect_rollouts` and `train` of the unmodified agent. Writes `benchmarks/results/masks.md`; the
+grammar needs the extra `grammar`.
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,9 @@ from token_world import length_of_text
 from textgym import constraints
 from textgym.agents.rollouts.rollout_buffer import EpisodeRolloutBuffer
 from textgym.agents.rollouts.vec_env import TextVecEnv
-from textgym.constraints import Constraint
+from textgym.constraints import AnyConstraint, GrammarConstraint
+from textgym.constraints.automaton import Automaton
+from textgym.constraints.grammar_automaton import GrammarAutomaton
 from textgym.constraints.token_automaton import TokenAutomaton
 from textgym.envs.task import Task
 from textgym.envs.tasks.movie_reviews import review_texts
@@ -35,7 +38,19 @@ from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.tokenizer import Tokenizer
 
 VOCABULARY, ENVS, COMPLETION = 4096, 32, 48
+WALKS, STEPS = 8, 24  # texts, and tokens of each, that the masks of a constraint are timed on
 LONG = constraints.regex(r"(?s:.{200,})")
+BRACKETS = """
+    start: part+
+    part: TEXT | "(" part+ ")"
+    TEXT: /[^()]+/s
+"""
+LONG_FIELD = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "minLength": 700}},
+    "required": ["text"],
+}
+FREE = "without"
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -59,12 +74,18 @@ def main() -> None:
         shape = {"hidden_size": 32, "num_hidden_layers": 1}
     lm = CausalLM.new(tokenizer, seed=0, **shape)
     clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
-    agents = {name: _agent(lm, prompts, c) for name, c in (("free", None), ("masked", LONG))}
+    kinds = {
+        FREE: None,
+        "regular expression": LONG,
+        "JSON schema": constraints.json_schema(LONG_FIELD),
+        "grammar": constraints.grammar(BRACKETS),
+    }
+    agents = {name: _agent(lm, prompts, constraint) for name, constraint in kinds.items()}
     seconds: dict[str, list[float]] = {
         f"{name} {part}": [] for part in ("rollout", "update") for name in agents
     }
     for repetition in range(-1, arguments.repeats):  # the first warms up
-        for name in sorted(agents, reverse=bool(repetition % 2)):
+        for name in list(agents)[:: -1 if repetition % 2 else 1]:
             agent, callback = agents[name]
             start = clock()
             agent.collect_rollouts(agent.env, callback, agent.rollout_buffer, agent.n_steps)
@@ -79,8 +100,8 @@ def main() -> None:
         f"{ENVS} rows, completion {COMPLETION}, vocabulary {tokenizer.vocab_size}, 4 epochs, "
         f"{shape['num_hidden_layers']} layers × {shape['hidden_size']}"
     )
-    masks = agents["masked"][0].policy.masks
-    text = page(header, seconds, masks.states_kept, compiling(tokenizer, prompts, clock))
+    met = {name: agents[name][0].policy.masks.states_kept for name in list(agents)[1:]}
+    text = page(header, seconds, met, compiling(tokenizer, prompts, clock))
     print(text)
     path = Path(arguments.out)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +109,7 @@ def main() -> None:
     print(f"written to {path}")
 
 
-def _agent(lm: CausalLM, prompts: list[str], constraint: Constraint | None) -> tuple[Any, Any]:
+def _agent(lm: CausalLM, prompts: list[str], constraint: AnyConstraint | None) -> tuple[Any, Any]:
     task = Task(
         id="benchmark/Masks-v0",
         prompts=prompts,
@@ -116,49 +137,80 @@ def _agent(lm: CausalLM, prompts: list[str], constraint: Constraint | None) -> t
 
 def compiling(
     tokenizer: Tokenizer, prompts: list[str], clock: Callable[[], float]
-) -> list[tuple[str, int, float, float]]:
-    """For some constraints: states, seconds to compile, milliseconds for the mask of a state."""
+) -> list[tuple[str, str, float, float]]:
+    """For some constraints: states, seconds to compile, milliseconds for a token and a mask."""
     rows = []
     words = sorted({word for text in review_texts() for word in text.split()})
     for name, constraint in (
         ("any text of 200 characters and more", LONG),
         ("a JSON schema of three properties", constraints.json_schema(SCHEMA)),
         ("2,000 words, joined by spaces", constraints.words(words[:2000], separator=" ")),
+        ("a grammar: brackets that close", constraints.grammar(BRACKETS)),
     ):
         ids = [tokenizer.encode(prompt, add_special_tokens=True) for prompt in prompts]
+        is_grammar = isinstance(constraint, GrammarConstraint)
+        kind: type[Automaton] = GrammarAutomaton if is_grammar else TokenAutomaton
         start = clock()
-        automaton = TokenAutomaton(constraint, tokenizer, prompts=ids)
+        automaton = kind(constraint, tokenizer, prompts=ids)
         compiled = clock() - start
-        states = np.random.default_rng(0).integers(1, automaton.n_states, size=200).tolist()
-        start = clock()
-        for state in states:
-            automaton.is_legal(state)
-        rows.append((name, automaton.n_states, compiled, 1e3 * (clock() - start) / len(states)))
+        states = f"{automaton.n_states:,}" if isinstance(automaton, TokenAutomaton) else "a text's"
+        rows.append((name, states, compiled, 1e3 * walking(automaton, clock)))
     return rows
+
+
+def walking(automaton: Automaton, clock: Callable[[], float]) -> float:
+    """Seconds for a token and the mask after it, each met once, over texts drawn evenly."""
+    rng, spent, count = np.random.default_rng(0), 0.0, 0
+    for _ in range(WALKS):
+        state = automaton.start
+        is_legal = automaton.is_legal(state)
+        for _ in range(STEPS):
+            legal = np.setdiff1d(np.flatnonzero(is_legal), automaton.stop_token_ids)
+            if not len(legal):
+                break  # only stopping is left
+            token_id = int(rng.choice(legal))
+            start = clock()
+            state = automaton.advance(state, token_id)
+            is_legal = automaton.is_legal(state)
+            spent, count = spent + clock() - start, count + 1
+    return spent / count
 
 
 def page(
     header: list[str],
     seconds: dict[str, list[float]],
-    states_kept: int,
-    compiled: list[tuple[str, int, float, float]],
+    met: dict[str, int],
+    compiled: list[tuple[str, str, float, float]],
 ) -> str:
-    """The results as Markdown."""
-    rows = ["| | without | with masks | ratio | range |", "|---|---|---|---|---|"]
-    whole = {
-        name: np.add(seconds[f"{name} rollout"], seconds[f"{name} update"])
-        for name in ("free", "masked")
+    """The results as Markdown.
+
+    :param met: states whose masks the run worked out, by kind of constraint.
+    """
+    times = {
+        (name, part): np.array(seconds[f"{name} {part}"])
+        for name in (FREE, *met)
+        for part in ("rollout", "update")
     }
+    times |= {(n, "iteration"): times[n, "rollout"] + times[n, "update"] for n in (FREE, *met)}
+    rows = [f"| | {FREE} | {' | '.join(met)} |", "|---" * (2 + len(met)) + "|"]
     for part in ("rollout", "update", "iteration"):
-        free, masked = (whole[n] if part == "iteration" else seconds[f"{n} {part}"] for n in whole)
-        ratios = sorted(m / f for m, f in zip(masked, free, strict=True))
-        medians = [f"{statistics.median(times):.2f}" for times in (free, masked, ratios)]
-        spread = f"{ratios[0]:.2f}–{ratios[-1]:.2f}"
-        rows.append(f"| {part}, seconds | {' | '.join(medians)} | {spread} |")
-    table = ["| constraint | states | to compile, s | the mask of a state, once, ms |"]
+        free = times[FREE, part]
+        cells = [f"{np.median(free):.2f}"]
+        for name in met:
+            ratios = np.sort(times[name, part] / free)
+            spread = f"{ratios[0]:.2f}–{ratios[-1]:.2f}"
+            cells.append(
+                f"{np.median(times[name, part]):.2f}: × {np.median(ratios):.2f} ({spread})"
+            )
+        rows.append(f"| {part}, seconds | {' | '.join(cells)} |")
+    table = ["| constraint | states | to compile, s | a token and the mask after it, once, ms |"]
     table += ["|---|---|---|---|"]
-    table += [f"| {name} | {n:,} | {s:.2f} | {ms:.2f} |" for name, n, s, ms in compiled]
-    note = f"States met by the run: {states_kept}; each mask was worked out once."
+    table += [f"| {name} | {n} | {s:.2f} | {ms:.2f} |" for name, n, s, ms in compiled]
+    note = (
+        "Medians; × is the median ratio to the same repetition without masks, and its range. "
+        f"States met by the run: {', '.join(f'{name} {count:,}' for name, count in met.items())}; "
+        "each mask was worked out once."
+    )
     return "\n".join(["# Masks", "", *header, "", *rows, "", note, "", *table]) + "\n"
 
 
