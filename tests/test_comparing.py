@@ -302,6 +302,9 @@ def test_wrong_input_is_one_line_before_anything_runs(tmp_path, monkeypatch):
     cases = [
         ({"agent": []}, "agent must name one algorithm at least"),
         ({"agent": "pppo"}, "unknown agent 'pppo': did you mean 'ppo'"),
+        ({"agent": ["ppo", "sac,ent_coef=1"]}, "agent 'sac' has latent actions, .* are no cells"),
+        ({"decoder": "runs/vae"}, "decoder goes with latent actions, whose runs are no cells"),
+        ({"decoder": object()}, "decoder goes with latent actions, whose runs are no cells"),
         ({"agent": "ppo,kl_coeff=1"}, "keyword of agent 'ppo': 'kl_coeff': did you mean 'kl_coef'"),
         ({"agent": "ppo,n_epochs=x"}, "agent 'ppo,n_epochs=x': n_epochs must be a whole number"),
         ({"agent": "ppo,timesteps=5"}, "timesteps belongs to the study .* by itself, --timesteps$"),
@@ -336,6 +339,10 @@ def test_wrong_input_is_one_line_before_anything_runs(tmp_path, monkeypatch):
     code, out, err = run_cli("compare", ENV, "--out", "out", "--seeds", "none")
     assert code == 2 and out == "" and err.startswith("textgym: error: --seeds must be a whole")
     assert err.count("\n") == 1 and not Path("out").exists()
+    for words in (["--agent", "ppo", "--agent", "sac"], ["--decoder", "runs/vae"]):
+        code, out, err = run_cli("compare", ENV, "--out", "out", *words)
+        assert code == 2 and out == "" and "latent actions, whose runs are no cells" in err
+        assert err.count("\n") == 1 and not Path("out").exists()
 
 
 def test_names_that_only_this_process_knows_are_refused(tmp_path, monkeypatch):

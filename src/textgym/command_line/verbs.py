@@ -152,8 +152,12 @@ def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
         else:
             flags += _algorithm_flags(agent, taken)
     if name == "compare":
+        from textgym.planning.names import check_tokens_only
+
+        agents = compared_agents(arguments)
+        check_tokens_only(agents, _peek(arguments, "--decoder"))
         flags = [_as_text(flag) if flag.name == "seeds" else flag for flag in flags]
-        for agent in compared_agents(arguments):
+        for agent in agents:
             flags += _algorithm_flags(agent, {flag.name for flag in flags})
     return [*flags, *verb.extra, _CONFIG]
 

@@ -91,6 +91,25 @@ def keyword_flags_of(agent: str) -> dict[str, Flag]:
     return {name: flag for name, flag in flags.items() if flag is not None}
 
 
+def check_tokens_only(agents: Iterable[str], decoder: object) -> None:
+    """Raises for cells with latent actions.
+
+    Their runs count texts where the others count tokens, and what they write has no token
+    probabilities, of which a study's records and verdicts are made.
+
+    :param decoder: as `train`'s; None where none was given.
+    :raises InputError: saying what to do instead.
+    """
+    words = [n for n in agents if n in registry.latent_agents and n not in registry.agents]
+    if words or decoder is not None:
+        given = f"agent {words[0]!r} has" if words else "decoder goes with"
+        raise InputError(
+            f"{given} latent actions, whose runs are no cells of a comparison: they count texts, "
+            "not tokens, and record no KL to a start; train them with textgym train --decoder, and "
+            "judge each with textgym evaluate"
+        )
+
+
 def check_known_to_all(env: str, agents: Iterable[str], rewards: Iterable[str]) -> None:
     """Raises for names that only this process knows, since a script of it registered them.
 

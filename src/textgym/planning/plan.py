@@ -24,6 +24,7 @@ from textgym.planning.names import (
     check_known_to_all,
     check_roles,
     check_shared,
+    check_tokens_only,
     keyword_flags_of,
 )
 from textgym.rewards_by_name import same_reward
@@ -134,6 +135,7 @@ def cells_for(
     :param keywords: of the agents, for all cells.
     :raises InputError: for what no run could know or take, and for a cell that is there twice.
     """
+    check_tokens_only([spec.partition(",")[0] for spec in agents], keywords.get("decoder"))
     for name, value in keywords.items():
         if not is_json(to_json(value)):
             raise InputError(
