@@ -41,10 +41,10 @@ def load_latent_agent(
     decoder: LatentDecoder | str | Path | None = None,
     **keywords: Any,
 ) -> BaseAlgorithm:
-    """Bring an agent back with its weights, its optimizers and what it finds by itself.
+    """Bring an agent back with its weights, its optimizers, its replay buffer and what it finds.
 
     It acts as the one that was saved, and `learn(..., reset_num_timesteps=False)` counts on from
-    there; its replay buffer begins empty, and prompts and noise are drawn anew.
+    there; prompts and noise are drawn anew, and a replay buffer of another shape begins empty.
 
     The parameters are those of `textgym.load_agent`.
 

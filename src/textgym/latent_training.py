@@ -105,8 +105,8 @@ def check_of_latents(given: Mapping[str, Any]) -> None:
             raise InputError(f"{name} goes with token actions: with decoder leave it out")
     if given["resume"] or given["force_resume"]:
         raise InputError(
-            "resume goes with token actions: a run with decoder keeps the policy, not the replay "
-            "buffer, so it cannot go on; choose another out and train it from its start"
+            "resume goes with token actions: a run with decoder keeps what it learned, not its "
+            "rows and generators, so it goes on with load_agent, and not exactly"
         )
 
 

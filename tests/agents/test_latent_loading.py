@@ -85,14 +85,26 @@ def test_a_run_acts_and_learns_on(tmp_path, vae, agent):
 def test_the_next_updates_are_those_of_the_agent_that_was_saved(tmp_path, vae, agent):
     trained = train(tmp_path, agent, vae)
     loaded = textgym.load_agent(tmp_path)
-    for one in (trained, loaded):  # both from an empty buffer, the same prompts and noise
+    for one in (trained, loaded):  # the same prompts and noise; what is replayed came back
         one.set_env(textgym.make_vec(ID, 4, seed=7, decoder=vae))
-        if agent == "td3":
-            one.replay_buffer.reset()
         one.set_random_seed(7)
         one._last_obs = None
         one.learn(48, reset_num_timesteps=False)
     assert equal(loaded.get_parameters(), trained.get_parameters())
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["partly filled", "gone round"])
+def test_the_replay_buffer_comes_back(tmp_path, vae, is_full):
+    size = 40 if is_full else 400  # of which 4 rows have a fourth each
+    trained = train(tmp_path, "sac", vae, buffer_size=size, env_kwargs={"prior_coef": 0.1})
+    before, after = trained.replay_buffer, textgym.load_agent(tmp_path).replay_buffer
+    assert (after.pos, after.full) == (before.pos, before.full) == (2 if is_full else 12, is_full)
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+        assert np.array_equal(getattr(after, name), getattr(before, name)), name
+    assert before.rewards.any() and before.actions.any()
+    for keywords in ({"n_envs": 2}, {"buffer_size": 80}):  # another shape begins empty
+        other = textgym.load_agent(tmp_path, **keywords).replay_buffer
+        assert (other.pos, other.full) == (0, False) and not other.rewards.any()
 
 
 def test_an_entropy_coefficient_goes_on_where_it_was(tmp_path, vae):
@@ -199,6 +211,12 @@ def test_a_checkpoint_names_no_code_no_files_and_no_words(tmp_path, vae):
     refused("'kl_coef'", keywords={"kl_coef": 1})
     refused("critic.optimizer does not fit", training=broken(record["training"]))
     refused("damaged state of the training", training=3)
+    far = json.loads(
+        json.dumps(record["training"]).replace(
+            '"position", {"value": 0}', '"position", {"value": 9}'
+        )
+    )
+    refused("float32 of 9 or 50,000 rows", training=far)
 
 
 def broken(nest):
