@@ -18,14 +18,14 @@ from machine import where
 from textgym.demonstration.run import run_demo
 
 
-def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
-    """Each bar with the figure and whether it holds."""
-    before, after = report["before"], report["after"]
+def text_bars(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Each bar on the texts before and after, with the figure and whether it holds.
+
+    :param before, after: figures of an `EvaluationReport`.
+    """
     (low, low_half), (high, high_half) = before["judges"]["critic"], after["judges"]["critic"]
     ratio = {name: after[name] / before[name] for name in ("perplexity", "distinct_2")}
     length = after["length"][0] / before["length"][0]
-    crowd = report["reward_model"]
-    accuracy = crowd["pair_accuracy"]
     read, reread = before["bits_per_character"], after["bits_per_character"]
     return [
         ("judge rises by ≥ 0.4 SD", f"{high - low:+.3f}", high - low >= 0.4),
@@ -56,6 +56,15 @@ def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
             f"{read[0]:.3f} ± {read[1]:.3f} → {reread[0]:.3f} ± {reread[1]:.3f}",
             reread[0] <= read[0] + read[1],
         ),
+    ]
+
+
+def bars(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Each bar of the demo, those of its reward model last."""
+    crowd = report["reward_model"]
+    accuracy = crowd["pair_accuracy"]
+    return [
+        *text_bars(report["before"], report["after"]),
         ("reward model's pair accuracy ≥ .58", f"{accuracy:.3f}", accuracy >= 0.58),
         (
             "and that of n-grams alone",

@@ -70,7 +70,7 @@ def measure(texts: int, tokens: int, keywords: dict[str, Any], threads: int) -> 
         chunks.LARGEST = 2**60
     if "lora_rank" in keywords:
         import peft  # noqa: F401
-    imported = _resident("VmRSS")
+    imported = resident("VmRSS")
     tokenizer = Tokenizer.byte()
     shape = CausalLMConfig(max_position_embeddings=tokens, **SHAPE), tokenizer
     space = spaces.Box(0, 10**6, (tokens,), np.int64)
@@ -100,10 +100,10 @@ def measure(texts: int, tokens: int, keywords: dict[str, Any], threads: int) -> 
     policy.optimizer.step()
     seconds = time.process_time() - began
     learning = sum(w.numel() for g in policy.optimizer.param_groups for w in g["params"])
-    return {"bytes": _resident("VmHWM") - imported, "seconds": seconds, "learning": learning}
+    return {"bytes": resident("VmHWM") - imported, "seconds": seconds, "learning": learning}
 
 
-def _resident(name: str) -> int:
+def resident(name: str) -> int:
     """A resident size of this process in bytes, as Linux counts it."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

@@ -1,4 +1,4 @@
-"""What the benchmarks play: a toy world of 4,096 words, and agents of a given length.
+"""What the benchmarks play: a toy world of words, 4,096 unless said, and agents of a given length.
 
 The prompt is 16 words, the reward trivial. The environment ends a text at its own stop word, which
 the policy never samples (the model's tokenizer calls that word its start token), so every text
@@ -37,11 +37,15 @@ class Shape:
     hidden: int = 256
     heads: int = 8
     intermediate: int = 688
+    vocabulary: int = VOCABULARY
+    context: int = CONTEXT
 
 
-def make_tokenizer(*, stop: str, start: str | None = None) -> Tokenizer:
-    """4,096 words; `stop` ends a text, `start` is never sampled."""
-    words = ["<pad>", "<stop>", "<end>", *(f"w{i}" for i in range(VOCABULARY - 3))]
+def make_tokenizer(
+    *, stop: str, start: str | None = None, vocabulary: int = VOCABULARY
+) -> Tokenizer:
+    """So many words; `stop` ends a text, `start` is never sampled."""
+    words = ["<pad>", "<stop>", "<end>", *(f"w{i}" for i in range(vocabulary - 3))]
     model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "w0")
     backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
@@ -51,13 +55,13 @@ def make_tokenizer(*, stop: str, start: str | None = None) -> Tokenizer:
 def make_model(shape: Shape, seed: int = 0) -> CausalLM:
     """Random weights, untied head."""
     return CausalLM.new(
-        make_tokenizer(stop="<end>", start="<stop>"),
+        make_tokenizer(stop="<end>", start="<stop>", vocabulary=shape.vocabulary),
         seed=seed,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         intermediate_size=shape.intermediate,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=shape.context,
         tie_word_embeddings=False,
     )
 
@@ -67,22 +71,28 @@ def length_of_text(prompts: Sequence[str], completions: Sequence[str]) -> list[f
     return [len(text) % 17 / 17 for text in completions]
 
 
-def make_task(completion: int) -> Task:
+def make_task(completion: int, vocabulary: int = VOCABULARY) -> Task:
     """Prompts of 16 words, a budget of `completion`."""
     generator = np.random.default_rng(0)
-    words = generator.integers(VOCABULARY - 3, size=(256, PROMPT))
+    words = generator.integers(vocabulary - 3, size=(256, PROMPT))
     return Task(
         id="bench/Words-v0",
         prompts=[" ".join(f"w{i}" for i in row) for row in words],
         reward=length_of_text,
-        tokenizer=make_tokenizer(stop="<stop>"),
+        tokenizer=make_tokenizer(stop="<stop>", vocabulary=vocabulary),
         max_new_tokens=completion,
     )
 
 
-def make_env(completion: int = COMPLETION, *, shortest: int | None = None) -> VecEnv:
-    """32 environments; with `shortest`, lengths are uniform from it to `completion`."""
-    env: VecEnv = TextVecEnv(TextVectorEnv(make_task(completion), ENVS))
+def make_env(
+    completion: int = COMPLETION,
+    *,
+    shortest: int | None = None,
+    rows: int = ENVS,
+    vocabulary: int = VOCABULARY,
+) -> VecEnv:
+    """Environments; with `shortest`, lengths are uniform from it to `completion`."""
+    env: VecEnv = TextVecEnv(TextVectorEnv(make_task(completion, vocabulary), rows))
     if shortest is not None:
         env = RandomBudgets(env, shortest, completion)
     return VecMonitor(env)
@@ -128,6 +138,7 @@ def make_ppo(
     policy: type[Any] = TextActorCriticPolicy,
     buffer: type[Any] = EpisodeRolloutBuffer,
     n_epochs: int = EPOCHS,
+    batch_size: int = MINIBATCH,
     optimizer_kwargs: dict[str, Any] | None = None,
 ) -> PPO:
     """`stable_baselines3.PPO` as it is, with SB3's own defaults (Adam, 3e-4, clipping at 0.5)."""
@@ -139,7 +150,7 @@ def make_ppo(
         env,
         policy_kwargs=kwargs,
         n_steps=n_steps,
-        batch_size=MINIBATCH,
+        batch_size=batch_size,
         n_epochs=n_epochs,
         rollout_buffer_class=buffer,
         rollout_buffer_kwargs={"pad_token_id": 0} if buffer is EpisodeRolloutBuffer else None,

@@ -83,12 +83,14 @@ def make_agent(
         `decoding` and `prior_coef`.
     :param keywords: `kl_coef`, `kl_estimator`, `kl_target`, `temperature`, `top_k`, `top_p`,
         `value_trunk`, `value_lr_scale`, `value_warmup_rollouts`, `final_learning_rate`, and every
-        keyword of the algorithm itself.
+        keyword of the algorithm itself. Where `learning_rate` or `kl_coef` is not said, it fits a
+        policy that was trained before (docs/agents.md).
     :raises UnknownNameError: for a name or keyword that does not exist, with the nearest known.
     """
     from textgym.agents.building.build import build_agent, record_agent
     from textgym.agents.building.checkpoint import environment_record
     from textgym.agents.building.latent_agents import check_plays_tokens
+    from textgym.agents.building.model_defaults import fit_to_model
     from textgym.agents.building.specs import spec_of
     from textgym.agents.rollouts.vec_env import row_seed
     from textgym.agents.runs.directory import open_to_write
@@ -130,6 +132,8 @@ def make_agent(
         width = vec_env.observation_space.shape[0]  # type: ignore[index]
         _warn_of_a_fresh_model(task, shown)
         lm = CausalLM.new(task.tokenizer, seed=seed or 0, max_position_embeddings=max(256, width))
+    else:
+        keywords = fit_to_model(spec, lm, keywords, task.max_new_tokens, vec_env.num_envs)
     environment = environment_record(
         env if isinstance(env, str) else task.id,
         reward=reward,

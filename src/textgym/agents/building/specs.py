@@ -33,6 +33,8 @@ class AgentSpec(ABC):
     :param policy: "module:class" of its policy, which takes `model` among its keywords.
     :param policy_keywords: keywords that `make_agent` hands to the policy.
     :param has_kl: it takes a KL term to a reference model.
+    :param fits_model: `make_agent` fits its rate and KL term to the policy's model
+        (`model_defaults`); the defaults are those for a small fresh one.
     :param description: when to choose it, in a line for `textgym agents`.
     """
 
@@ -42,6 +44,7 @@ class AgentSpec(ABC):
     policy: str = "textgym.policies.sb3.actor_critic:TextActorCriticPolicy"
     policy_keywords: tuple[str, ...] = (*SAMPLING_KEYWORDS, *LORA_KEYWORDS, *MEMORY_KEYWORDS)
     has_kl: bool = True
+    fits_model: bool = False
     description: str = ""
 
     @property

@@ -1,7 +1,8 @@
 """Specifications of the algorithms that come with textgym: class, policy, buffer and defaults.
 
-Defaults are those that learn on text, from the task's budget in tokens and the environments; when
-to choose which word is said where they are registered, in `textgym.registry`.
+Defaults are those that learn on text, from the task's budget in tokens and the environments, with a
+small fresh model; `model_defaults` fits them to another. When to choose which word is said where
+they are registered, in `textgym.registry`.
 """
 
 from typing import Any
@@ -132,22 +133,25 @@ def _nlpo(budget: int, n_envs: int) -> dict[str, Any]:
     return {**_ppo(budget, n_envs), "mask_update_interval": 5}
 
 
-PPO = OnPolicySpec("stable_baselines3:PPO", _ppo)
-A2C = OnPolicySpec("stable_baselines3:A2C", _a2c)
+PPO = OnPolicySpec("stable_baselines3:PPO", _ppo, fits_model=True)
+A2C = OnPolicySpec("stable_baselines3:A2C", _a2c, fits_model=True)
 TRPO = OnPolicySpec(  # which differentiates twice: nothing can be computed again there
     "sb3_contrib:TRPO",
     _trpo,
+    fits_model=True,
     policy_keywords=(*SAMPLING_KEYWORDS, *VALUE_KEYWORDS, *LORA_KEYWORDS, "dtype"),
 )
 MASKABLE_PPO = OnPolicySpec(
     "sb3_contrib:MaskablePPO",
     _ppo,
+    fits_model=True,
     policy="textgym.policies.sb3.maskable:MaskableTextPolicy",
     buffer="textgym.agents.rollouts.maskable_rollout_buffer:MaskableEpisodeRolloutBuffer",
 )
 NLPO = OnPolicySpec(
     "textgym.agents.algorithms.nlpo:NLPO",
     _nlpo,
+    fits_model=True,
     policy="textgym.policies.sb3.top_p_mask:TopPMaskPolicy",
     policy_keywords=(
         "temperature",
@@ -157,10 +161,11 @@ NLPO = OnPolicySpec(
         *MEMORY_KEYWORDS,
     ),
 )
-DQN = OffPolicySpec("stable_baselines3:DQN", _dqn)
+DQN = OffPolicySpec("stable_baselines3:DQN", _dqn, fits_model=True)
 QRDQN = OffPolicySpec(
     "sb3_contrib:QRDQN",
     _dqn,
+    fits_model=True,
     policy="textgym.policies.sb3.quantile_network:TextQuantilePolicy",
     policy_keywords=(
         *SAMPLING_KEYWORDS,
@@ -170,8 +175,12 @@ QRDQN = OffPolicySpec(
         *LORA_KEYWORDS,
     ),
 )
-GRPO = CriticFreeSpec("textgym.agents.algorithms.grpo:GRPO", _grpo)
-RLOO = CriticFreeSpec("textgym.agents.algorithms.rloo:RLOO", _rloo)
-REINFORCE = CriticFreeSpec("textgym.agents.algorithms.reinforce:REINFORCE", _reinforce)
-BEST_OF_N = CriticFreeSpec("textgym.agents.algorithms.best_of_n:BestOfN", _best_of_n, has_kl=False)
-DPO = CriticFreeSpec("textgym.agents.algorithms.dpo:DPO", _dpo)
+GRPO = CriticFreeSpec("textgym.agents.algorithms.grpo:GRPO", _grpo, fits_model=True)
+RLOO = CriticFreeSpec("textgym.agents.algorithms.rloo:RLOO", _rloo, fits_model=True)
+REINFORCE = CriticFreeSpec(
+    "textgym.agents.algorithms.reinforce:REINFORCE", _reinforce, fits_model=True
+)
+BEST_OF_N = CriticFreeSpec(
+    "textgym.agents.algorithms.best_of_n:BestOfN", _best_of_n, has_kl=False, fits_model=True
+)
+DPO = CriticFreeSpec("textgym.agents.algorithms.dpo:DPO", _dpo, fits_model=True)
