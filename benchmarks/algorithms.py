@@ -64,7 +64,7 @@ def compare(names: list[str], seeds: int, arguments: argparse.Namespace) -> Any:
         ENVIRONMENT,
         policy="start",
         agent=[spec(name) for name in names],
-        reward="benchmarks.floored_crowd:floored_crowd",
+        reward="floored_crowd",
         gold=GOLD,
         seeds=seeds,
         timesteps=arguments.timesteps,
@@ -78,9 +78,8 @@ def compare(names: list[str], seeds: int, arguments: argparse.Namespace) -> Any:
 
 def speed(name: str, out: Path) -> None:
     """Tokens a second of an agent that has the machine to itself, written to `out`."""
-    from benchmarks.floored_crowd import floored_crowd
-
     import textgym
+    from textgym.agents.evaluation.bundled_rewards import floored_crowd
     from textgym.policies.language_model.causal_lm import CausalLM
 
     torch.set_num_threads(1)

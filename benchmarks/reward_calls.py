@@ -22,7 +22,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 import textgym
-from textgym.demonstration.reward import training_reward
+from textgym.agents.evaluation.bundled_rewards import with_a_floor
 from textgym.demonstration.settings import MAX_NEW_TOKENS, Settings
 from textgym.envs.tasks.movie_reviews import load_movie_reviews
 from textgym.policies import CausalLM
@@ -69,7 +69,7 @@ class Case:
         texts = [review.text for review in load_movie_reviews("judge")[:64]]
         trunk = BradleyTerryRewardModel(start.trainable_copy(), seed=0).standardise(texts)
         self.trunk = Clocked(trunk, clock, "trunk")
-        self.reward = Clocked(training_reward(self.trunk), clock, "all of it")
+        self.reward = Clocked(with_a_floor(self.trunk), clock, "all of it")
         self.clock, settings = clock, Settings()
         env = textgym.make_vec(
             "textgym/MovieReview-v0",

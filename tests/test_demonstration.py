@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 
 import textgym
 from textgym.agents.building.checkpoint import load_reward
-from textgym.agents.evaluation.bundled_rewards import critic
+from textgym.agents.evaluation.bundled_rewards import critic, with_a_floor
 from textgym.agents.runs.held_out import read_held_out
 from textgym.demonstration import start_model as demonstration
-from textgym.demonstration.reward import training_reward
 from textgym.demonstration.run import run_demo
 from textgym.demonstration.settings import Settings, seconds_of_a_step, written
 from textgym.demonstration.start_model import StartModelDemo
@@ -122,7 +121,7 @@ def test_the_agents_of_the_demo_know_their_reward(demo):
     agent = textgym.load_agent(run.directory, reward=name)
     assert agent.num_timesteps == Settings.quick().timesteps
     texts = ["A funny and moving film of eleven words that is no more.", "Dull."]
-    reward = training_reward(load_reward(out / "reward_model"))
+    reward = with_a_floor(load_reward(out / "reward_model"))
     assert agent.env.get_attr("task")[0].reward(["x", "x"], texts).scores == pytest.approx(
         reward(["x", "x"], texts).scores
     )

@@ -221,6 +221,12 @@ BUILT_IN = (
         Facts("(-inf, inf)", "1,000+", licence="ratings MIT (vaderSentiment)"),
     ),
     BuiltIn(
+        "floored_crowd",
+        f"{JUDGES}:floored_crowd",
+        "crowd, squashed, with a penalty under 11 words: to train on",
+        Facts("(-3.6, 2)", "that of crowd", licence="ratings MIT (vaderSentiment)"),
+    ),
+    BuiltIn(
         "critic",
         f"{JUDGES}:critic",
         "the independent judge, fitted on critics' labels: for evaluation",

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textgym.agents.building.checkpoint import load_reward
-from textgym.agents.evaluation.bundled_rewards import crowd
+from textgym.agents.evaluation.bundled_rewards import crowd, with_a_floor
 from textgym.agents.fitting.reward_fitting import fitting_bar
 from textgym.envs.tasks.movie_reviews import Review, load_movie_reviews
 from textgym.policies.language_model.language_model import LanguageModel
@@ -22,9 +22,6 @@ from textgym.reward_models.learned.fitting import fit_reward_model
 from textgym.reward_models.learned.head_fitting import fit_heads
 from textgym.reward_models.learned.ngrams import NgramModel
 from textgym.reward_models.learned.pairs import pair_accuracy
-from textgym.reward_models.length_penalties import ShortnessPenalty
-from textgym.reward_models.wrappers import Squash
-from textgym.rewards import Reward
 
 NAME = "crowd"
 CrowdModel: TypeAlias = BradleyTerryRewardModel | NgramModel | Ensemble
@@ -187,23 +184,12 @@ def best_of(
     return Crowd(models[used], CrowdReport(used, chosen_on, accuracies[used], accuracies, fit))
 
 
-def training_reward(reward_model: Reward) -> WeightedSum:
-    """What PPO maximises: the crowd's taste, squashed, with a floor under the length."""
-    return WeightedSum(
-        {
-            NAME: (Squash(reward_model, 2.0), 1.0),
-            "shortness": (ShortnessPenalty(words=11, divisor=7), 1.0),
-        },
-        name="crowd with a floor",
-    )
-
-
 def crowd_with_a_floor(model: str) -> WeightedSum:
-    """`training_reward` of a reward model's directory, for the command line.
+    """`with_a_floor` of a reward model's directory, for the command line.
 
     :raises InputError: if it holds none.
     """
-    return training_reward(load_reward(model))
+    return with_a_floor(load_reward(model))
 
 
 def _part(split: Any, share: float) -> list[Review]:

@@ -1,12 +1,13 @@
 """The reward models that come with textgym's data: `crowd`, and two judges it never meets.
 
-`crowd` is what a policy may be trained on. `critic` and `other_domain_raters` say whether training
-helped: they learned from other texts and other people, and no training may use them.
-Each is fitted when first asked for, in a second or a few, and is the same every time.
+`crowd` is what a policy may be trained on, `floored_crowd` the same made fit for it. `critic` and
+`other_domain_raters` say whether training helped: they learned from other texts and other people,
+and no training may use them. Each is fitted when first asked for, in a second or a few, and is the
+same every time.
 
 | name | learned from | texts |
 |---|---|---|
-| `crowd` | raters' comparisons of reviews | split reward_model |
+| `crowd`, `floored_crowd` | raters' comparisons of reviews | split reward_model |
 | `critic` | critics' own verdicts, fresh or rotten | split judge (other movies) |
 | `other_raters` | raters of products, editorials, tweets | no movie reviews |
 """
@@ -21,8 +22,12 @@ from textgym.envs.tasks.movie_reviews import (
     load_other_domains,
     review_texts,
 )
+from textgym.reward_models.composition import WeightedSum
 from textgym.reward_models.learned.ngrams import NgramBradleyTerry, NgramLogistic, NgramRidge
 from textgym.reward_models.learned.pairs import rater_pairs
+from textgym.reward_models.length_penalties import ShortnessPenalty
+from textgym.reward_models.wrappers import Squash
+from textgym.rewards import Reward
 
 _RATER_DRAWS = 0  # seed: which rater compares which two texts
 
@@ -38,6 +43,25 @@ def crowd() -> NgramBradleyTerry:
     pairs = rater_pairs(reviews, np.random.default_rng(_RATER_DRAWS))
     model = NgramBradleyTerry.fit([review.text for review in reviews], pairs, name="crowd")
     return model.standardise(review_texts("judge"))
+
+
+def with_a_floor(reward_model: Reward) -> WeightedSum:
+    """Taste that a policy can be trained on: squashed to (-2, 2), less a penalty under 11 words.
+
+    A taste in standard deviations alone is earned by short texts and by its favourite words.
+
+    :param reward_model: a score in standard deviations of human texts.
+    """
+    parts: dict[str, tuple[Reward, float]] = {
+        "crowd": (Squash(reward_model, 2.0), 1.0),
+        "shortness": (ShortnessPenalty(words=11, divisor=7), 1.0),
+    }
+    return WeightedSum(parts, name="crowd with a floor")
+
+
+def floored_crowd() -> WeightedSum:
+    """`crowd`, squashed, with a floor under the length: what `textgym/MovieReview-v0` pays."""
+    return with_a_floor(crowd())
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ def movie_review() -> dict[str, Any]:
     return {
         "prompts": training_prompts(),
         "heldout_prompts": validation_prompts(HELD_OUT),
-        "reward": "crowd",
+        "reward": "floored_crowd",
         "max_new_tokens": 40,
     }
 
