@@ -36,7 +36,7 @@ def test_a_model_is_trained_where_it_knows_what_begins_a_text(start):
 
 def test_unsaid_keywords_fit_the_model_and_said_ones_stay(start):
     fitted = fit_to_model(words.PPO, start, {"n_steps": 8}, 40, 32)
-    assert fitted == {"learning_rate": RATE, "kl_coef": 0.25, "n_steps": 8}
+    assert fitted == {"learning_rate": RATE, "kl_coef": 0.2, "n_steps": 8}
     said = {"learning_rate": 1e-3, "kl_coef": 0.0, "target_kl": None}
     assert fit_to_model(words.PPO, start, said, 40, 32) == said
     assert fit_to_model(words.PPO, start, {"learning_rate": None}, 40, 32)["learning_rate"] == RATE
@@ -60,7 +60,7 @@ def test_they_are_recorded_and_come_back(start, tmp_path):
     agent = made(out=tmp_path / "run")
     config = textgym.open_run(tmp_path / "run").config
     assert agent.learning_rate == config["learning_rate"] == RATE
-    assert agent.kl.coefficient == config["kl_coef"] == 0.25
+    assert agent.kl.coefficient == config["kl_coef"] == 0.2
     old = made(out=tmp_path / "old", learning_rate=3e-4, kl_coef=0.0)  # as it was before these
     textgym.save_agent(old, tmp_path / "old")
     loaded = textgym.load_agent(tmp_path / "old")

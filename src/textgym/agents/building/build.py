@@ -72,7 +72,7 @@ def build_agent(
     :param env: as `textgym.make_vec` makes it.
     :param reference: the model that the KL term is to (default: `lm` as it is now; with an adapter
         that is the policy's own model without it, and no copy).
-    :param kl_coef: β; 0 means no reference pass at all. Unsaid, `make_agent` takes .25 for a policy
+    :param kl_coef: β; 0 means no reference pass at all. Unsaid, `make_agent` takes .2 for a policy
         that was trained before, and 0 for another.
     :param final_learning_rate: if given, the rate falls linearly to it over `learn`.
     :param value_warmup_rollouts: rollouts after which the trunk begins to learn (a value head that

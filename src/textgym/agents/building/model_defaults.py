@@ -5,7 +5,7 @@ and without a KL term a policy that can write learns to please instead. So the a
 defaults, which are for small fresh models, become
 
     learning rate   × min(1, √(600,000 / weights)), and × 10 where only an adapter learns
-    kl_coef         0.25 instead of 0
+    kl_coef         0.2 instead of 0
 
 for a model of at least 600,000 weights that was trained before. How these were chosen, and what
 they do, is in docs/agents.md.
@@ -21,7 +21,7 @@ from textgym.agents.building.specs import AgentSpec
 from textgym.policies.language_model.language_model import LanguageModel
 
 SMALL = 600_000  # weights: up to here the algorithms' own rates are right
-KL_COEF = 0.25  # reward per nat
+KL_COEF = 0.2  # reward per nat
 LORA_SCALE = 10.0  # of the rate of all weights, after Schulman et al. (2025), "LoRA Without Regret"
 FRESH_ENTROPY = 0.9  # of a uniform distribution's: what a model without training has at least
 
