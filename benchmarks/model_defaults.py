@@ -1,6 +1,6 @@
 """What an agent's defaults do to a real language model: nothing is said but task, word and policy.
 
-    python -m benchmarks.model_defaults --policy start [--agents ppo grpo] [--seeds 3]
+    python benchmarks/model_defaults.py --policy start [--agents ppo grpo] [--seeds 3]
 
 Each run is `textgym train textgym/MovieReview-v0 --policy ... --agent WORD`, all else at its
 default, against the crowd's taste; texts before and after continue prompts of movies that nothing
@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.demo_seeds import text_bars, titled
+from demo_seeds import text_bars, titled
 
 ENVIRONMENT = "textgym/MovieReview-v0"
 BEFORE = {"learning_rate": 3e-4, "kl_coef": 0.0}
@@ -68,7 +68,7 @@ def column(run: Path) -> list[tuple[str, str, bool]]:
 
 def main() -> int:
     """Train what is not there, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policy", default="start")
     parser.add_argument("--agents", nargs="+", default=["ppo", "grpo"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
