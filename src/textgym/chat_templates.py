@@ -91,8 +91,13 @@ def encode_chats(
 
     Those that a user writes into a message are characters, as everywhere here.
 
-    :raises InputError: as `render_chat`.
+    :raises InputError: as `render_chat`, and for a model with an encoder, which reads one prompt.
     """
+    if tokenizer.ends_prompts:
+        raise InputError(
+            "chat is of a causal model, and the policy is an encoder with a decoder, which reads "
+            "one prompt as it stands: leave chat out"
+        )
     special = {t.content for t in tokenizer.backend.get_added_tokens_decoder().values()}
     backend = Backend.from_str(tokenizer.to_json())
     backend.encode_special_tokens = False

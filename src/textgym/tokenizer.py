@@ -30,6 +30,7 @@ from textgym.tokenizer_context import (
     continuation_backend,
     cut_names,
     describe,
+    end_ids,
     is_context_free,
     start_ids,
     unknown_ids,
@@ -58,11 +59,14 @@ class Tokenizer:
     :param bos_token: starts a text, or None (the model's post-processor then adds none).
     :param eos_token_ids: all tokens that end a text, where there are several; `eos_token` is the
         one that is written where a text is given. Default: that one alone.
+    :param ends_prompts: the model has an encoder, which reads a prompt with its own end, and a
+        decoder, which writes a text of its own: see `prompt_end_ids`.
     :param files: what stood beside another project's tokenizer and is saved with it again.
     :raises InputError: if one of them is not in the vocabulary, or pad is a stop token.
 
-    `start_ids` stand in front of a text that is encoded with special tokens, `missing_ids` below
-    `vocab_size` belong to no token.
+    `start_ids` stand in front of a text that is encoded with special tokens, `prompt_end_ids` behind
+    it (none without `ends_prompts`; else what the post-processor puts there, with a stop token in
+    any case), `missing_ids` below `vocab_size` belong to no token.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Tokenizer:
         eos_token: str,
         bos_token: str | None = None,
         eos_token_ids: Sequence[int] = (),
+        ends_prompts: bool = False,
         files: TokenizerFiles | None = None,
     ) -> None:
         self.backend = backend
@@ -105,6 +110,8 @@ class Tokenizer:
             )
         self.missing_ids = tuple(i for i in range(self.vocab_size) if i not in used)
         self.start_ids = start_ids(describe(backend.post_processor))
+        self.ends_prompts = ends_prompts
+        self.prompt_end_ids = self._prompt_end_ids() if ends_prompts else []
         self._is_context_free = is_context_free(describe(backend.decoder))
         self._continuation = ContinuationDecoder(backend, self.vocab_size, self.eos_token_id)
 
@@ -116,6 +123,12 @@ class Tokenizer:
         known = {token.content for token in added.values() if token.special}
         new = [token for token in dict.fromkeys([*roles, *stops]) if token and token not in known]
         self.backend.add_special_tokens([AddedToken(token, special=True) for token in new])
+
+    def _prompt_end_ids(self) -> list[int]:
+        """What stands behind a prompt: a stop token is part of it, as no text has one."""
+        behind = end_ids(describe(self.backend.post_processor))
+        has_stop = not set(self.eos_token_ids).isdisjoint(behind)
+        return behind if has_stop else [*behind, self.eos_token_id]
 
     def _special_id(self, role: str, token: str) -> int:
         token_id = self.backend.token_to_id(token)
@@ -166,7 +179,8 @@ class Tokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids of one text. With `add_special_tokens`, as the model saw texts start (bos).
 
-        What the model's post-processor puts behind a text (a stop token) is left out.
+        What the model's post-processor puts behind a text (a stop token) is left out, unless the
+        model is an encoder with a decoder.
         """
         return self.encode_batch([text], add_special_tokens=add_special_tokens)[0]
 
@@ -175,8 +189,8 @@ class Tokenizer:
     ) -> list[list[int]]:
         """Token ids of many texts at once (in parallel where the library can)."""
         rows = self._encode(self.backend, texts)
-        if add_special_tokens and self.start_ids:
-            return [self.start_ids + row for row in rows]
+        if add_special_tokens and (self.start_ids or self.prompt_end_ids):
+            return [self.start_ids + row + self.prompt_end_ids for row in rows]
         return rows
 
     def offsets_batch(
@@ -184,15 +198,17 @@ class Tokenizer:
     ) -> list[list[tuple[int, int]]]:
         """Where each token of `encode_batch` stands in its text: from and to, in characters.
 
-        Tokens put in front stand at (0, 0); bytes of one character all at that character; where a
+        Tokens put in front stand at (0, 0), those put behind at the text's end; bytes of one character all at that character; where a
         text spells the name of a special token, each of its tokens at the whole text.
         """
         found = []
         start = [(0, 0)] * (len(self.start_ids) if add_special_tokens else 0)
+        ends = len(self.prompt_end_ids) if add_special_tokens else 0
         for text, row in zip(texts, self.encode_batch(texts), strict=True):
             encoding = self.backend.encode(text, add_special_tokens=False)
             same = encoding.ids == row
-            found.append(start + (encoding.offsets if same else [(0, len(text))] * len(row)))
+            inside = encoding.offsets if same else [(0, len(text))] * len(row)
+            found.append(start + inside + [(len(text), len(text))] * ends)
         return found
 
     def encode_continuation(self, prefix: str, text: str) -> list[int]:
@@ -205,8 +221,10 @@ class Tokenizer:
         """Token ids of texts where they go on from others, whose own ids stay as they are.
 
         Nothing is added in front: `decode_continuation` gives the text again wherever the
-        tokenizer can write it there.
+        tokenizer can write it there. A decoder behind an encoder begins a text of its own.
         """
+        if self.ends_prompts:
+            return self._encode(self.backend, texts)
         rows = self._encode(self._continuing, texts)
         if not self._is_context_free:
             for i, (prefix, text) in enumerate(zip(prefixes, texts, strict=True)):
@@ -275,9 +293,10 @@ class Tokenizer:
         """The texts of rows of token ids where they go on from others.
 
         The text of a prefix and that of its row are, laid end to end, the text of both: a space
-        that the decoder drops at the start of a text is there.
+        that the decoder drops at the start of a text is there. What a decoder writes behind an
+        encoder is a text of its own.
         """
-        if self._is_context_free:
+        if self._is_context_free or self.ends_prompts:
             return self.decode_batch(rows)
         decoder = self._continuation
         return [
@@ -372,15 +391,15 @@ class Tokenizer:
         if not isinstance(other, Tokenizer) or self.pad_token_id != other.pad_token_id:
             return False
         ours, theirs = self.to_json(), other.to_json()
-        return self.eos_token_ids == other.eos_token_ids and (
-            ours == theirs or _rounded(ours) == _rounded(theirs)
-        )
+        is_alike = self.eos_token_ids == other.eos_token_ids
+        is_alike &= self.ends_prompts == other.ends_prompts
+        return is_alike and (ours == theirs or _rounded(ours) == _rounded(theirs))
 
     def __hash__(self) -> int:
         return hash((self.vocab_size, self.pad_token_id, self.eos_token_id))
 
     def __getstate__(self) -> dict[str, Any]:
-        names = (*ROLES, "eos_token_ids", "files")
+        names = (*ROLES, "eos_token_ids", "ends_prompts", "files")
         return {"json": self.to_json()} | {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -46,6 +46,27 @@ def start_ids(post_processor: Any) -> list[int]:
     return ids
 
 
+def end_ids(post_processor: Any) -> list[int]:
+    """The ids that a post-processor puts behind a text.
+
+    :param post_processor: its description.
+    """
+    kind = post_processor["type"] if post_processor else None
+    ids: list[int] = []
+    if kind == "Sequence":  # a later one wraps what the earlier ones made
+        for part in post_processor["processors"]:
+            ids += end_ids(part)
+    elif kind in ("BertProcessing", "RobertaProcessing"):
+        ids = [int(post_processor["sep"][1])]
+    elif kind == "TemplateProcessing":
+        for piece in reversed(post_processor["single"]):
+            if "SpecialToken" not in piece:
+                break
+            name = piece["SpecialToken"]["id"]
+            ids = [*map(int, post_processor["special_tokens"][name]["ids"]), *ids]
+    return ids
+
+
 def unknown_ids(backend: Backend) -> list[int]:
     """What a tokenizer writes for a character that it does not know."""
     try:

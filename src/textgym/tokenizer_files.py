@@ -114,6 +114,7 @@ class SpecialTokens:
     eos_token: str
     bos_token: str | None
     eos_token_ids: tuple[int, ...]
+    ends_prompts: bool
     files: TokenizerFiles
 
     @classmethod
@@ -147,7 +148,9 @@ class SpecialTokens:
             pad = files.named("pad_token") or next((_token(backend, i) for i in ids), None)
             if pad is None or pad in stop_tokens:
                 pad = _spare_for(directory, pad, spare_token(backend, files, {*stop_tokens, bos}))
-        return cls(pad, eos, bos, tuple(stops), files)
+        config = _read_object(directory / "config.json") or {}
+        ends_prompts = config.get("is_encoder_decoder") is True
+        return cls(pad, eos, bos, tuple(stops), ends_prompts, files)
 
 
 def read_backend(directory: Path) -> Backend:

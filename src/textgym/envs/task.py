@@ -113,6 +113,11 @@ class Task:
             raise InputError(
                 f"unfinished_score must be a number up to ±{LARGEST_SCORE:g} or None, got {score!r}"
             )
+        if self.reply is not None and self.tokenizer.ends_prompts:
+            raise InputError(
+                "a task with reply is a dialogue, and the policy is an encoder with a decoder, "
+                "which reads one prompt, once: take a causal language model"
+            )
         if self.reply is not None and self.max_context is None:
             raise InputError(
                 "a task with reply needs max_context: the width of the observation must be known"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from textgym.errors import InputError, unknown_name
 from textgym.policies.language_model.decoder import Decoder
@@ -13,6 +14,8 @@ from textgym.policies.language_model.foreign_config import ForeignConfig
 from textgym.policies.language_model.foreign_trunk import ForeignTrunk
 from textgym.policies.language_model.lstm_config import LSTMConfig, is_lstm
 from textgym.policies.language_model.lstm_trunk import LSTMTrunk
+from textgym.policies.language_model.seq2seq_config import FixedBiasHead, Seq2SeqConfig
+from textgym.policies.language_model.seq2seq_trunk import Seq2SeqTrunk
 from textgym.policies.language_model.transformers_config import (
     from_transformers,
     is_family_of_ours,
@@ -39,11 +42,42 @@ def filled_in(architecture: str, **config: Any) -> ModelConfig:
     return kind.filled_in(**config)
 
 
-def new_trunk(config: ModelConfig) -> TokenTrunk:
-    """A trunk of this shape, with weights that nobody has drawn."""
+def new_trunk(config: ModelConfig, tokenizer: Tokenizer) -> TokenTrunk:
+    """A trunk of this shape, with weights that nobody has drawn.
+
+    :raises InputError: for an encoder with a decoder whose tokenizer does not end prompts.
+    """
+    if isinstance(config, Seq2SeqConfig):
+        return Seq2SeqTrunk(config, _prompt_end(tokenizer))
     if isinstance(config, ForeignConfig):
         return ForeignTrunk(config)
     return LSTMTrunk(config) if isinstance(config, LSTMConfig) else Decoder(config)
+
+
+def new_head(config: ModelConfig) -> nn.Linear:
+    """A head of this shape, with weights that nobody has drawn."""
+    has_bias = isinstance(config, ForeignConfig) and config.sizes["has_bias"]
+    head = nn.Linear(config.hidden_size, config.vocab_size, bias=has_bias)
+    if isinstance(config, Seq2SeqConfig) and config.sizes["has_fixed_bias"]:
+        return FixedBiasHead(head.weight, torch.zeros(config.vocab_size))
+    return head
+
+
+def _prompt_end(tokenizer: Tokenizer) -> list[int]:
+    """The ids that end prompts, from the first on that stands in no prompt."""
+    if not tokenizer.ends_prompts:
+        raise InputError(
+            "an encoder with a decoder needs a tokenizer that ends prompts: open it with "
+            "Tokenizer.load from the model's own directory"
+        )
+    ids = tokenizer.prompt_end_ids
+    first = next(i for i, token in enumerate(ids) if token in tokenizer.eos_token_ids)
+    if ids[first] in tokenizer.start_ids:
+        raise InputError(
+            f"the tokenizer begins prompts with the token {ids[first]} that ends them, so nobody "
+            "can tell where one ends"
+        )
+    return ids[first:]
 
 
 def config_to_json(
@@ -68,7 +102,8 @@ def config_from_json(content: Any, path: Path) -> ModelConfig:
         return LSTMConfig.from_json(content, path)
     is_named = isinstance(content, dict) and isinstance(content.get("model_type"), str)
     if is_named and content["model_type"] not in (*FAMILIES, *LEFT_OUT):
-        return ForeignConfig.from_json(content, path)
+        is_pair = content.get("is_encoder_decoder") is True
+        return (Seq2SeqConfig if is_pair else ForeignConfig).from_json(content, path)
     return from_transformers(content, path)
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textgym.checks import check_numbers
 from textgym.policies.language_model.architectures import (
     TRANSFORMER,
     ModelConfig,
     filled_in,
+    new_head,
     new_trunk,
 )
 from textgym.policies.language_model.checkpoint import from_pretrained
-from textgym.policies.language_model.foreign_config import ForeignConfig
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.trunk import Trunk
@@ -35,9 +35,8 @@ class CausalLM(LanguageModel):
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
         super().__init__(config, tokenizer)
-        self.model = new_trunk(config)
-        has_bias = isinstance(config, ForeignConfig) and config.sizes["has_bias"]
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=has_bias)
+        self.model = new_trunk(config, tokenizer)
+        self.lm_head = new_head(config)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 

@@ -1,4 +1,4 @@
-"""The shape of a causal model of transformers' that our decoder cannot be: its own `config.json`.
+"""The shape of a model of transformers' that our decoder cannot be: its own `config.json`.
 
 Needs the extra `transformers`. Nothing of a checkpoint's own code is run, and nothing is fetched.
 """
@@ -22,14 +22,15 @@ _DEFAULT_CONTEXT = 2048  # of a model without learned positions whose config.jso
 
 @dataclass(frozen=True)
 class ForeignConfig(ModelSize):
-    """A model of transformers', by the content of its `config.json`.
+    """A causal model of transformers', by the content of its `config.json`.
 
     :param content: as JSON has it.
-    :raises InputError: for a family that transformers does not have either, an encoder with a
-        decoder, code of a checkpoint's own, quantized weights, or a head that is no linear layer.
+    :raises InputError: for a family that transformers does not have either, code of a checkpoint's
+        own, quantized weights, or a head that is no linear layer.
     """
 
     what: ClassVar[str] = "a model"
+    opener: ClassVar[str] = "AutoModelForCausalLM"
     content: dict[str, Any] = field(hash=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +42,7 @@ class ForeignConfig(ModelSize):
 
     def __reduce__(self) -> Any:
         """By its content: transformers' objects are made again."""
-        return ForeignConfig, (self.content,)
+        return type(self), (self.content,)
 
     @cached_property
     def config(self) -> Any:
@@ -65,21 +66,19 @@ class ForeignConfig(ModelSize):
         models = import_extra(
             "transformers.models.auto.modeling_auto", extra="transformers", what="this model"
         )
-        if kind in models.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-            raise InputError(
-                f"model_type {kind!r:.60} is an encoder with a decoder, which is not supported: "
-                "take a causal language model"
-            )
-        if kind not in models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        is_whole = self.content.get("is_encoder_decoder") is not False
+        if is_whole and kind in models.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            self._check_pair()
+        elif kind not in models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise InputError(
                 f"model_type {kind!r:.60} is not supported: neither our decoder nor transformers "
-                f"{transformers.__version__} has a causal language model of that family"
+                f"{transformers.__version__} has a language model of that family"
             )
         # Keys with an underscore choose code (kernels of attention), not a shape.
         known = {k: v for k, v in self.content.items() if k[:1] != "_" and k not in _NO_SHAPE}
         try:
             config = transformers.AutoConfig.for_model(kind, **known)
-            layers = config.num_hidden_layers
+            layers = self._layers(config)
         except Exception as error:  # each family checks its keys in its own way
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot read it ({reason:.200})") from None
@@ -91,14 +90,21 @@ class ForeignConfig(ModelSize):
             raise InputError(f"expected from 1 to {_MOST_LAYERS} layers, got {layers!r:.60}")
         return config
 
+    def _check_pair(self) -> None:
+        """Raises for a family of encoders with decoders."""
+        raise InputError(
+            f"model_type {self.content['model_type']!r:.60} is an encoder with a decoder, but "
+            'is_encoder_decoder is not true: add "is_encoder_decoder": true'
+        )
+
     def build(self) -> Any:
         """transformers' whole model on the meta device: its shape, without memory for weights."""
-        extra, what = "transformers", "this model"
+        extra, what, config = "transformers", "this model", self.config
         transformers = import_extra("transformers", extra=extra, what=what)
         initialization = import_extra("transformers.initialization", extra=extra, what=what)
         try:
             with torch.device("meta"), initialization.no_init_weights():
-                return transformers.AutoModelForCausalLM.from_config(self.config).eval()
+                return getattr(transformers, self.opener).from_config(config).eval()
         except Exception as error:  # each family checks its sizes in its own way
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot make such a model ({reason:.200})") from None
@@ -116,16 +122,15 @@ class ForeignConfig(ModelSize):
                 f"model_type {self.content.get('model_type')!r:.60} has a head that is no linear "
                 f"layer ({type(head).__name__}), which is not supported"
             )
-        is_tied = bool(getattr(self.config, "tie_word_embeddings", False))
         weights = {id(p): p.numel() for p in model.parameters()}
-        if is_tied:  # on the meta device the two may still be apart
+        if self.tie_word_embeddings:  # on the meta device the two may still be apart
             weights.pop(id(head.weight), None)
             weights[id(model.get_input_embeddings().weight)] = head.weight.numel()
         return {
             "vocab_size": head.out_features,
             "hidden_size": head.in_features,
             "has_bias": head.bias is not None,
-            "is_tied": is_tied,
+            "has_fixed_bias": hasattr(model, "final_logits_bias"),
             "parameters": sum(weights.values()),
         }
 
@@ -142,7 +147,11 @@ class ForeignConfig(ModelSize):
     @property
     def num_hidden_layers(self) -> int:  # type: ignore[override]
         """Blocks, one after the other."""
-        return int(self.config.num_hidden_layers)
+        return int(self._layers(self.config))
+
+    @staticmethod
+    def _layers(config: Any) -> Any:
+        return config.num_hidden_layers
 
     @property
     def max_position_embeddings(self) -> int:
@@ -154,7 +163,7 @@ class ForeignConfig(ModelSize):
     @property
     def tie_word_embeddings(self) -> bool:
         """Whether the head is the table of embeddings."""
-        return bool(self.sizes["is_tied"])
+        return bool(getattr(self.config, "tie_word_embeddings", False))
 
     @property
     def parameter_count(self) -> int:
@@ -181,7 +190,7 @@ class ForeignConfig(ModelSize):
         transformers = import_extra("transformers", extra="transformers", what=f"{directory}")
         try:
             with without_bars(transformers):
-                model, told = transformers.AutoModelForCausalLM.from_pretrained(
+                model, told = getattr(transformers, self.opener).from_pretrained(
                     str(directory),
                     config=self.config,
                     dtype=dtype,
@@ -198,4 +207,4 @@ class ForeignConfig(ModelSize):
                 first = min(map(str, told[kind]))
                 what = kind.replace("_keys", "")
                 raise InputError(f"{what} weights, {first:.100} among {len(told[kind])}")
-        return model.requires_grad_(True).eval()
+        return model.eval()

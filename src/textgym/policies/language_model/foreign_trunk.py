@@ -20,7 +20,7 @@ from textgym.policies.language_model.foreign_config import ForeignConfig
 from textgym.policies.language_model.packing import PackedSegments, pack_rows, positions_of
 from textgym.policies.language_model.trunk import TokenTrunk
 
-_TOLERANCE = 1e-3  # of a hidden state's size: rounding, not another answer
+TOLERANCE = 1e-3  # of a hidden state's size: rounding, not another answer
 
 
 class RowCache:
@@ -150,7 +150,7 @@ class ForeignTrunk(TokenTrunk):
         tokens = torch.arange(1, 4, device=head.weight.device)[None] % self.config.vocab_size
         expected = whole(input_ids=tokens, use_cache=False).logits
         found = head(self._rows(tokens, torch.ones_like(tokens, dtype=torch.bool)))
-        if not torch.allclose(found, expected, atol=1e-4 + _TOLERANCE * float(expected.std())):
+        if not torch.allclose(found, expected, atol=1e-4 + TOLERANCE * float(expected.std())):
             raise InputError(
                 f"a {self.config.content['model_type']} model does more to its logits than its "
                 "head (capping, scaling), which is not supported"
@@ -268,5 +268,5 @@ class ForeignTrunk(TokenTrunk):
                 found = self._cached(cache, None, tokens, place[:, None])[:, 0]
         except Exception:  # whatever a family does with places and masks of its own
             return False
-        scale = 1e-4 + _TOLERANCE * float(expected.std())
+        scale = 1e-4 + TOLERANCE * float(expected.std())
         return bool(torch.allclose(found, expected, atol=scale))
