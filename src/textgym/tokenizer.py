@@ -64,9 +64,9 @@ class Tokenizer:
     :param files: what stood beside another project's tokenizer and is saved with it again.
     :raises InputError: if one of them is not in the vocabulary, or pad is a stop token.
 
-    `start_ids` stand in front of a text that is encoded with special tokens, `prompt_end_ids` behind
-    it (none without `ends_prompts`; else what the post-processor puts there, with a stop token in
-    any case), `missing_ids` below `vocab_size` belong to no token.
+    `start_ids` stand in front of a text that is encoded with special tokens, `prompt_end_ids`
+    behind it (none without `ends_prompts`, else a stop token is one of them), `missing_ids` below
+    `vocab_size` belong to no token.
     """
 
     def __init__(
@@ -198,8 +198,9 @@ class Tokenizer:
     ) -> list[list[tuple[int, int]]]:
         """Where each token of `encode_batch` stands in its text: from and to, in characters.
 
-        Tokens put in front stand at (0, 0), those put behind at the text's end; bytes of one character all at that character; where a
-        text spells the name of a special token, each of its tokens at the whole text.
+        Tokens put in front stand at (0, 0), those put behind at the text's end; bytes of one
+        character all at that character; where a text spells the name of a special token, each of
+        its tokens at the whole text.
         """
         found = []
         start = [(0, 0)] * (len(self.start_ids) if add_special_tokens else 0)

@@ -191,6 +191,11 @@ def pretrain(
             )
         else:
             lm = _own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
+        if lm.tokenizer.ends_prompts:
+            raise InputError(
+                "pretrain learns from whole texts, and the policy is an encoder with a decoder, "
+                "which reads a prompt: use sft, with pairs"
+            )
         width = min(context, lm.config.max_position_embeddings)
         documents = TextDocuments(training, lm.tokenizer, width)
         held_documents = list(text_documents(held_texts, lm.tokenizer, context=width))

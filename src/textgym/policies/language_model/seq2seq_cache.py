@@ -72,6 +72,8 @@ class PromptCache:
 class Seq2SeqCache:
     """One slot a row; transformers gets `pair` as its cache.
 
+    `source` are the prompts' tokens, right-padded, and `prompts` how many each has.
+
     :param slots: rows.
     :param capacity: positions of a row, prompt and completion.
     :param begin: tokens that the decoder begins with.
@@ -79,6 +81,7 @@ class Seq2SeqCache:
     """
 
     def __init__(self, slots: int, capacity: int, begin: int, device: torch.device) -> None:
+        self.source = torch.zeros(slots, capacity, dtype=torch.int64, device=device)
         self.prompts = torch.zeros(slots, dtype=torch.int64, device=device)
         self.written = WrittenCache(slots, capacity + begin)
         self.read = PromptCache(slots, capacity)
@@ -112,6 +115,7 @@ class RowsAnew:
     def __init__(self, slots: int, capacity: int, begin: int, like: Tensor) -> None:
         shape = (slots, capacity + begin)
         self.tokens = torch.zeros(shape, dtype=torch.int64, device=like.device)
+        self.source = torch.zeros(slots, capacity, dtype=torch.int64, device=like.device)
         self.prompts = torch.zeros(slots, dtype=torch.int64, device=like.device)
         self.encoded = like.new_zeros(slots, capacity, like.shape[-1])
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from textgym.errors import InputError
 from textgym.policies.language_model.foreign_config import ForeignConfig
@@ -37,7 +37,12 @@ class Seq2SeqConfig(ForeignConfig):
         _ = self.decoder_prompt
 
     def _check_pair(self) -> None:
-        """Raises for what reads a prompt otherwise each time."""
+        """Raises for two models in one, and for what reads a prompt otherwise each time."""
+        if isinstance(self.content.get("decoder"), dict):
+            raise InputError(
+                f"model_type {self.content['model_type']!r:.60} is two configurations in one, "
+                "which is not supported: take a family with one, such as t5 or bart"
+            )
         if self.content.get("attention_type", "original_full") != "original_full":
             raise InputError(
                 'attention_type "block_sparse" looks at blocks drawn by chance, so a text has no '
@@ -59,10 +64,12 @@ class Seq2SeqConfig(ForeignConfig):
         return [i for i in ids if i is not None]
 
     def _token(self, name: str) -> int | None:
-        found = self.content.get(name, getattr(self.config, name, None))
+        found = self.content.get(name)
         is_token = isinstance(found, int) and not isinstance(found, bool)
         if found is not None and not (is_token and 0 <= found < self.vocab_size):
-            raise InputError(f"{name} must be a token id below {self.vocab_size}, got {found!r:.60}")
+            raise InputError(
+                f"{name} must be a token id below {self.vocab_size}, got {found!r:.60}"
+            )
         return found
 
     @property
@@ -98,16 +105,20 @@ class Seq2SeqConfig(ForeignConfig):
     def from_json(cls, content: dict[str, Any], path: Path) -> "Seq2SeqConfig":
         """The shape in a `config.json` and the `generation_config.json` beside it.
 
+        As in transformers, the second one alone says what is always written where it is there.
+
         :param content: of the file `path`.
         :raises InputError: naming the file.
         """
         beside = path.parent / _GENERATION
-        generation = read_json(beside) if beside.exists() else {}
-        if not isinstance(generation, dict):
-            raise InputError(f"{beside}: expected a JSON object, got {generation!r:.40}")
-        begin = {name: generation[name] for name in (_START, _FORCED) if name in generation}
+        if beside.exists():
+            generation = read_json(beside)
+            if not isinstance(generation, dict):
+                raise InputError(f"{beside}: expected a JSON object, got {generation!r:.40}")
+            start = generation.get(_START, content.get(_START))
+            content = {**content, _START: start, _FORCED: generation.get(_FORCED)}
         try:
-            return cls({**content, **begin})
+            return cls(content)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -119,7 +130,7 @@ class FixedBiasHead(nn.Linear):
     :param bias: `[v]`.
     """
 
-    def __init__(self, weight: nn.Parameter, bias: Any) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         vocabulary, width = weight.shape
         super().__init__(width, vocabulary, bias=False, device="meta")
         self.weight = weight

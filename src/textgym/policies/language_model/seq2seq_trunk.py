@@ -11,7 +11,7 @@ Legend: `N` flat tokens, `B` segments, `n` slots, `k` of them, `s` tokens of the
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class Seq2SeqTrunk(ForeignTrunk):
         begun = torch.cat([tokens.new_tensor([self.begin]), tokens], 1)
         try:
             expected = whole(input_ids=tokens, decoder_input_ids=begun, use_cache=False).logits
-            self.body = _without_head(whole)
+            self.body = _without_head(whole, dict(self.body.named_buffers()))
             bias = getattr(whole, "final_logits_bias", None)
             if bias is not None:
                 head = FixedBiasHead(head.weight, bias[0])
@@ -93,6 +93,9 @@ class Seq2SeqTrunk(ForeignTrunk):
         if isinstance(head, FixedBiasHead):
             model.final_logits_bias = head.bias[None]
         model.config.tie_word_embeddings = self.config.tie_word_embeddings
+        start, *forced = self.begin
+        model.generation_config.decoder_start_token_id = start
+        model.generation_config.forced_bos_token_id = forced[0] if forced else None
         return model
 
     def packed(self, tokens: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -177,11 +180,22 @@ class Seq2SeqTrunk(ForeignTrunk):
         prefixes: PackedSegments | None,
     ) -> Tensor:
         """See `Trunk`; a fresh row's prompt is read whole, with its last token."""
-        is_fresh = positions == 0  # a prompt of one token has no prefix
+        at = positions.clamp(max=cache.source.shape[1] - 1)[:, None]
+        is_end = (positions == cache.prompts - 1) & (cache.source.gather(1, at)[:, 0] == tokens)
+        # A prompt that begins as the last one did, and ends earlier, comes without a prefix.
+        is_fresh = (positions < cache.prompts.clamp(min=1)) & ~is_end
         is_fresh[fresh] = True
         if bool(is_fresh.any()):
             slots = is_fresh.nonzero()[:, 0]
-            hidden = self._fill(cache, slots, *self._begun(slots, tokens, positions, fresh, prefixes))
+            lengths = positions[slots] + 1
+            padded = cache.source[slots, : int(lengths.max())]
+            if prefixes is not None:
+                rows, places = positions_of(prefixes.lengths)
+                padded = nn.functional.pad(padded, (0, int(lengths.max()) - padded.shape[1]))
+                padded[torch.searchsorted(slots, fresh)[rows], places] = prefixes.tokens
+            padded[torch.arange(len(slots), device=slots.device), lengths - 1] = tokens[slots]
+            rows, places = positions_of(lengths)
+            hidden = self._fill(cache, slots, *self._split(padded[rows, places], lengths))
             if len(slots) == len(tokens):
                 return hidden
         places = positions - cache.prompts + len(self.begin)
@@ -189,24 +203,6 @@ class Seq2SeqTrunk(ForeignTrunk):
         is_start = places < len(self.begin)
         tokens = torch.where(is_start, begin[places.clamp(0, len(self.begin) - 1)], tokens)
         return self._step(cache, tokens, places)
-
-    def _begun(
-        self,
-        slots: Tensor,
-        tokens: Tensor,
-        positions: Tensor,
-        fresh: Tensor,
-        prefixes: PackedSegments | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The rows of fresh slots up to their tokens, as `_split` gives them."""
-        lengths = positions[slots] + 1
-        rows, places = positions_of(lengths)
-        padded = tokens.new_zeros(len(slots), int(lengths.max()))
-        if prefixes is not None:
-            of_fresh, before = positions_of(prefixes.lengths)
-            padded[torch.searchsorted(slots, fresh)[of_fresh], before] = prefixes.tokens
-        padded[torch.arange(len(slots), device=slots.device), lengths - 1] = tokens[slots]
-        return self._split(padded[rows, places], lengths)
 
     def fill(self, cache: Any, slots: Tensor, segments: PackedSegments) -> Tensor:
         """See `Trunk`."""
@@ -223,10 +219,11 @@ class Seq2SeqTrunk(ForeignTrunk):
     ) -> Tensor:
         """Prompts and what was written behind them into some slots; `[k, d]` at their ends."""
         cache.prompts[slots] = prompts
+        cache.source[slots, : source.shape[1]] = source
         encoded = self._encoded(source, prompts)
         if isinstance(cache, Seq2SeqCache):
             everywhere = torch.arange(target.shape[1], device=target.device).expand_as(target)
-            hidden = self._cached(cache, slots, target, everywhere, encoded, prompts)
+            hidden = self._cached_rows(cache, slots, target, everywhere, encoded, prompts)
         else:
             cache.tokens[slots, : target.shape[1]] = target
             cache.encoded[slots, : encoded.shape[1]] = encoded.to(cache.encoded.dtype)
@@ -240,14 +237,14 @@ class Seq2SeqTrunk(ForeignTrunk):
             # The layers have the prompts' keys and values; only the shape of the rest is asked for.
             nothing = self.embed_tokens.weight.new_zeros(())
             encoded = nothing.expand(len(tokens), longest, self.config.hidden_size)
-            hidden = self._cached(cache, None, tokens[:, None], places[:, None], encoded)
+            hidden = self._cached_rows(cache, None, tokens[:, None], places[:, None], encoded)
             return hidden[:, 0]
         everyone = torch.arange(len(tokens), device=tokens.device)
         cache.tokens[everyone, places] = tokens
         target = cache.tokens[:, : int(places.max()) + 1]
         return self._decoded(target, cache.encoded[:, :longest], cache.prompts)[everyone, places]
 
-    def _cached(
+    def _cached_rows(
         self,
         cache: Seq2SeqCache,
         slots: Tensor | None,
@@ -289,7 +286,7 @@ class Seq2SeqTrunk(ForeignTrunk):
 
     def _trial_tokens(self, rows: list[list[int]], device: torch.device) -> Tensor:
         """Rows of small numbers as ids of tokens that are no padding, `[B, t]` int64."""
-        ids = [i for i in range(self.config.vocab_size) if i != self.pad]
+        ids = [i for i in range(min(self.config.vocab_size, 16)) if i != self.pad]
         return torch.tensor([[ids[i % len(ids)] for i in row] for row in rows], device=device)
 
     @torch.no_grad()
@@ -297,7 +294,7 @@ class Seq2SeqTrunk(ForeignTrunk):
         """Whether decoding row by row gives what whole rows give."""
         device = self.embed_tokens.weight.device
         source = self._trial_tokens([[1, 2, 3, 0, 0], [2, 5, 4, 3, 1]], device)
-        prompts, written = torch.tensor([[3, 5], [4, 2]], device=device) + len(self.begin) - 1
+        prompts, written = torch.tensor([[3, 5], [5, 3]], device=device)
         target = source.flip(1)
         expected = self._decoded(target, self._encoded(source, prompts), prompts)
         everywhere = torch.arange(2, device=device)
@@ -321,19 +318,21 @@ def _mask(width: int, lengths: Tensor) -> Tensor:
     return (torch.arange(width, device=lengths.device) < lengths[:, None]).long()
 
 
-def _without_head(whole: Any) -> Any:
+def _without_head(whole: Any, frozen: Collection[str] = ()) -> Any:
     """The encoder and the decoder of transformers' whole model, which may be the model itself.
 
-    What is frozen there (tables of sines) is no weight that may learn here.
+    What is frozen as a family makes it (tables of sines) is no weight that may learn here.
+
+    :param frozen: names of such; those that `whole` itself has frozen are found.
     """
     body = whole.base_model
     head = whole.get_output_embeddings()
     for name, part in list(body.named_children()):
         if part is head:
             delattr(body, name)
-    for part in body.modules():
-        for name, weight in list(part.named_parameters(recurse=False)):
-            if not weight.requires_grad:
-                delattr(part, name)
-                part.register_buffer(name, weight.detach())
+    for name, weight in list(body.named_parameters()):
+        if name in frozen or not weight.requires_grad:
+            owner, _, last = name.rpartition(".")
+            delattr(body.get_submodule(owner), last)
+            body.get_submodule(owner).register_buffer(last, weight.detach())
     return body
