@@ -297,7 +297,9 @@ class Tokenizer:
         that the decoder drops at the start of a text is there. What a decoder writes behind an
         encoder is a text of its own.
         """
-        if self._is_context_free or self.ends_prompts:
+        if self.ends_prompts:
+            return self.decode_batch(rows)
+        if self._is_context_free:
             return self.decode_batch(rows)
         decoder = self._continuation
         return [
