@@ -60,7 +60,7 @@ def end_ids(post_processor: Any) -> list[int]:
         ids = [int(post_processor["sep"][1])]
     elif kind == "TemplateProcessing":
         for piece in reversed(post_processor["single"]):
-            if "SpecialToken" not in piece:
+            if "Sequence" in piece:  # the text itself
                 break
             name = piece["SpecialToken"]["id"]
             ids = [*map(int, post_processor["special_tokens"][name]["ids"]), *ids]
