@@ -47,6 +47,7 @@ LEAVES = {
     "saved_fields",
     "states",
     "interrupts",
+    "out_of_memory",
     "json_lines",
     "latent_decoders",
     "lazy_names",

@@ -43,6 +43,10 @@ class DivergenceError(TextGymError):
     """
 
 
+class OutOfMemoryError(TextGymError, MemoryError):
+    """Memory ran out in training; the message says what to lower."""
+
+
 class StorageError(TextGymError, OSError):
     """Something could not be written or is in use."""
 

@@ -35,6 +35,7 @@ from textgym.command_line.options import (
 from textgym.command_line.verbs import VERBS, chosen_agent, verb_flags
 from textgym.counts import count_of
 from textgym.errors import DivergenceError, InputError, TextGymError
+from textgym.out_of_memory import is_out_of_memory
 from textgym.paths import expand
 from textgym.starting import INTERRUPTED, end_guard, end_with_parent, guard_end
 from textgym.terminal import visible
@@ -271,7 +272,7 @@ def _one_line(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
     """What to tell the user about an error, and the exit code."""
     if isinstance(error, TextGymError):
         return str(error), error.exit_code
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return "out of memory: take smaller sizes, or fewer rows at a time", 2
     if hasattr(error, "format_message"):  # a usage error of Typer's
         verb = next((a for a in arguments if not a.startswith("-")), None)

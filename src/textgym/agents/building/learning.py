@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
+from textgym import out_of_memory
 from textgym.agents.building.checkpoint import agent_state, save_agent
 from textgym.agents.runs.callbacks import as_list
 from textgym.agents.runs.kept_checkpoints import (
@@ -25,7 +26,7 @@ from textgym.agents.runs.kept_checkpoints import (
 from textgym.agents.runs.logger_state import cut_record
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
-from textgym.errors import DivergenceError, InputError, StorageError
+from textgym.errors import DivergenceError, InputError, OutOfMemoryError, StorageError
 from textgym.policies.language_model.published import publish
 from textgym.run_files import CHECKPOINTS, LAST, PREVIOUS
 
@@ -57,14 +58,20 @@ class LearnInRun:
         vars(self.agent).update(ours, _excluded_save_params=lambda: list(excluded))
 
     def learn(self, *arguments: Any, **keywords: Any) -> BaseAlgorithm:
-        """The algorithm's own `learn`; where it is cut short, what it has learned is saved."""
+        """The algorithm's own `learn`; where it is cut short, what it has learned is saved.
+
+        :raises OutOfMemoryError: where memory ran out, saying what to lower.
+        """
         self._has_begun = False
         learn: Any = type(self.agent).learn
         try:
             learned = learn(self.agent, *arguments, **keywords)
         except BaseException as error:
+            told = out_of_memory.told(error, in_update=self._phase is _Phase.UPDATE)
             if self._has_begun and not self.run.is_busy:  # else a verb sees to it
-                save_cut_short(self.agent, error)
+                save_cut_short(self.agent, told)
+            if told is not error:
+                raise told from None
             raise
         self._phase, self._at_boundary = _Phase.IDLE, None
         return learned  # type: ignore[no-any-return]
@@ -144,7 +151,7 @@ def save_cut_short(agent: BaseAlgorithm, error: BaseException) -> None:
         error.args = (f"{error}; {last} is as it was saved before", *error.args[1:])
     elif not isinstance(error, StorageError):
         learning.save()
-        if isinstance(error, InputError):
+        if isinstance(error, InputError | OutOfMemoryError):
             error.args = (f"{error}; the agent is saved in {last}", *error.args[1:])
 
 
