@@ -20,7 +20,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or is_torch
 
 
-def told(error: BaseException, *, in_update: bool) -> BaseException:
+def explained(error: BaseException, *, in_update: bool) -> BaseException:
     """One of ours for memory that ran out, its tensors let go; any other error as it is.
 
     :param in_update: it ran out while learning, else while texts were written and scored.

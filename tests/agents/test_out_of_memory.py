@@ -9,7 +9,7 @@ from stable_baselines3 import PPO
 
 import textgym
 from textgym.errors import InputError, OutOfMemoryError
-from textgym.out_of_memory import is_out_of_memory, told
+from textgym.out_of_memory import explained, is_out_of_memory
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 TOO_MUCH = 2**60  # bytes: more than any machine maps
@@ -26,9 +26,9 @@ def test_torch_and_python_are_understood_and_other_errors_stay():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert is_out_of_memory(MemoryError()) and not is_out_of_memory(RuntimeError("no"))
     other = InputError("something else")
-    assert told(other, in_update=True) is other
-    ours = told(caught.value, in_update=True)
-    assert told(ours, in_update=False) is ours  # what a verb hears was told below
+    assert explained(other, in_update=True) is other
+    ours = explained(caught.value, in_update=True)
+    assert explained(ours, in_update=False) is ours  # what a verb hears was told below
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from textgym import out_of_memory
 from textgym.agents.building.checkpoint import agent_state, save_agent
 from textgym.agents.runs.callbacks import as_list
 from textgym.agents.runs.kept_checkpoints import (
@@ -27,6 +26,7 @@ from textgym.agents.runs.logger_state import cut_record
 from textgym.agents.runs.recording import recorder_of
 from textgym.agents.runs.run import Run
 from textgym.errors import DivergenceError, InputError, OutOfMemoryError, StorageError
+from textgym.out_of_memory import explained
 from textgym.policies.language_model.published import publish
 from textgym.run_files import CHECKPOINTS, LAST, PREVIOUS
 
@@ -67,7 +67,7 @@ class LearnInRun:
         try:
             learned = learn(self.agent, *arguments, **keywords)
         except BaseException as error:
-            told = out_of_memory.told(error, in_update=self._phase is _Phase.UPDATE)
+            told = explained(error, in_update=self._phase is _Phase.UPDATE)
             if self._has_begun and not self.run.is_busy:  # else a verb sees to it
                 save_cut_short(self.agent, told)
             if told is not error:
