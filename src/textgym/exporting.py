@@ -1,13 +1,16 @@
 """`textgym.export`: a run's best model as a directory to give away, with a card that says whose."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from textgym.directories import atomic_directory
 from textgym.errors import InputError
+from textgym.hub_models import is_hub_name
 from textgym.json_lines import read_metrics, read_rows
 from textgym.paths import absolute, expand, model_directory
 from textgym.run_files import CONFIG, HELD_OUT, METRICS
+from textgym.storage import json_text, read_json
 
 _DTYPES = ("float32", "bfloat16", "float16")
 # What a card says of a run, as its settings call it.
@@ -15,7 +18,12 @@ _SETTINGS = ("env", "agent", "reward", "kl_coef", "learning_rate", "lora_rank", 
 
 
 def export(
-    policy: str | Path, *, out: str | Path, dtype: str = "float32", pad_token: str | None = None
+    policy: str | Path,
+    *,
+    out: str | Path,
+    dtype: str = "float32",
+    pad_token: str | None = None,
+    adapter: bool = False,
 ) -> Path:
     """Write a run's best model as a directory that transformers opens, with a model card.
 
@@ -24,7 +32,10 @@ def export(
     :param dtype: of the weights on disk: float32, bfloat16 or float16.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
-    :raises InputError: as `CausalLM.from_pretrained`; or if `out` is the run itself.
+    :param adapter: the LoRA adapter alone, as peft has it and as a policy may be, with the name of
+        its base; of a run that was trained with `lora_rank`.
+    :raises InputError: as `CausalLM.from_pretrained`; if `out` is the run itself; for an adapter
+        that is not there, or another `dtype` or `pad_token` beside it.
     :raises StorageError: if the directory cannot be written.
     :return: the directory.
     """
@@ -33,15 +44,43 @@ def export(
     source, place = model_directory(policy), absolute(out)
     if place == absolute(source) or absolute(source) in place.parents:
         raise InputError(f"out must be another directory than the policy's, got {out}")
+    card = model_card(source, str(policy))
+    if adapter:
+        if dtype != "float32" or pad_token is not None:
+            raise InputError("an adapter is written as it is: leave dtype and pad_token out")
+        return _export_adapter(source, place, card)
     import torch
 
     from textgym.policies.language_model.causal_lm import CausalLM
     from textgym.policies.language_model.checkpoint import write_model
 
     lm = CausalLM.from_pretrained(policy, pad_token=pad_token)
-    card = model_card(source, str(policy))
     with atomic_directory(place) as staging:
         write_model(lm, staging, dtype=getattr(torch, dtype))
+        (staging / "README.md").write_text(card, encoding="utf-8")
+    return place
+
+
+def _export_adapter(run: Path, place: Path, card: str) -> Path:
+    """The adapter of a run's best checkpoint, and whose it is."""
+    from textgym.agents.runs.settings import read_config
+    from textgym.policies.language_model.adapter_directories import ADAPTER_CONFIG, BASE_NAME
+    from textgym.policies.language_model.adapters import ADAPTER, ADAPTER_WEIGHTS
+    from textgym.policies.language_model.checkpoint import checkpoint_directory
+
+    best = checkpoint_directory(run)
+    base = read_config(run).get("policy") if (run / CONFIG).is_file() else None
+    if not (best / ADAPTER / ADAPTER_CONFIG).is_file() or not isinstance(base, str):
+        raise InputError(
+            f"{run}: holds no adapter: it is no run that was trained with lora_rank, so export the "
+            "whole model"
+        )
+    content = read_json(best / ADAPTER / ADAPTER_CONFIG)
+    content[BASE_NAME] = base if is_hub_name(base) else str(absolute(model_directory(base)))
+    with atomic_directory(place) as staging:
+        text = json_text(content, indent=2) + "\n"
+        (staging / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
+        shutil.copyfile(best / ADAPTER / ADAPTER_WEIGHTS, staging / ADAPTER_WEIGHTS)
         (staging / "README.md").write_text(card, encoding="utf-8")
     return place
 

@@ -16,6 +16,7 @@ from textgym.extras import import_extra
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TAKEN = ["*.safetensors", "*.json", "*.jinja"]
 _LEFT = ["*/*.safetensors", "onnx/*", "original/*"]
+_ADAPTER = ("config.json", "model.safetensors")
 _INDEX = "model.safetensors.index.json"
 
 
@@ -80,8 +81,8 @@ def hub_directory(name: str) -> Path:
 
 def _is_whole(place: Path) -> bool:
     """Whether configuration and weights are there: a download may have been interrupted."""
-    if not (place / "config.json").is_file():
-        return False
+    if not (place / "config.json").is_file():  # an adapter names another model
+        return all((place / f"adapter_{end}").is_file() for end in _ADAPTER)
     if not (place / _INDEX).is_file():
         return (place / "model.safetensors").is_file()
     try:

@@ -343,8 +343,8 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, t5):
         CausalLM(opened(t5).config, Tokenizer.byte())
     with pytest.raises(InputError, match="a dialogue, and the policy is an encoder"):
         Task(
-            id="me/T-v0", prompts=["a"], reward=len, tokenizer=opened(t5).tokenizer, max_new_tokens=4,
-            max_context=20, reply=lambda prompt, turns: "b",
+            id="me/T-v0", prompts=["a"], reward=len, tokenizer=opened(t5).tokenizer,
+            max_new_tokens=4, max_context=20, reply=lambda prompt, turns: "b",
         )  # fmt: skip
     with pytest.raises(InputError, match="pretrain learns from whole texts"):
         textgym.pretrain(["a text", "another"], policy=t5, out=tmp_path / "run")

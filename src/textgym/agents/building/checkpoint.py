@@ -233,7 +233,9 @@ def check_policy(policy: TextActorCriticPolicy | SoftQPolicy) -> None:
     """
     check_weights(policy.state_dict().items())
     check_weights(policy.lm.state_dict().items(), LARGEST_WEIGHT)
-    stop = torch.tensor([[policy.lm.tokenizer.eos_token_id]], device=policy.lm.device)
+    tokenizer = policy.lm.tokenizer
+    row = tokenizer.prompt_end_ids or [tokenizer.eos_token_id]
+    stop = torch.tensor([row], device=policy.lm.device)
     if not bool(torch.isfinite(policy.lm(stop)).all()):  # finite weights may be too large to use
         raise DivergenceError(
             "the training diverged: the probabilities of the next token are not finite, so the "

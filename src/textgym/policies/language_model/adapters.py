@@ -29,7 +29,7 @@ M = TypeVar("M", bound="LanguageModel")
 ALL_LINEAR = "all-linear"
 ADAPTER = "adapter"  # the folder of a checkpoint that holds one alone
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_NAME, _PREFIX = "default", "base_model.model."  # peft's: of the one adapter, and in its files
+_NAME, PREFIX = "default", "base_model.model."  # peft's: of the one adapter, and in its files
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,10 @@ def write_adapter(lm: "LanguageModel", directory: Path) -> None:
     """
     assert lm.adapter is not None
     config = lm.adapter.config()
-    config.task_type, config.inference_mode = "CAUSAL_LM", True
+    config.task_type = "SEQ_2_SEQ_LM" if lm.tokenizer.ends_prompts else "CAUSAL_LM"
+    config.inference_mode = True
     config.save_pretrained(directory)
-    files = {_in_file(name): weight for name, weight in adapter_state(lm).items()}
+    files = {_in_file(lm, name): weight for name, weight in adapter_state(lm).items()}
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in files.items()}
     write_tensors(tensors, directory / ADAPTER_WEIGHTS)
 
@@ -208,11 +209,12 @@ def read_adapter(lm: "LanguageModel", directory: Path) -> dict[str, Tensor]:
     """
     files = read_tensors(directory / ADAPTER_WEIGHTS)
     names = list(adapter_state(lm))
-    if {_in_file(name) for name in names} != files.keys():
+    if {_in_file(lm, name) for name in names} != files.keys():
         raise InputError(f"{directory}: holds another adapter than the one asked for")
-    return {name: files[_in_file(name)] for name in names}
+    return {name: files[_in_file(lm, name)] for name in names}
 
 
-def _in_file(name: str) -> str:
+def _in_file(lm: "LanguageModel", name: str) -> str:
     """A weight's name as peft writes it: after its own wrapper's, and without the adapter's."""
-    return _PREFIX + name.replace(f".{_NAME}.", ".").removesuffix(f".{_NAME}")
+    name = lm.name_in_transformers(name)
+    return PREFIX + name.replace(f".{_NAME}.", ".").removesuffix(f".{_NAME}")

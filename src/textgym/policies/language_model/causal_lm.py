@@ -16,10 +16,13 @@ from textgym.policies.language_model.architectures import (
     new_trunk,
 )
 from textgym.policies.language_model.checkpoint import from_pretrained
+from textgym.policies.language_model.foreign_trunk import ForeignTrunk
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.trunk import Trunk
 from textgym.tokenizer import Tokenizer
+
+_BODY = "model.body."  # where a trunk of transformers' has its layers
 
 
 class CausalLM(LanguageModel):
@@ -75,6 +78,13 @@ class CausalLM(LanguageModel):
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.model.finish_loading()
+
+    def name_in_transformers(self, name: str) -> str:
+        """See `LanguageModel`."""
+        if not isinstance(self.model, ForeignTrunk):
+            return name
+        is_inside = name.startswith(_BODY)
+        return self.model.prefix + name.removeprefix(_BODY) if is_inside else name
 
     def initialize(self, seed: int) -> None:
         """Draw all weights: those of the trunk, and a head of its own N(0, 0.02²)."""

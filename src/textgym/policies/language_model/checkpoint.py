@@ -16,6 +16,11 @@ from textgym.gguf_files import is_gguf
 from textgym.manifest import MANIFEST
 from textgym.optimization import join_state, split_state
 from textgym.paths import expand, model_directory
+from textgym.policies.language_model.adapter_directories import (
+    base_of,
+    is_adapter,
+    merge_adapter,
+)
 from textgym.policies.language_model.architectures import (
     ModelConfig,
     config_to_json,
@@ -187,6 +192,7 @@ def from_pretrained(
 ) -> M:
     """Open a checkpoint or run directory, or a GGUF file; weights are converted to `dtype`.
 
+    A directory of an adapter of peft's gives its base with the adapter merged.
     Of a run directory the first checkpoint that is whole is taken: best, last, the one before.
     A directory of another project has no manifest; one of ours that lacks it is warned of.
 
@@ -206,6 +212,8 @@ def from_pretrained(
         return lm
 
     file = model_directory(directory)
+    if is_adapter(file):
+        return _read_adapted(cls, file, pad_token, dtype)
     if is_gguf(file):
         return read_model(cls, file, pad_token=pad_token, dtype=dtype)
     return read_first_whole(_model_directories(directory), read)
@@ -266,6 +274,21 @@ def _read_foreign(
     _check_finite(lm.state_dict(), directory)
     lm.finish_loading()
     return lm.requires_grad_(True).eval()
+
+
+def _read_adapted(cls: type[M], directory: Path, pad_token: str | None, dtype: torch.dtype) -> M:
+    """The base that an adapter names, with the adapter merged."""
+    base = base_of(directory)
+    try:
+        is_other = not is_adapter(model_directory(base))
+        lm = from_pretrained(cls, base, pad_token=pad_token, dtype=dtype) if is_other else None
+    except InputError as error:
+        raise InputError(f"{directory}: its base model: {error}") from None
+    if lm is None:
+        raise InputError(f"{directory}: its base model {str(base)!r:.100} is an adapter itself")
+    merge_adapter(lm, directory)
+    _check_finite(lm.state_dict(), directory)
+    return lm
 
 
 def _check_finite(tensors: dict[str, torch.Tensor], directory: Path) -> None:

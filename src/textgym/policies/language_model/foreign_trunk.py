@@ -77,13 +77,17 @@ class RowCache:
 class ForeignTrunk(TokenTrunk):
     """A model of transformers' without its head. Dropout is off: `drop` must stay 0.
 
+    `prefix` is what transformers puts before its names in the whole model.
+
     :param config: its shape.
     """
 
     def __init__(self, config: ForeignConfig) -> None:
         super().__init__()
         self.config = config
-        self.body: Any = config.build().base_model  # `take` brings the weights
+        whole = config.build()
+        self.body: Any = whole.base_model  # `take` brings the weights
+        self.prefix = "" if self.body is whole else f"{whole.base_model_prefix}."
         known = inspect.signature(self.body.forward).parameters
         self.cache_keyword = "cache" if "cache" in known else "past_key_values"  # before 5.24
         self.is_stepwise = False

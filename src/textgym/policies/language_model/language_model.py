@@ -76,6 +76,13 @@ class LanguageModel(Trunk):
             torch.manual_seed(seed)
             return cls(config, tokenizer)
 
+    def name_in_transformers(self, name: str) -> str:
+        """The name of a weight or a layer in transformers' model with the same weights.
+
+        Its own, unless a subclass knows of another.
+        """
+        return name
+
     def finish_loading(self) -> None:
         """Make what the state on disk does not hold."""
 

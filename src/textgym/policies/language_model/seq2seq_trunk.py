@@ -36,7 +36,7 @@ class Seq2SeqTrunk(ForeignTrunk):
     def __init__(self, config: Seq2SeqConfig, prompt_end: Sequence[int]) -> None:
         super().__init__(config)
         self.prompt_end = tuple(prompt_end)
-        self.body = _without_head(config.build())
+        self.body = _without_head(self.body)
         known = inspect.signature(self.body.decoder.forward).parameters
         self.cache_keyword = "cache" if "cache" in known else "past_key_values"  # before 5.24
         self.begin = config.decoder_prompt
@@ -84,7 +84,7 @@ class Seq2SeqTrunk(ForeignTrunk):
     def whole(self, head: nn.Linear) -> Any:
         """transformers' model of this trunk and a head; the weights are shared, not copied."""
         model = self.config.build()
-        if model.base_model is model:
+        if not self.prefix:
             for name, part in self.body.named_children():
                 setattr(model, name, part)
         else:
