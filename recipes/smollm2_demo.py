@@ -4,7 +4,7 @@
     python recipes/smollm2_demo.py --out src/textgym/demonstration/smollm2
 
 An adapter of rank 8 is fine-tuned on the reviews of the splits reward_model and judge, and a head
-is fitted on the first 18 of the base's 30 layers, which stay as they are. Both are written as
+is fitted on the first 15 of the base's 30 layers, which stay as they are. Both are written as
 `textgym.demonstration.shipped` opens them, with `--card` as their README.
 """
 

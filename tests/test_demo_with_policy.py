@@ -1,5 +1,6 @@
 """The demo with a language model of one's own, and what comes along for a base."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from textgym.agents.evaluation.bundled_rewards import crowd
 from textgym.demonstration import shipped
 from textgym.demonstration.reward import (
     BOTH,
+    LAYERS,
     NAME,
     NGRAMS,
     Crowd,
@@ -22,7 +24,7 @@ from textgym.demonstration.reward import (
     fit_on_frozen,
 )
 from textgym.demonstration.run import run_demo
-from textgym.demonstration.settings import PolicySettings
+from textgym.demonstration.settings import PolicySettings, seconds_of_a_pass
 from textgym.demonstration.shipped import Shipped, shipped_for, weights_digest, write_shipped
 from textgym.errors import InputError
 from textgym.policies.language_model.adapters import LoRA, adapter_state, add_adapter
@@ -55,7 +57,9 @@ def tuned(base):
 @pytest.fixture(scope="module")
 def taste(base):
     """A reward model on the base's first layers, and made-up figures of it."""
-    trunk = BradleyTerryRewardModel(first_layers(base, 0.6), seed=3, name=NAME).standardise(TEXTS)
+    trunk = BradleyTerryRewardModel(first_layers(base, LAYERS), seed=3, name=NAME).standardise(
+        TEXTS
+    )
     both = Ensemble([trunk, crowd()], name=NAME).standardise(TEXTS)
     figures = {BOTH: 0.7, "trunk": 0.6, NGRAMS: 0.65}
     return Crowd(both, CrowdReport(BOTH, figures, 0.7, figures, None))
@@ -81,6 +85,18 @@ def test_what_comes_along_is_what_was_made(folder, base, tuned, taste):
     again = found.crowd(base)
     np.testing.assert_allclose(again.model.score(TEXTS), taste.model.score(TEXTS), atol=1e-5)
     assert again.report == taste.report
+
+
+def test_a_head_alone_comes_along_too(base, tuned, taste, tmp_path):
+    trunk = taste.model.members[0]
+    report = dataclasses.replace(taste.report, used="trunk")
+    write_shipped(tmp_path / "made", base, tuned, Crowd(trunk, report), "# card\n")
+    again = Shipped.open(tmp_path / "made").crowd(base)
+    np.testing.assert_allclose(again.model.score(TEXTS), trunk.score(TEXTS), atol=1e-5)
+    assert not isinstance(again.model, Ensemble) and again.report.used == "trunk"
+    with pytest.raises(InputError, match="none of it is on the base"):
+        alone = dataclasses.replace(report, used=NGRAMS)
+        write_shipped(tmp_path / "none", base, tuned, Crowd(crowd(), alone), "# card\n")
 
 
 def test_another_base_is_refused_by_name_and_else_gets_nothing(folder, base):
@@ -120,6 +136,23 @@ def test_first_layers_are_those_of_the_whole_model_with_its_norm(base):
     assert shallow.model.embed_tokens.weight.data_ptr() == base.model.embed_tokens.weight.data_ptr()
 
 
+def test_the_estimate_grows_with_the_work_and_the_pass():
+    whole, quick = PolicySettings(), PolicySettings.quick()
+    known = {"has_start": True}
+    assert quick.estimate(1.0, **known) < whole.estimate(1.0, **known)
+    assert whole.estimate(1.0, **known) < whole.estimate(1.0, has_start=False)
+    assert whole.estimate(1.0, **known) < whole.estimate(1.0, **known, reads=1e5)
+    more = [whole.estimate(seconds, **known) for seconds in (1.0, 2.0, 3.0)]
+    assert more[1] - more[0] == pytest.approx(more[2] - more[1])
+
+
+def test_timing_a_pass_changes_nothing_and_is_of_one_thread(base):
+    before, threads = weights_digest(base), torch.get_num_threads()
+    assert 0 < seconds_of_a_pass(base)
+    assert weights_digest(base) == before and torch.get_num_threads() == threads
+    assert all(parameter.grad is None for parameter in base.parameters())
+
+
 def test_a_frozen_trunk_is_fitted_and_the_best_is_taken(base):
     before = weights_digest(base)
     made = fit_on_frozen(base, share=0.02, seed=0, progress_bar=False)
@@ -149,6 +182,7 @@ def demo(tmp_path_factory):
 
 def test_any_directory_is_fine_tuned_and_trained_through_an_adapter(demo):
     here, report, printed = demo
+    assert "on this machine as busy as it is now (a pass over 320 tokens takes" in printed
     assert "Fine-tuning" in printed and "Used, as the best on other movies: n-grams" in printed
     start, base = (CausalLM.from_pretrained(here / place) for place in ("run/start", "lm"))
     assert weights_digest(start) != weights_digest(base)
@@ -181,3 +215,9 @@ def test_what_does_not_go_is_one_line_and_leaves_nothing(words, said, tmp_path, 
     code, _, error = run_cli("demo", *words, "--quick", "--no-progress-bar")
     assert code == 2 and said in error and len(error.strip().splitlines()) == 1
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_what_comes_along_for_smollm2_is_whole_and_small():
+    place = shipped.FOLDERS["smollm2"]
+    assert len(Shipped.open(place).base) == 64
+    assert sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) <= 10_000_000

@@ -88,11 +88,14 @@ def test_relative_links_lead_somewhere():
 
 
 def test_the_settings_in_the_demo_page_are_those_of_the_code():
-    from textgym.demonstration.settings import Settings
+    from textgym.demonstration.settings import PolicySettings, Settings
 
-    rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) \|", (DOCS / "demo.md").read_text("utf-8"), re.M)
-    stated = {name: float(value.replace(",", "")) for name, value in rows}
-    assert stated == {name: float(value) for name, value in vars(Settings()).items()}
+    page = (DOCS / "demo.md").read_text("utf-8")
+    heading = "\n## With a model that writes whole sentences\n"
+    for part, settings in zip(page.split(heading), (Settings(), PolicySettings()), strict=True):
+        rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) \|", part, re.M)
+        stated = {name: float(value.replace(",", "")) for name, value in rows}
+        assert stated == {name: float(value) for name, value in vars(settings).items()}
 
 
 def test_the_snippets_of_the_judges_page_run(tmp_path, monkeypatch, capsys):

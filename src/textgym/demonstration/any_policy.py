@@ -5,12 +5,18 @@ SmolLM2 fine-tuning and reward model come along (`shipped.py`), so that only RL 
 other causal model is fine-tuned here, and paid by the n-grams of the crowd's taste.
 """
 
+import shlex
 from dataclasses import dataclass
 from typing import Any, Self
 
 from textgym.demonstration.reviews import ReviewDemo, review_pairs
 from textgym.demonstration.reward import Crowd, crowd_alone, fit_on_frozen
-from textgym.demonstration.settings import PolicySettings
+from textgym.demonstration.settings import (
+    HELD,
+    PASS_TOKENS,
+    PolicySettings,
+    seconds_of_a_pass,
+)
 from textgym.demonstration.shipped import Shipped, shipped_for
 from textgym.policies.language_model.adapters import LoRA, add_adapter
 from textgym.policies.language_model.causal_lm import CausalLM
@@ -18,7 +24,7 @@ from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.loop import TrainingReport, train_language_model
 from textgym.storage import read_json, write_json_atomically
 
-HELD = 120  # held-out reviews whose perplexity is told
+RATED_TOKENS = 260_000  # of all rated reviews, about: what a head is fitted on and tried on
 CHECKPOINT_SECONDS = 600.0  # one is large: the model with the adapter, and without
 
 
@@ -57,6 +63,7 @@ class PolicyDemo(ReviewDemo):
         assert self.base is not None
         size = sum(weight.numel() for weight in self.base.parameters())
         say(f"[bold]1. The language model[/bold] {self.name}, {size / 1e6:,.0f} million weights")
+        self._say_how_long(self.base)
         if self.shipped is None:
             say("[bold]2. Fine-tuning[/bold] on first words → rest of a movie review")
             lm, report = fine_tuned(
@@ -69,6 +76,24 @@ class PolicyDemo(ReviewDemo):
             tuned = self.shipped.fine_tuned(self.base)
         tuned.save_pretrained(place)
         return tuned
+
+    @property
+    def flag(self) -> str:
+        """See `Demo`."""
+        return f" --policy {shlex.quote(self.name)}"
+
+    def _say_how_long(self, base: LanguageModel) -> None:
+        """The time that it will take here; a shorter form where that is long."""
+        step, has_start = seconds_of_a_pass(base), self.shipped is not None
+        needed, quick = (
+            settings.estimate(
+                step,
+                has_start=has_start,
+                reads=settings.share * RATED_TOKENS * self.from_scratch,
+            )
+            for settings in (self.settings, PolicySettings.quick())
+        )
+        self.say_how_long(step, needed, quick, f"a pass over {PASS_TOKENS} tokens")
 
     def reward_model(self, start: LanguageModel) -> dict[str, Any]:
         """See `ReviewDemo`."""
@@ -112,9 +137,11 @@ class PolicyDemo(ReviewDemo):
             "agent": [f"grpo,kl_coef={beta}" for beta in self.betas],
             "env_kwargs": {"max_new_tokens": settings.max_new_tokens},
             "learning_rate": settings.learning_rate,
+            "final_learning_rate": settings.learning_rate / 10,
             "lora_rank": settings.lora_rank,
             "num_generations": settings.num_generations,
             "n_groups": settings.n_groups,
+            "batch_size": settings.batch_size,
             "n_epochs": 1,
             "checkpoint_seconds": CHECKPOINT_SECONDS,
         }

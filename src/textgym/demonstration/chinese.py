@@ -124,7 +124,6 @@ class ChineseDemo(Demo):
     """The demo on quatrains."""
 
     parts: ClassVar[Sequence[str]] = (TASTE, JUDGE, COMPARISON)
-    flag: ClassVar[str] = " --chinese"
 
     directory: Path
     settings: ChineseSettings
@@ -133,6 +132,11 @@ class ChineseDemo(Demo):
     console: Console
     seconds: dict[str, float] = field(default_factory=dict)
     policy: Path | None = None  # the run with taste, once it is there
+
+    @property
+    def flag(self) -> str:
+        """See `Demo`."""
+        return " --chinese"
 
     def run(self, split: str) -> dict[str, Any]:
         """See `Demo`."""

@@ -23,14 +23,17 @@ class Demo:
 
     parts: ClassVar[Sequence[str]]
     """The folders."""
-    flag: ClassVar[str] = ""
-    """What is said after `textgym demo` for this one."""
     directory: Path
     console: Console
     seconds: dict[str, float]
     """Of the parts that are done, by name."""
     policy: Path | None
     """The run to go on from, once it is there."""
+
+    @property
+    def flag(self) -> str:
+        """What is said after `textgym demo` for this one."""
+        return ""
 
     def run(self, split: str) -> dict[str, Any]:
         """All parts; returns the figures of `report.json`."""
@@ -58,15 +61,17 @@ class Demo:
                 soft_wrap=True,
             )
 
-    def say_how_long(self, step: float, needed: float, quick: float) -> None:
+    def say_how_long(
+        self, step: float, needed: float, quick: float, what: str = "a training step"
+    ) -> None:
         """The time that it will take here; a shorter form where that is long.
 
-        :param step: seconds of a training step.
+        :param step: seconds of what was timed, `what`.
         :param needed: seconds of the whole demo; `quick`: of its short form.
         """
         self.console.print(
             f"   about {written(needed)} on this machine as busy as it is now "
-            f"(a training step takes {step:.2f} s)",
+            f"({what} takes {step:.2f} s)",
             highlight=False,
         )
         if needed > PATIENCE:

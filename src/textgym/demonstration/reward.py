@@ -26,7 +26,7 @@ from textgym.reward_models.learned.pairs import pair_accuracy
 NAME = "crowd"
 CrowdModel: TypeAlias = BradleyTerryRewardModel | NgramModel | Ensemble
 BOTH, TRUNK, NGRAMS = "trunk and n-grams", "trunk", "n-grams"
-LAYERS = 0.6  # of a frozen trunk; what stands behind them foretells words, not opinions
+LAYERS = 0.5  # of a frozen trunk; what stands behind them foretells words, not opinions
 
 
 @dataclass(frozen=True)

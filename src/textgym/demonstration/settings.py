@@ -11,10 +11,14 @@ import torch
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Document, collate
 from textgym.policies.pretraining.objective import batch_loss
+from textgym.reward_models.learned.linear import one_thread
 
 ENVIRONMENT = "textgym/MovieReview-v0"
 MAX_NEW_TOKENS = 40
 TEXTS, TOKENS = 32, 40
+PASS_TEXTS = 8
+PASS_TOKENS = PASS_TEXTS * TOKENS
+HELD = 120  # held-out reviews whose perplexity a fine-tuning tells
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,13 @@ class PolicySettings:
     :param sft_learning_rate: AdamW's, of the adapter.
     :param sft_rows: reviews of a step.
     :param timesteps: completion tokens of each of the two runs.
-    :param learning_rate: of both, of the adapter.
+    :param learning_rate: of both, of the adapter, falling to a tenth.
     :param lora_rank: of every adapter.
     :param prompts: held-out prompts, which each run continues `evaluations` times.
     :param rows: texts that are written side by side.
     :param num_generations: texts of one prompt, which are compared.
     :param n_groups: prompts of a rollout.
+    :param batch_size: completion tokens of an optimizer step, about.
     :param max_new_tokens: of a text at most.
     :param share: of the reviews that fine-tuning and reward model read.
     """
@@ -96,15 +101,16 @@ class PolicySettings:
     sft_rows: int = 16
     lora_rank: int = 8
     timesteps: int = 12_000
-    learning_rate: float = 3e-4
+    learning_rate: float = 7e-4
     kl_coef: float = 0.1
     small_kl_coef: float | None = 0.01
     temperature: float = 0.8
     prompts: int = 200
     evaluations: int = 2
-    rows: int = 16
+    rows: int = 32
     num_generations: int = 4
-    n_groups: int = 4
+    n_groups: int = 8
+    batch_size: int = 256
     max_new_tokens: int = 32
     share: float = 1.0
 
@@ -124,6 +130,21 @@ class PolicySettings:
             share=0.02,
         )
 
+    def estimate(self, pass_seconds: float, *, has_start: bool, reads: float = 0.0) -> float:
+        """Seconds that all of it takes where a pass over 320 tokens takes so long, on one thread.
+
+        Multiples of such a pass, measured on the parts of whole runs. The two runs of the
+        comparison go side by side, a core each.
+
+        :param has_start: the fine-tuning comes along.
+        :param reads: tokens that a reward model is to be fitted on.
+        """
+        texts = self.prompts * self.evaluations * 0.7 * self.max_new_tokens
+        passes = 7.0 * self.timesteps + 5.0 * texts + 0.6 * reads
+        if not has_start:
+            passes += 3.0 * 27 * (self.sft_steps * self.sft_rows + 4 * HELD / 3)
+        return 60.0 + pass_seconds * passes / PASS_TOKENS
+
 
 def seconds_of_a_step(lm: LanguageModel, *, repeats: int = 3) -> float:
     """Wall-clock time of a forward and backward pass over 1,280 tokens, the median of a few.
@@ -140,6 +161,18 @@ def seconds_of_a_step(lm: LanguageModel, *, repeats: int = 3) -> float:
             torch.autograd.grad(loss, [p for p in lm.parameters() if p.requires_grad])
         times.append(time.perf_counter() - began)
     return sorted(times[1:])[repeats // 2]
+
+
+@torch.no_grad()
+def seconds_of_a_pass(lm: LanguageModel) -> float:
+    """Wall-clock time of a pass over 320 tokens without gradients, on one thread."""
+    ids = [3 + (7 * place) % (lm.config.vocab_size - 3) for place in range(TOKENS)]
+    batch = collate([Document(ids, 1)] * PASS_TEXTS)
+    with one_thread():
+        batch_loss(lm, batch)  # warms up
+        began = time.perf_counter()
+        batch_loss(lm, batch)
+    return time.perf_counter() - began
 
 
 def written(seconds: float) -> str:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from textgym.demonstration.reward import (
     NAME,
     NGRAMS,
     Crowd,
-    CrowdModel,
     CrowdReport,
 )
 from textgym.directories import atomic_directory
@@ -89,7 +88,7 @@ class Shipped:
         """
         fields = self._fields(REWARD)
         trunk = BradleyTerryRewardModel(
-            first_layers(base, LAYERS),
+            first_layers(base, fields.number("layers", above=0)),
             mean=fields.number("mean"),
             std=fields.number("std", above=0),
             name=NAME,
@@ -101,16 +100,6 @@ class Shipped:
         with torch.no_grad():
             for name, part in own.items():
                 part.copy_(head[name])
-        whole = fields.table("ensemble")
-        models: dict[str, CrowdModel] = {
-            BOTH: Ensemble(
-                [trunk, crowd()],
-                mean=whole.number("mean"),
-                std=whole.number("std", above=0),
-                name=NAME,
-            ),
-            NGRAMS: crowd(),
-        }
         figures = fields.table("figures")
         report = CrowdReport(
             figures.text("used"),
@@ -119,7 +108,11 @@ class Shipped:
             _numbers(figures.table("accuracies")),
             None,
         )
-        return Crowd(models.get(report.used, trunk), report)
+        if report.used != BOTH:
+            return Crowd(trunk, report)
+        whole = fields.table("ensemble")
+        mean, std = whole.number("mean"), whole.number("std", above=0)
+        return Crowd(Ensemble([trunk, crowd()], mean=mean, std=std, name=NAME), report)
 
     def _fields(self, name: str) -> SavedFields:
         return SavedFields(read_json(self.directory / name), self.directory / name)
@@ -177,13 +170,18 @@ def write_shipped(
     """Write a directory of what comes along, for `Shipped` to open.
 
     :param tuned: the base with the adapter of the fine-tuning.
-    :param crowd: of the base's first layers and n-grams.
+    :param crowd: on the base's first layers, with or without n-grams.
     :param card: its README.
+    :raises InputError: for n-grams alone.
+    :raises StorageError: if it cannot be written.
     """
-    ensemble = crowd.model
-    assert isinstance(ensemble, Ensemble)
-    trunk = ensemble.members[0]
-    assert isinstance(trunk, BradleyTerryRewardModel)
+    model = crowd.model
+    trunk = model.members[0] if isinstance(model, Ensemble) else model
+    if not isinstance(trunk, BradleyTerryRewardModel):
+        raise InputError(f"the reward model is {crowd.report.used}: none of it is on the base")
+    scale: dict[str, Any] = {"layers": LAYERS, "mean": trunk.mean, "std": trunk.std}
+    if isinstance(model, Ensemble):
+        scale["ensemble"] = {"mean": model.mean, "std": model.std}
     with atomic_directory(directory) as folder:
         (folder / ADAPTER).mkdir()
         write_adapter(tuned, folder / ADAPTER)
@@ -193,15 +191,7 @@ def write_shipped(
         write_tensors({k: v.detach().cpu().contiguous() for k, v in head.items()}, folder / HEAD)
         figures = crowd.report.figures()
         figures.pop("fit")
-        write_json_atomically(
-            folder / REWARD,
-            {
-                "mean": trunk.mean,
-                "std": trunk.std,
-                "ensemble": {"mean": ensemble.mean, "std": ensemble.std},
-                "figures": figures,
-            },
-        )
+        write_json_atomically(folder / REWARD, {**scale, "figures": figures})
         shape = {"hidden_size": base.config.hidden_size, "vocab_size": base.config.vocab_size}
         write_json_atomically(folder / BASE, {"weights": weights_digest(base), **shape})
         (folder / "README.md").write_text(card, encoding="utf-8")
