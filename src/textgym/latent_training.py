@@ -1,8 +1,8 @@
 """`textgym.train(..., decoder=...)`: an agent with latent actions in a run directory.
 
 A road of its own beside that of token actions: the policy is Stable-Baselines3's stock one and no
-language model, so there is no KL to a start, no checkpoint that `transformers` opens and no exact
-resuming. Run directory, record, samples and judges are the same.
+language model, so there is no KL to a start and no checkpoint that `transformers` opens. Run
+directory, record, samples, judges and exact resuming are the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,11 @@ from textgym.agents.evaluation.held_out_prompts import HeldOutPrompts
 from textgym.agents.evaluation.latent_held_out import POLICY, PRIOR, LatentHeldOut
 from textgym.agents.evaluation.latent_play import play_latents, policy_latents
 from textgym.agents.evaluation.play import SequentialPrompts
-from textgym.agents.runs.callbacks import ProgressBar, StopWhen
+from textgym.agents.runs.callbacks import (
+    ProgressBar,
+    StopBetweenRollouts,
+    StoppedBetweenRolloutsError,
+)
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.fingerprints import inputs_of_agent, paths_in
 from textgym.agents.runs.latent_recording import HeardVecEnv, LatentRecorder
@@ -42,6 +46,7 @@ from textgym.held_out_evaluations import (
 )
 from textgym.interrupts import deferred_interrupt
 from textgym.latent_decoders import LatentDecoder
+from textgym.latent_resuming import go_on_exactly, latent_run_state
 from textgym.paths import absolute
 from textgym.rewards_by_name import resolve_reward, reward_list
 from textgym.run_files import PREVIOUS
@@ -103,11 +108,6 @@ def check_of_latents(given: Mapping[str, Any]) -> None:
         is_given = bool(reward_list(given[name])) if name == "shadow" else given[name] != unsaid
         if is_given:
             raise InputError(f"{name} goes with token actions: with decoder leave it out")
-    if given["resume"] or given["force_resume"]:
-        raise InputError(
-            "resume goes with token actions: a run with decoder keeps what it learned, not its "
-            "rows and generators, so it goes on with load_agent, and not exactly"
-        )
 
 
 def train_latents(
@@ -129,6 +129,8 @@ def train_latents(
     progress_bar: bool,
     callback: BaseCallback | list[BaseCallback] | None,
     report: Any,
+    resume: bool,
+    force_resume: bool,
     keywords: dict[str, Any],
 ) -> BaseAlgorithm:
     """Train an agent with latent actions and save it, also when it is interrupted.
@@ -148,7 +150,7 @@ def train_latents(
         fields["reward"] = resolve_reward(reward)
     path = str(absolute(decoder)) if isinstance(decoder, str | Path) else None
     latent_task = LatentTask(agent, env, open_decoder(decoder), path, fields)
-    with run_for_verb(out, config) as run:
+    with run_for_verb(out, config, resume=resume) as run:
         heard = HeardVecEnv(make_vec(env, n_envs, seed=seed, decoder=latent_task.decoder, **fields))
         trained = build_latent_agent(
             agent,
@@ -179,12 +181,15 @@ def train_latents(
                 timesteps=timesteps,
                 seed=seed,
             )
-        recorder = _recorder(latent_task, trained, run, heard, checkpoint_seconds)
+        recorder = _recorder(latent_task, trained, run, heard, held_out, checkpoint_seconds)
+        if resume:
+            go_on_exactly(trained, run, recorder, held_out, exact=not force_resume)
         users = [callback] if isinstance(callback, BaseCallback) else list(callback or ())
-        ours = [recorder, *([held_out] if held_out is not None else [])]
-        _learn(trained, timesteps, [*ours, *users], recorder, agent, progress_bar=progress_bar)
+        ours = [*([held_out] if held_out is not None else []), recorder]
+        if timesteps > trained.num_timesteps:
+            _learn(trained, timesteps, ours, users, agent, progress_bar=progress_bar, resume=resume)
         if held_out is not None:
-            for name, score in held_out.scores[POLICY].items():
+            for name, score in held_out.scores.get(POLICY, {}).items():
                 report(f"held-out {name}: {score} (z of the prior: {held_out.scores[PRIOR][name]})")
         report(f"{run.directory}: saved after {trained.num_timesteps:,} texts")
     return trained
@@ -201,22 +206,32 @@ def _defaults(trained: BaseAlgorithm, spec: LatentSpec) -> dict[str, Any]:
 def _learn(
     trained: BaseAlgorithm,
     timesteps: int,
-    callbacks: Sequence[BaseCallback],
-    recorder: LatentRecorder,
+    ours: Sequence[BaseCallback],
+    users: Sequence[BaseCallback],
     name: str,
     *,
     progress_bar: bool,
+    resume: bool,
 ) -> None:
-    """`learn`; the agent is saved at its end, and where something cuts it short."""
+    """`learn`; the agent is saved at its end, and where something cuts it short.
+
+    :param timesteps: texts of the run in all.
+    :param ours: the callbacks of the run, its recorder last.
+    """
+    recorder = ours[-1]
+    assert isinstance(recorder, LatentRecorder)
     bars = [ProgressBar("texts")] if progress_bar else []
     with deferred_interrupt() as is_interrupted:
         try:
             trained.learn(
-                timesteps,
-                callback=[*bars, StopWhen(is_interrupted), *callbacks],
+                timesteps - (trained.num_timesteps if resume else 0),
+                callback=[*bars, *ours, StopBetweenRollouts(is_interrupted), *users],
                 tb_log_name=name,
                 log_interval=None,  # type: ignore[arg-type]  # the recorder writes the rows
+                reset_num_timesteps=not resume,
             )
+        except StoppedBetweenRolloutsError:
+            pass
         finally:
             for bar in bars:
                 bar.close()
@@ -230,6 +245,7 @@ def _recorder(
     trained: BaseAlgorithm,
     run: Run,
     heard: HeardVecEnv,
+    held_out: LatentHeldOut | None,
     seconds: float,
 ) -> LatentRecorder:
     """The recorder of a run, which continues some of the task's prompts again and again."""
@@ -239,13 +255,16 @@ def _recorder(
 
     def sample() -> list[tuple[str, str]]:
         source.next = 0
+        samples.seed(0)  # what is drawn is the same each time, whatever came before
         episodes = play_latents(policy_latents(trained), samples, len(prompts))
         return [(episode.prompt, episode.completion) for episode in episodes]
 
     def save() -> None:
-        save_latent_agent(trained, run.last, keep_old_as=PREVIOUS)
+        state = latent_run_state(trained, recorder, held_out)
+        save_latent_agent(trained, run.last, keep_old_as=PREVIOUS, run=state)
 
-    return LatentRecorder(run, heard, sample=sample, save=save, seconds=seconds)
+    recorder = LatentRecorder(run, heard, sample=sample, save=save, seconds=seconds)
+    return recorder
 
 
 def _held_out(

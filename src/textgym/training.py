@@ -134,6 +134,8 @@ def train(
             progress_bar=progress_bar,
             callback=callback,
             report=report,
+            resume=resume,
+            force_resume=force_resume,
             keywords=keywords,
         )
     watch = guards_of(guards, report)

@@ -230,12 +230,6 @@ def test_what_does_not_go_together_is_one_line_and_leaves_nothing(tmp_path, keyw
     assert not (tmp_path / "run").exists()
 
 
-def test_such_a_run_is_not_resumed(tmp_path, vae):
-    train(tmp_path, "sac", VAE_ID, decoder=vae, timesteps=16)
-    with pytest.raises(InputError, match="keeps what it learned, not its rows and generators"):
-        textgym.train(VAE_ID, out=tmp_path, resume=True)
-
-
 @pytest.mark.parametrize("agent", ["sac", "tqc", "crossq"])
 def test_an_entropy_coefficient_that_is_found_by_itself(tmp_path, agent):
     found = {}

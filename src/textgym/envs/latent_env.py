@@ -16,6 +16,7 @@ from textgym.envs.rendering import METADATA, TextPrinter, check_render_mode
 from textgym.envs.task import Task
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.latent_decoders import LatentDecoder
+from textgym.saved_fields import SavedFields
 from textgym.tokenizer import Tokenizer
 
 
@@ -151,6 +152,18 @@ class LatentVectorEnv(TextVectorEnv):
             if row not in result.endings:
                 del self._seen[row]
         return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `TextVectorEnv.state_dict`, with the observations: rows alone read otherwise."""
+        return {**super().state_dict(), "seen": self.observations()}
+
+    def load_state_dict(self, state: Any) -> list[str]:
+        """As `TextVectorEnv.load_state_dict`."""
+        shape = (self.num_envs, *(self.single_observation_space.shape or ()))
+        seen = SavedFields(state, f"state of {self.task.id!r}").array("seen", "float32", shape)
+        differences = super().load_state_dict(state)
+        self._seen = dict(enumerate(seen.copy()))
+        return differences
 
     def _look(self, rows: list[int]) -> None:
         """Encode the texts of some rows as they stand, all at once."""

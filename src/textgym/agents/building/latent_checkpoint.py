@@ -112,10 +112,15 @@ class LatentCheckpoint:
 
 
 def save_latent_agent(
-    agent: BaseAlgorithm, directory: str | Path, *, keep_old_as: str | None = None
+    agent: BaseAlgorithm,
+    directory: str | Path,
+    *,
+    keep_old_as: str | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint of an agent that has a `latent_origin`, atomically.
 
+    :param run: what its run goes on from exactly: tensors and JSON values.
     :param keep_old_as: the name beside it under which the old directory is kept.
     :raises DivergenceError: for weights that are not finite; the checkpoint before stays.
     :raises StorageError: if it cannot be written.
@@ -152,7 +157,8 @@ def save_latent_agent(
         not_saved=lost,
         files=named_files(origin.environment, {}),
     )
-    of_training, nest = split_state(learned_state(agent), "training")
+    state = {**learned_state(agent), **({} if run is None else {"run": run})}
+    of_training, nest = split_state(state, "training")
     of_training = {name: tensor.cpu().clone() for name, tensor in of_training.items()}
     with atomic_directory(expand(directory), keep_old_as=keep_old_as) as staging:
         content = {"format": FORMAT, **asdict(saved), "training": nest}

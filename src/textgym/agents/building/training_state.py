@@ -25,6 +25,7 @@ from textgym.agents.runs.recorder_state import load_recorder_state, recorder_sta
 from textgym.agents.runs.recording import recorder_of
 from textgym.errors import InputError
 from textgym.policies.sb3.generators import generators_state, load_generators_state
+from textgym.policies.sb3.text_policy import TextPolicy
 from textgym.saved_fields import SavedFields
 from textgym.states import NoStateError, generator_state, load_generator_state
 
@@ -57,7 +58,7 @@ def training_state(agent: BaseAlgorithm) -> dict[str, Any]:
         else np.array(agent.ep_success_buffer, dtype=np.float64),
         "environment": environment,
         "rollout": _rollout_state(agent),
-        "policy": generators_state(agent.policy),  # type: ignore[arg-type]
+        "policy": _generators_state(agent),
         "actions": _space_state(agent),
         "recorder": None if recorder is None else recorder_state(recorder),
         "globals": _globals_state(),
@@ -93,11 +94,22 @@ def load_training_state(agent: BaseAlgorithm, state: Any, *, given: Collection[s
         _load_last_rows(agent, fields)
     _load_rollout_state(agent, fields.value("rollout"), goes_on=goes_on)
     if not is_seeded:
-        load_generators_state(agent.policy, fields.value("policy"))  # type: ignore[arg-type]
+        if _draws_tokens(agent):
+            load_generators_state(agent.policy, fields.value("policy"))  # type: ignore[arg-type]
         if fields.has("actions"):
             load_generator_state(agent.action_space.np_random, fields.value("actions"), fields.path)
         _load_globals(fields.table("globals"))
     return differences + ["another seed"] * is_seeded
+
+
+def _draws_tokens(agent: BaseAlgorithm) -> bool:
+    """Whether the policy has generators of its own; a stock one draws from torch's global one."""
+    return isinstance(agent.policy, TextPolicy)
+
+
+def _generators_state(agent: BaseAlgorithm) -> dict[str, Any] | None:
+    policy = agent.policy
+    return generators_state(policy) if isinstance(policy, TextPolicy) else None
 
 
 def _load_last_rows(agent: BaseAlgorithm, fields: SavedFields) -> None:
@@ -106,9 +118,12 @@ def _load_last_rows(agent: BaseAlgorithm, fields: SavedFields) -> None:
     if not fields.has("last_obs"):
         return
     width = agent.observation_space.shape[0]  # type: ignore[index]
-    high = int(agent.action_space.n) - 1  # type: ignore[attr-defined]
     n = agent.env.num_envs
-    agent._last_obs = fields.array("last_obs", "int64", (n, width), low=0, high=high).copy()
+    if _draws_tokens(agent):
+        high = int(agent.action_space.n) - 1  # type: ignore[attr-defined]
+        agent._last_obs = fields.array("last_obs", "int64", (n, width), low=0, high=high).copy()
+    else:
+        agent._last_obs = fields.array("last_obs", "float32", (n, width)).copy()
     agent._last_episode_starts = fields.array("last_episode_starts", "bool", (n,)).copy()
     agent._last_original_obs = None
     if agent.get_vec_normalize_env() is not None:
@@ -122,7 +137,8 @@ def _episodes_state(episodes: Any) -> dict[str, Any] | None:
     return {
         "returns": np.array([episode["r"] for episode in episodes]).astype(_float_of(episodes)),
         "lengths": np.array([episode["l"] for episode in episodes], dtype=np.int64),
-        "times": np.array([episode["t"] for episode in episodes], dtype=np.float64),
+        # ARS counts episodes without a monitor, which alone knows the time.
+        "times": np.array([episode.get("t", 0.0) for episode in episodes], dtype=np.float64),
     }
 
 

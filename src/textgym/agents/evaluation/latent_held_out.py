@@ -7,6 +7,7 @@ writes the same from it ever after. That is what training has to beat.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -26,9 +27,10 @@ from textgym.agents.evaluation.latent_play import (
 from textgym.agents.evaluation.play import Episode
 from textgym.agents.evaluation.report import Interval
 from textgym.agents.runs.run import Run
-from textgym.json_lines import append_line
+from textgym.json_lines import append_line, cut_rows
 from textgym.rewards import Reward
 from textgym.run_files import LATENT_HELD_OUT
+from textgym.saved_fields import SavedFields
 from textgym.storage import json_text
 from textgym.text_metrics.metrics import distinct_n
 
@@ -69,6 +71,25 @@ class LatentHeldOut(BaseCallback):
         self.scores: dict[str, dict[str, Interval]] = {}
         """Of the latest evaluation, by whose z it was ("policy", "prior") and by judge."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values that `load_state_dict` goes on from."""
+        prior = self.scores.get(PRIOR, {})
+        known = {name: [score.mean, score.half_width] for name, score in prior.items()}
+        return {"last_step": self.last_step, "prior": known}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`: later rows are taken out of the record.
+
+        :raises InputError: if it is none.
+        """
+        fields = SavedFields(state, "state of the held-out evaluations")
+        self.last_step = fields.whole("last_step", -1)
+        known = fields.table("prior")
+        found = {name: [_number(x) for x in known.items(name, 2)] for name in known.content}
+        if found:
+            self.scores[PRIOR] = {name: Interval(*numbers) for name, numbers in found.items()}
+        cut_rows(self.run.directory / LATENT_HELD_OUT, self.last_step)
+
     def _on_rollout_start(self) -> None:
         self.evaluate_if_due(self.model)
 
@@ -107,6 +128,7 @@ class LatentHeldOut(BaseCallback):
     def _judge(self, whose: str, choose: Choose, step: int) -> Sequence[Episode]:
         """Write the texts of somebody's z, and have them judged."""
         self.prompts.begin()
+        self.env.seed(self.seed)  # what is drawn is the same each time, whatever came before
         episodes = play_latents(choose, self.env, len(self.prompts.prompts))
         texts = PlayedTexts.of(episodes)
         scores = {
@@ -126,6 +148,11 @@ class LatentHeldOut(BaseCallback):
         append_line(self.run.directory / LATENT_HELD_OUT, "\n".join(map(json_text, rows)))
         self.scores[whose] = {name: _mean_of_known(values) for name, values in scores.items()}
         return episodes
+
+
+def _number(value: Any) -> float:
+    """A number of a state, in which null is one that was not finite."""
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _mean_of_known(scores: np.ndarray) -> Interval:

@@ -81,6 +81,30 @@ class StopAfterSeconds(BaseCallback):
         return self._rollouts < self.after_rollouts or time.monotonic() < self._end
 
 
+class StoppedBetweenRolloutsError(Exception):
+    """Ends `learn` where nothing is half done."""
+
+
+class StopBetweenRollouts(BaseCallback):
+    """End `learn` before the first rollout where a condition holds, by an exception.
+
+    Stable-Baselines3 ends at a step otherwise, in the middle of a rollout, whose part is lost.
+
+    :param is_time: asked before every rollout.
+    """
+
+    def __init__(self, is_time: Callable[[], bool]) -> None:
+        super().__init__()
+        self.is_time = is_time
+
+    def _on_rollout_start(self) -> None:
+        if self.is_time():
+            raise StoppedBetweenRolloutsError
+
+    def _on_step(self) -> bool:
+        return True
+
+
 class StopWhen(BaseCallback):
     """End `learn` at the first step where a condition holds.
 

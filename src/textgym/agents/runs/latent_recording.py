@@ -16,10 +16,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from textgym.agents.runs.figures import figures, figures_table
+from textgym.agents.runs.logger_state import LoggerState, RowsUntil, cut_record, mark_start
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.metrics_writer import JSONLines
+from textgym.agents.runs.recorder_state import episode_of, episode_state
 from textgym.agents.runs.recording import episode_figures
 from textgym.agents.runs.run import Run
+from textgym.saved_fields import SavedFields
 
 TEXTS_OF_A_ROW = 256  # at least, behind the figures of one row of the record
 SAMPLE_SETS = 3  # of continuations: at the start, the middle and the end
@@ -42,6 +45,20 @@ class HeardVecEnv(VecEnvWrapper):
     def forget(self) -> None:
         """Begin anew."""
         self.episodes, self.squares = [], []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was heard and is not written down yet."""
+        episodes = [episode_state(info) for info in self.episodes]
+        return {"episodes": episodes, "squares": np.array(self.squares, np.float64)}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from a state of `state_dict`.
+
+        :raises InputError: if it is none.
+        """
+        fields = SavedFields(state, "state of the record")
+        self.episodes = [episode_of(episode) for episode in fields.items("episodes")]
+        self.squares = fields.array("squares", "float64", (None,)).tolist()
 
     def reset(self) -> VecEnvObs:
         """As the environment's."""
@@ -85,21 +102,55 @@ class LatentRecorder(BaseCallback):
         self.run, self.heard, self.sample = run, heard, sample
         self.save, self.seconds = save, seconds
         self._saved_at = time.monotonic()
-        self._sets = 0
+        self._sets, self._sampled_at = 0, 0
+        self._writer = JSONLines(run.metrics_path)
+        self._goes_on: LoggerState | None = None
+        self._rollout_is_whole = False
+        self.is_between = True
+        """Whether the agent stands between an update and the next rollout, or before the first."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values that `load_state_dict` goes on from."""
+        step, logger = self.model.num_timesteps, getattr(self.model, "_logger", None)
+        return {
+            "sets": self._sets,
+            "logger": LoggerState.of(step, logger, self._writer).state_dict(),
+            "metrics_until": self._writer.last_row,
+            "samples_until": self._sampled_at,
+        }
+
+    def load_state_dict(self, state: Any, step: int) -> None:
+        """Go on from a state of `state_dict`: what was written later is taken out of the record.
+
+        :param step: of the state; `heard` has its own.
+        :raises InputError: if it is none.
+        """
+        fields = SavedFields(state, "state of the record")
+        rows = fields.whole("metrics_until") if fields.has("metrics_until") else None
+        self._goes_on = LoggerState.from_state(fields.value("logger"))
+        self._sets, self._sampled_at = fields.whole("sets"), fields.whole("samples_until")
+        self._writer.last_row = rows
+        cut_record(self.run.directory, RowsUntil(rows, self._sampled_at), step)
 
     def _on_training_start(self) -> None:
-        self.logger.output_formats.append(JSONLines(self.run.metrics_path))
+        self.logger.output_formats.append(self._writer)
+        mark_start(self.logger, self.model.num_timesteps)
+        self._saved_at = time.monotonic()
+        if self._goes_on is not None:
+            self._goes_on.go_on(self.logger, self._writer)
+            return
         for output in self.logger.output_formats:
             if isinstance(output, TensorBoardOutputFormat):
                 output.writer.add_text("figures/meaning", figures_table(figures()), 0)
         self.heard.forget()
-        self._saved_at = time.monotonic()
         self.write_samples()
 
     def _on_step(self) -> bool:
+        self.is_between = self._rollout_is_whole = False
         return True
 
     def _on_rollout_start(self) -> None:
+        self.is_between = True
         total, done = self.model._total_timesteps, self.model.num_timesteps
         if self._sets < SAMPLE_SETS - 1 and done >= total * self._sets / (SAMPLE_SETS - 1):
             self.write_samples()
@@ -108,10 +159,12 @@ class LatentRecorder(BaseCallback):
             self._saved_at = time.monotonic()
 
     def _on_rollout_end(self) -> None:
+        self._rollout_is_whole = True
         if len(self.heard.episodes) >= TEXTS_OF_A_ROW:
             self.write_row()
 
     def _on_training_end(self) -> None:
+        self.is_between = self.is_between or self._rollout_is_whole
         self.write_row()  # the last update's figures are in it
         self.write_samples()
 
@@ -128,6 +181,7 @@ class LatentRecorder(BaseCallback):
         """Continue the fixed prompts, into the record and onto TensorBoard's page of texts."""
         self._sets += 1
         step, pairs = self.model.num_timesteps, self.sample()
+        self._sampled_at = step
         for prompt, text in pairs:
             self.run.add_sample(step, prompt, text)
         for output in self.logger.output_formats:

@@ -29,7 +29,7 @@ def recorder_state(recorder: Recorder) -> dict[str, Any]:
         "began_at": recorder.began_at,
         "flat_rewards": recorder.flat_rewards.state_dict(),
         "best_reward": recorder.best_reward.state_dict(),
-        "episodes": [_episode_state(info) for info in recorder.episodes],
+        "episodes": [episode_state(info) for info in recorder.episodes],
         "logger": waiting.state_dict(),
         "metrics_until": writer.last_row if writer is not None and has_row else rows.metrics,
         "samples_until": rows.samples,
@@ -49,7 +49,7 @@ def load_recorder_state(recorder: Recorder, state: Any) -> None:
         name: fields.whole(f"{name}_until") if fields.has(f"{name}_until") else None
         for name in ("metrics", "samples")
     }
-    episodes = [_episode_of(episode) for episode in fields.items("episodes")]
+    episodes = [episode_of(episode) for episode in fields.items("episodes")]
     recorder.flat_rewards.load_state_dict(fields.value("flat_rewards"))
     recorder.best_reward.load_state_dict(fields.value("best_reward"))
     recorder.goes_on = LoggerState.from_state(fields.value("logger"))
@@ -69,7 +69,8 @@ def go_on_at(recorder: Recorder, step: int, offset: int) -> None:
     recorder.sampled_at = (step, recorder.updates) if step else None
 
 
-def _episode_state(info: dict[str, Any]) -> dict[str, Any]:
+def episode_state(info: dict[str, Any]) -> dict[str, Any]:
+    """What the figures read of an episode's last info, as JSON values."""
     kept = {name: info[name] for name in _EPISODE if name in info}
     if "reward_extra" in info:
         kept |= {name: info[name] for name in _WITH_EXTRA if name in info}
@@ -78,7 +79,11 @@ def _episode_state(info: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _episode_of(state: Any) -> dict[str, Any]:
+def episode_of(state: Any) -> dict[str, Any]:
+    """The inverse of `episode_state`.
+
+    :raises InputError: if it is none.
+    """
     fields = SavedFields(state, "state of the recorder: episode")
     info: dict[str, Any] = {}
     for name in ("completion", "prompt"):
