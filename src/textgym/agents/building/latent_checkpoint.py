@@ -2,7 +2,8 @@
 
 `latent_agent.json` says which word it is, on which environment it plays and with which decoder,
 `policy.safetensors` holds the weights of its stock policy, which is enough to act, and
-`training.safetensors` what it goes on training from: see `latent_state`.
+`training.safetensors` what it goes on training from: see `latent_state`,
+and for a run `textgym.latent_resuming`.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,7 +1,7 @@
 """What an agent with latent actions goes on training from, beside the weights of its policy.
 
 Stable-Baselines3 says itself which optimizers and variables an algorithm learns with. What it
-draws from (the environment's rows, the global generators) is not kept.
+draws from (the environment's rows, the global generators) a run keeps besides.
 """
 
 from typing import Any
