@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from demo_pictures import BLUE, ORANGE, figure_with
-from latent_study import CONSTANT, ID, NEW_TOKENS, WORDS, made
+from latent_study import CONSTANT, ID, NEW_TOKENS, PRIOR, PRIOR_COEF, WORDS, made
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ from textgym.policies import TextVAE
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 PLAIN: dict[str, Any] = {"kl_schedule": "constant", "free_bits": 0.0, "decorrelation": 0.0}
-REACH, POINTS, PROMPTS = 3.0, 13, 64  # of the map: from -3 to 3, so many points, so many texts each
+REACH, POINTS, PROMPTS = 3.0, 7, 64  # of the map: from -3 to 3, so many points, so many texts each
 
 
 def collapse(runs: Path, steps: int, folder: Path) -> None:
@@ -67,8 +67,15 @@ def collapse(runs: Path, steps: int, folder: Path) -> None:
 
 
 def rewards(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Mean over the seeds of the texts' reward, and the seeds' range behind it."""
+    """Mean over the seeds of the texts' reward, and the seeds' range behind it.
+
+    The price of z is paid, as it was in training; what the prior earns pays its mean.
+    """
     figure, axes = figure_with("Which words find a better z?")
+    latents = next(len(row["z"]) for row in rows if row["name"] == CONSTANT)
+    prior = [row["figures"]["reward"][0] for row in rows if row["name"] == PRIOR]
+    level = float(np.mean(prior)) - PRIOR_COEF * 0.5 * latents
+    axes.axhline(level, color="#8a8a8a", linestyle="--", label=PRIOR)
     for word, colour in zip(WORDS, colormaps["tab10"].colors[: len(WORDS)], strict=True):
         curves = [row["curve"] for row in rows if row["name"] == f"{word} on z" and row["curve"]]
         if not curves:
@@ -78,7 +85,7 @@ def rewards(rows: list[dict[str, Any]], folder: Path) -> None:
         values = np.array([[reward for _, reward in curve[:length]] for curve in curves])
         axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.1, lw=0)
         axes.plot(steps, values.mean(0), color=colour, linewidth=2, label=word)
-    axes.set(xlabel="texts decoded", ylabel="mean reward of the last 500 texts (crowd)")
+    axes.set(xlabel="texts decoded", ylabel="last 500 texts: crowd, less the price of z")
     axes.legend(frameon=False, ncols=3)
     figure.savefig(folder / "latent_rewards.png")
 
