@@ -271,6 +271,37 @@ def t5_tokenizer(directory):
     ).save_pretrained(directory)
 
 
+def test_an_end_of_two_tokens(tmp_path):
+    """Of mBART's kind: the stop token and a language, which the encoder reads both."""
+    model = saved(tmp_path, "bart")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+    names = {name: backend.id_to_token(i) for i, name in enumerate(("pad", "start", "stop"))}
+    backend.add_special_tokens(["<en>"])
+    language = backend.token_to_id("<en>")
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"$A {names['stop']} <en>",
+        special_tokens=[(names["stop"], STOP), ("<en>", language)],
+    )
+    backend.save(str(tmp_path / "tokenizer.json"))
+    lm = opened(tmp_path)
+    assert lm.tokenizer.encode("ab", add_special_tokens=True)[-2:] == [STOP, language]
+    agent = textgym.make_agent(
+        "ppo", "textgym/Length-v0", policy=lm, n_envs=4, n_steps=40, seed=0, out=tmp_path / "run"
+    )
+    for batch in rollout(set_up(agent)).get(64):
+        log_prob = agent.policy.evaluate_actions(batch.observations, batch.actions.flatten())[1]
+        torch.testing.assert_close(log_prob, batch.old_log_prob, atol=1e-5, rtol=0)
+    prompt, written = lm.tokenizer.encode("ab", add_special_tokens=True), [7, 8, 9]
+    found = lm(torch.tensor([[*prompt, *written]]))[0, len(prompt) - 1 :]
+    begun = torch.tensor([[STOP, *written]])
+    expected = model(input_ids=torch.tensor([prompt]), decoder_input_ids=begun).logits[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    agent.learn(160)
+    CausalLM.from_agent(agent).save_pretrained(tmp_path / "again")
+    assert opened(tmp_path / "again").tokenizer == lm.tokenizer
+
+
 def test_prompt_and_completion_are_texts_of_their_own(tmp_path):
     """Ids are those that transformers would train with: both start anew, the prompt is ended."""
     saved(tmp_path, "t5", eos_token_id=1)
@@ -316,6 +347,14 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, t5):
             if name == "config.json" or key in content:
                 content = {**content, key: value}
             (lm / name).write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+        refused(text, lm)
+        shutil.rmtree(lm)
+    for role, text in (("eos", "names no eos token"), ("decoder_start", "names no decoder_start")):
+        shutil.copytree(t5, lm)
+        for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+            content = json.loads((lm / name).read_text())
+            kept = {k: v for k, v in content.items() if not k.startswith(f"{role}_token")}
+            (lm / name).write_text(json.dumps(kept))
         refused(text, lm)
         shutil.rmtree(lm)
     left_out = {

@@ -41,6 +41,11 @@ class Seq2SeqTrunk(ForeignTrunk):
         self.cache_keyword = "cache" if "cache" in known else "past_key_values"  # before 5.24
         self.begin = config.decoder_prompt
 
+    @property
+    def cached_per_token(self) -> int:
+        """Keys and values of every layer twice: there is room for either part in a whole row."""
+        return 2 * super().cached_per_token
+
     @torch.no_grad()
     def take(self, whole: Any) -> nn.Linear:
         """See `ForeignTrunk`; a bias that is no weight is part of the head.
