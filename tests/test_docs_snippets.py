@@ -93,7 +93,7 @@ def test_the_settings_in_the_demo_page_are_those_of_the_code():
     page = (DOCS / "demo.md").read_text("utf-8")
     heading = "\n## With a model that writes whole sentences\n"
     for part, settings in zip(page.split(heading), (Settings(), PolicySettings()), strict=True):
-        rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) \|", part, re.M)
+        rows = re.findall(r"^\| `(\w+)` \| (-?[\d,.]+) \|", part, re.M)
         stated = {name: float(value.replace(",", "")) for name, value in rows}
         assert stated == {name: float(value) for name, value in vars(settings).items()}
 

@@ -130,12 +130,20 @@ class PolicyDemo(ReviewDemo):
             highlight=False,
         )
 
+    @property
+    def reward_name(self) -> str:
+        """See `ReviewDemo`."""
+        return f"{super().reward_name},words={self.settings.fewest_words}"
+
     def training(self) -> dict[str, Any]:
         """See `ReviewDemo`."""
         settings = self.settings
         return {
             "agent": [f"grpo,kl_coef={beta}" for beta in self.betas],
-            "env_kwargs": {"max_new_tokens": settings.max_new_tokens},
+            "env_kwargs": {
+                "max_new_tokens": settings.max_new_tokens,
+                "unfinished_score": settings.unfinished_score,
+            },
             "learning_rate": settings.learning_rate,
             "final_learning_rate": settings.learning_rate / 10,
             "lora_rank": settings.lora_rank,

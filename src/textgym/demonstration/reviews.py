@@ -32,7 +32,6 @@ from textgym.policies.pretraining.documents import Document, pair_documents
 from textgym.storage import write_text_atomically
 
 COMPARISON = "comparison"
-# What is maximised, as the command line names it: with the reward model's directory.
 REWARD = "textgym.demonstration.reward:crowd_with_a_floor"
 NAMES = ("after", "small_kl")  # of the runs, in the order of the comparison
 
@@ -80,6 +79,11 @@ class ReviewDemo(Demo):
         found = (self.settings.kl_coef, self.settings.small_kl_coef)
         return [beta for beta in found if beta is not None]
 
+    @property
+    def reward_name(self) -> str:
+        """What is maximised, as the command line names it: with the reward model's directory."""
+        return f"{REWARD},model={self.directory / 'reward_model'}"
+
     def run(self, split: str) -> dict[str, Any]:
         """All parts; returns the figures."""
         crowd = self.start_and_reward()
@@ -119,7 +123,7 @@ class ReviewDemo(Demo):
         ended = compare(
             ENVIRONMENT,
             policy=self.directory / "start",
-            reward=f"{REWARD},model={self.directory / 'reward_model'}",
+            reward=self.reward_name,
             gold=("critic", "other_raters"),
             seeds=[self.seed],
             timesteps=settings.timesteps,

@@ -184,12 +184,13 @@ def best_of(
     return Crowd(models[used], CrowdReport(used, chosen_on, accuracies[used], accuracies, fit))
 
 
-def crowd_with_a_floor(model: str) -> WeightedSum:
+def crowd_with_a_floor(model: str, words: float = 11) -> WeightedSum:
     """`with_a_floor` of a reward model's directory, for the command line.
 
+    :param words: of a text, below which it is paid less.
     :raises InputError: if it holds none.
     """
-    return with_a_floor(load_reward(model))
+    return with_a_floor(load_reward(model), words)
 
 
 def _part(split: Any, share: float) -> list[Review]:

@@ -93,6 +93,8 @@ class PolicySettings:
     :param n_groups: prompts of a rollout.
     :param batch_size: completion tokens of an optimizer step, about.
     :param max_new_tokens: of a text at most.
+    :param unfinished_score: of a text that meets that limit; the reward model is not asked then.
+    :param fewest_words: of a text, below which it is paid less.
     :param share: of the reviews that fine-tuning and reward model read.
     """
 
@@ -100,8 +102,8 @@ class PolicySettings:
     sft_learning_rate: float = 5e-4
     sft_rows: int = 16
     lora_rank: int = 8
-    timesteps: int = 12_000
-    learning_rate: float = 7e-4
+    timesteps: int = 10_000
+    learning_rate: float = 1e-3
     kl_coef: float = 0.1
     small_kl_coef: float | None = 0.01
     temperature: float = 0.8
@@ -112,6 +114,8 @@ class PolicySettings:
     n_groups: int = 8
     batch_size: int = 256
     max_new_tokens: int = 32
+    unfinished_score: float = -1.0
+    fewest_words: int = 8
     share: float = 1.0
 
     @classmethod

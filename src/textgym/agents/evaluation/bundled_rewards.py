@@ -45,16 +45,17 @@ def crowd() -> NgramBradleyTerry:
     return model.standardise(review_texts("judge"))
 
 
-def with_a_floor(reward_model: Reward) -> WeightedSum:
-    """Taste that a policy can be trained on: squashed to (-2, 2), less a penalty under 11 words.
+def with_a_floor(reward_model: Reward, words: float = 11) -> WeightedSum:
+    """Taste that a policy can be trained on: squashed to (-2, 2), less a penalty on short texts.
 
     A taste in standard deviations alone is earned by short texts and by its favourite words.
 
     :param reward_model: a score in standard deviations of human texts.
+    :param words: of a text, below which it is paid less, a seventh a word.
     """
     parts: dict[str, tuple[Reward, float]] = {
         "crowd": (Squash(reward_model, 2.0), 1.0),
-        "shortness": (ShortnessPenalty(words=11, divisor=7), 1.0),
+        "shortness": (ShortnessPenalty(words=words, divisor=7), 1.0),
     }
     return WeightedSum(parts, name="crowd with a floor")
 
