@@ -339,6 +339,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, t5):
         ("tie_word_embeddings", False, "set it to true"),
         ("num_layers", 3, "missing weights, encoder.block.2."),
         ("num_decoder_layers", 10**9, "expected from 1 to 1024 layers"),
+        ("num_layers", 10**9, "expected from 1 to 1024 layers"),
         ("quantization_config", {"bits": 4}, "quantized (quantization_config)"),
     ):
         shutil.copytree(t5, lm)

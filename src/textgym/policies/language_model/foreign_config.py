@@ -66,8 +66,8 @@ class ForeignConfig(ModelSize):
         models = import_extra(
             "transformers.models.auto.modeling_auto", extra="transformers", what="this model"
         )
-        is_whole = self.content.get("is_encoder_decoder") is not False
-        if is_whole and kind in models.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        is_pair = self.content.get("is_encoder_decoder") is not False
+        if is_pair and kind in models.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
             self._check_pair()
         elif kind not in models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise InputError(
@@ -78,16 +78,14 @@ class ForeignConfig(ModelSize):
         known = {k: v for k, v in self.content.items() if k[:1] != "_" and k not in _NO_SHAPE}
         try:
             config = transformers.AutoConfig.for_model(kind, **known)
-            layers = self._layers(config)
+            depths = self._depths(config)
         except Exception as error:  # each family checks its keys in its own way
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot read it ({reason:.200})") from None
-        if (
-            isinstance(layers, bool)
-            or not isinstance(layers, int)
-            or not 0 < layers <= _MOST_LAYERS
-        ):
-            raise InputError(f"expected from 1 to {_MOST_LAYERS} layers, got {layers!r:.60}")
+        for layers in depths:
+            is_whole = isinstance(layers, int) and not isinstance(layers, bool)
+            if not is_whole or not 0 < layers <= _MOST_LAYERS:
+                raise InputError(f"expected from 1 to {_MOST_LAYERS} layers, got {layers!r:.60}")
         return config
 
     def _check_pair(self) -> None:
@@ -147,11 +145,12 @@ class ForeignConfig(ModelSize):
     @property
     def num_hidden_layers(self) -> int:  # type: ignore[override]
         """Blocks, one after the other."""
-        return int(self._layers(self.config))
+        return int(self._depths(self.config)[0])
 
     @staticmethod
-    def _layers(config: Any) -> Any:
-        return config.num_hidden_layers
+    def _depths(config: Any) -> list[Any]:
+        """How many layers stand one after the other."""
+        return [config.num_hidden_layers]
 
     @property
     def max_position_embeddings(self) -> int:

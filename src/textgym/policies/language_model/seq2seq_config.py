@@ -17,6 +17,8 @@ _POSITIONS = (
     "max_encoder_position_embeddings",
     "max_decoder_position_embeddings",
 )
+_DECODER_LAYERS = ("num_decoder_layers", "decoder_layers")
+_ENCODER_LAYERS = ("num_encoder_layers", "encoder_layers", "num_layers")
 _DEFAULT_CONTEXT = 2048  # of a family without learned positions, such as T5
 
 
@@ -86,10 +88,13 @@ class Seq2SeqConfig(ForeignConfig):
         return min((int(longest) for longest in known if longest), default=_DEFAULT_CONTEXT)
 
     @staticmethod
-    def _layers(config: Any) -> Any:
-        """Blocks of the decoder, whose keys and values are kept."""
-        names = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")
-        return next((getattr(config, n) for n in names if getattr(config, n, None)), None)
+    def _depths(config: Any) -> list[Any]:
+        """Layers of the decoder, whose keys and values are kept, and of the encoder."""
+        both = (_DECODER_LAYERS, _ENCODER_LAYERS)
+        return [
+            next((getattr(config, name) for name in names if hasattr(config, name)), None)
+            for names in both
+        ]
 
     @property
     def tie_word_embeddings(self) -> bool:
