@@ -134,12 +134,21 @@ def main() -> int:
     return 0
 
 
+def short(size: float) -> str:
+    """A size as an axis has room for it."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:.3g}{letter}"
+    return f"{size:.0f}"
+
+
 def draw(curves: dict[str, tuple[list[float], list[dict[str, float]]]], path: Path) -> None:
     """Seconds above, memory below, on log axes, one column a sweep."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, axes = plt.subplots(2, len(curves), figsize=(3.2 * len(curves), 5), squeeze=False)
     for column, (name, (sizes, found)) in enumerate(curves.items()):
@@ -148,6 +157,12 @@ def draw(curves: dict[str, tuple[list[float], list[dict[str, float]]]], path: Pa
             axis.loglog(sizes, values, "o-", color="#1f6f8b")
             axis.set_title(f"exponent {slope(sizes, values):.2f}", fontsize=10)
             axis.grid(True, which="major", alpha=0.3)
+            axis.set_xticks([sizes[0], sizes[len(sizes) // 2], sizes[-1]])
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: short(size)))
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.yaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel(AXES[name] if row else "")
             axis.set_ylabel(label if not column else "")
     figure.tight_layout()
