@@ -21,6 +21,7 @@ ENVIRONMENT = "textgym/MovieReview-v0"
 def one(policy: Path, seed: int, timesteps: int, prompts: int, folder: Path) -> dict[str, float]:
     """The figures of one seed, before and after."""
     import textgym
+    from textgym.demonstration.record import known_words
     from textgym.envs.tasks.movie_reviews import test_prompts
 
     out = folder / f"seed-{seed}"
@@ -53,15 +54,17 @@ def one(policy: Path, seed: int, timesteps: int, prompts: int, folder: Path) -> 
             seed=seed,
             gold=("critic",),
             reader="reviews",
+            vocabulary=known_words(),
             env_kwargs={"max_new_tokens": 40},
             temperature=0.8,
         ).figures()
         figures |= {
             f"bits per character, {name}": report["bits_per_character"][0],
             f"distinct-2, {name}": report["distinct_2"],
-            f"made-up words, {name}": report.get("made_up", float("nan")),
+            f"made-up words, {name}": report["made_up"],
             f"critic, {name}": report["judges"]["critic"][0],
         }
+    print(seed, json.dumps(figures), file=sys.stderr, flush=True)
     return figures
 
 

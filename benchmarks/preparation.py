@@ -4,9 +4,10 @@
     python benchmarks/preparation.py --megabytes 20     # a look
 
 Each step passes the text in a process of its own. Speed is processor time without that of making
-the text, so that a busy machine does not matter; memory is the process's resident set after a tenth
-of the text and at the end. `datasketch` is not a step: it is the library's MinHash LSH at the same
-number of hashes, beside our index of near-copies (it needs `pip install datasketch`).
+the text, so that a busy machine does not matter; memory is the process's resident set, with what
+is swapped out, after a tenth of the text and at the end. `datasketch` is not a step: it is the
+library's MinHash LSH at the same number of hashes, beside our index of near-copies (it needs `pip
+install datasketch`).
 """
 
 import argparse
@@ -69,9 +70,9 @@ class Meter:
 
 
 def resident() -> float:
-    """MB of memory that this process has now."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 1e6
+    """MB of memory that this process has now, what the system has swapped out included."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return sum(int(x.split()[1]) for x in lines if x.startswith(("VmRSS:", "VmSwap:"))) * 1024 / 1e6
 
 
 def measure(name: str, megabytes: float) -> dict[str, float]:
