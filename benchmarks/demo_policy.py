@@ -28,7 +28,7 @@ def pairs_page(run: Path, count: int = PAIRS) -> str:
         "# SmolLM2 before and after RL: forty pairs as they came",
         "",
         f"The first {count} held-out prompts of the demo with SmolLM2, seed 0, and both texts of",
-        "each, by `benchmarks/demo_policy.py`; none is chosen, none is left out. What they show: ",
+        "each, by `benchmarks/demo_policy.py`; none is chosen, none is left out. What they show:",
         "[demo.md](demo.md#with-a-model-that-writes-whole-sentences).",
         "",
         "| prompt | before | after |",
