@@ -94,6 +94,7 @@ class PolicySettings:
     :param batch_size: completion tokens of an optimizer step, about.
     :param max_new_tokens: of a text at most.
     :param unfinished_score: of a text that meets that limit; the reward model is not asked then.
+        None: it is.
     :param fewest_words: of a text, below which it is paid less.
     :param share: of the reviews that fine-tuning and reward model read.
     """
@@ -114,7 +115,7 @@ class PolicySettings:
     n_groups: int = 8
     batch_size: int = 256
     max_new_tokens: int = 32
-    unfinished_score: float = -1.0
+    unfinished_score: float | None = -1.0
     fewest_words: int = 8
     share: float = 1.0
 
@@ -131,6 +132,7 @@ class PolicySettings:
             num_generations=4,
             n_groups=2,
             max_new_tokens=12,
+            unfinished_score=None,  # nearly all texts meet so low a limit
             share=0.02,
         )
 
