@@ -191,6 +191,7 @@ def test_the_page_names_only_flags_that_exist():
     page = Path(__file__).parents[1] / "docs" / "command-line.md"
     named = set(re.findall(r"--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
     flags = {flag.option for verb in VERBS for flag in verb_flags(verb, [])}
+    flags |= {flag.option for flag in verb_flags("train", ["--agent", "sac"])}  # of latent actions
     assert named - flags == {"--help", "--host"}
 
 
