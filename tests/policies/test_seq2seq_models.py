@@ -11,6 +11,7 @@ import transformers
 from textgym_testing import rollout, set_up
 
 import textgym
+from textgym.agents.building import model_defaults
 from textgym.envs.task import Task
 from textgym.errors import InputError
 from textgym.policies import CausalLM
@@ -271,7 +272,7 @@ def t5_tokenizer(directory):
     ).save_pretrained(directory)
 
 
-def test_an_end_of_two_tokens(tmp_path):
+def test_an_end_of_two_tokens(tmp_path, monkeypatch):
     """Of mBART's kind: the stop token and a language, which the encoder reads both."""
     model = saved(tmp_path, "bart")
     content = json.loads((tmp_path / "tokenizer.json").read_text())
@@ -286,6 +287,7 @@ def test_an_end_of_two_tokens(tmp_path):
     backend.save(str(tmp_path / "tokenizer.json"))
     lm = opened(tmp_path)
     assert lm.tokenizer.encode("ab", add_special_tokens=True)[-2:] == [STOP, language]
+    monkeypatch.setattr(model_defaults, "SMALL", 1)  # so that even this one is asked what it knows
     agent = textgym.make_agent(
         "ppo", "textgym/Length-v0", policy=lm, n_envs=4, n_steps=40, seed=0, out=tmp_path / "run"
     )

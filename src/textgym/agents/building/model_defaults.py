@@ -54,7 +54,7 @@ def fitted_rate(rate: float, weights: int, *, is_adapter: bool = False) -> float
     :param weights: of the model, all of them.
     :param is_adapter: only an adapter learns.
     """
-    scale = min(1.0, math.sqrt(SMALL / weights)) * (LORA_SCALE if is_adapter else 1.0)
+    scale = math.sqrt(SMALL / weights) * (LORA_SCALE if is_adapter else 1.0)
     return float(f"{rate * min(scale, 1.0):.1e}")
 
 
@@ -68,7 +68,9 @@ def is_trained(lm: LanguageModel) -> bool:
     """Whether a model is no toy and knows what begins a text: an untrained one is near uniform."""
     if weights_of(lm) < SMALL:
         return False
-    logits = lm(torch.tensor([[lm.tokenizer.eos_token_id]], device=lm.device))[0, -1].float()
+    # What a text can begin behind: an encoder wants the whole end of a prompt.
+    row = lm.tokenizer.prompt_end_ids or [lm.tokenizer.eos_token_id]
+    logits = lm(torch.tensor([row], device=lm.device))[0, -1].float()
     log_probs = logits.log_softmax(-1)
     entropy = -float((log_probs.exp() * log_probs).sum())
     return entropy < FRESH_ENTROPY * math.log(lm.config.vocab_size)
