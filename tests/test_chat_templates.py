@@ -5,20 +5,13 @@ import sys
 import pytest
 import transformers
 from front_door import SHAPE, run_cli
-from textgym_checkpoints import END, START, chat_tokenizer
+from textgym_checkpoints import CHATML, END, START, chat_tokenizer, with_template
 
 from textgym.chat_templates import chat_template, encode_chats, render_chat
 from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
-from textgym.tokenizer_files import TokenizerFiles
 
-CHATML = """{% for message in messages %}
-    {% if loop.first and message['role'] != 'system' %}
-{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}
-{{ '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>' + '\n' }}
-{% endfor %}
-{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 OTHERS = """{{ bos_token }}{% set ns = namespace(n=0) %}
 {% for m in messages %}{% set ns.n = ns.n + 1 %}
 {% if m.role == 'stop' %}{% break %}{% endif %}
@@ -29,12 +22,6 @@ CHAT = [
     {"role": "assistant", "content": "Hm?\n\n"},
     {"role": "stop", "content": "é 🤖"},
 ]
-
-
-def with_template(template, **files):
-    """A tokenizer that has a template in its settings."""
-    settings = {} if template is None else {"chat_template": template}
-    return chat_tokenizer(files=TokenizerFiles(settings=settings, **files))
 
 
 @pytest.mark.parametrize("template", [CHATML, OTHERS])

@@ -4,6 +4,7 @@ A chat template is a program in Jinja that comes with a checkpoint. It runs in J
 which reaches no file and no module, and for a limited number of steps.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,15 +12,14 @@ from datetime import datetime
 from types import FrameType
 from typing import Any
 
-from tokenizers import Tokenizer as Backend
-
 from textgym.errors import InputError
 from textgym.extras import import_extra
 from textgym.tokenizer import Tokenizer
-from textgym.tokenizer_context import cut_names
+from textgym.tokenizer_context import clean_unicode, cut_names
 
 _MOST_STEPS, _MOST_CHARACTERS = 2_000_000, 2_000_000
 _CUT = "\ue000"  # of the Private Use Area: stands inside a special token's name that a user wrote
+_ANSWER = "\ue001"  # stands for what a model says
 _FILE = "<chat template>"
 
 
@@ -40,45 +40,155 @@ def chat_template(tokenizer: Tokenizer) -> str | None:
     return found if isinstance(found, str) else None
 
 
+class ChatTemplate:
+    """A tokenizer's chat template, compiled once, and what a model answers by it.
+
+    :param system: a system message in front of what a user says; None: the template's own, if any.
+    :param today: what a template that writes the date gets; None: the day on which it is asked.
+    :raises InputError: in one line, if there is no template or it cannot be read, and for a model
+        with an encoder, which reads one prompt.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, system: str | None = None, today: datetime | None = None
+    ) -> None:
+        if tokenizer.ends_prompts:
+            raise InputError(
+                "chat is of a causal model, and the policy is an encoder with a decoder, which "
+                "reads one prompt as it stands: leave chat out"
+            )
+        self.tokenizer, self.system, self.today = tokenizer, system, today
+        self._special = {t.content for t in tokenizer.backend.get_added_tokens_decoder().values()}
+        self._template = self._compiled()
+
+    def __reduce__(self) -> Any:
+        """A copy elsewhere compiles the template again."""
+        return _again, (self.tokenizer, self.system, self.today)
+
+    def _compiled(self) -> Any:
+        source = chat_template(self.tokenizer)
+        if source is None:
+            raise InputError("the policy's tokenizer has no chat template: leave chat out")
+        sandbox = import_extra("jinja2.sandbox", extra="transformers", what="a chat template")
+        environment = sandbox.ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = self._now
+        try:
+            code = environment.compile(source, filename=_FILE)
+        except Exception as error:
+            raise _failure(error) from None
+        known = environment.make_globals({})
+        return environment.template_class.from_code(environment, code, known)
+
+    def _now(self, text: str) -> str:
+        return (self.today or datetime.now()).strftime(text)
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+        """The text that it makes of messages, as transformers' `apply_chat_template` does.
+
+        :param messages: each with "role" and "content".
+        :param add_generation_prompt: end where the model is to answer.
+        :raises InputError: in one line, if it raises, asks for what the sandbox forbids, or does
+            not end.
+        """
+        names = ("bos_token", "eos_token", "pad_token")
+        given = {
+            "messages": list(messages),
+            "add_generation_prompt": add_generation_prompt,
+            **{role: getattr(self.tokenizer, role) for role in names},
+        }
+        try:
+            with _LimitedSteps():
+                parts, size = [], 0
+                for part in self._template.generate(given):
+                    parts.append(part)
+                    size += len(part)
+                    if size > _MOST_CHARACTERS:
+                        raise _Endless(f"writes more than {_MOST_CHARACTERS:,} characters")
+        except Exception as error:  # whatever a program may raise
+            raise _failure(error) from None
+        return "".join(parts)
+
+    def encode(
+        self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
+    ) -> list[int]:
+        """Token ids of a conversation, in which the template's special tokens are special.
+
+        Those that somebody writes into a message are characters, as everywhere here.
+
+        :raises InputError: as `render`.
+        """
+        safe = [
+            {**m, "content": _CUT.join(cut_names(m["content"], self._special))} for m in messages
+        ]
+        text = self.render(safe, add_generation_prompt=add_generation_prompt)
+        return [i for part in text.split(_CUT) for i in self.tokenizer.encode_marked(part)]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of what a user says, up to where the model is to answer.
+
+        :raises InputError: as `render`.
+        """
+        front = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return self.encode([*front, {"role": "user", "content": text}])
+
+    def fit_prompt(self, text: str, limit: int) -> tuple[str, list[int], int]:
+        """The end of what a user says that takes at most `limit` tokens with all that is around it.
+
+        :return: the text, its ids as `encode_prompt`, and how many tokens the text has lost.
+        :raises InputError: if nothing of it is left; as `render`.
+        """
+        own, ids = self.tokenizer.encode(text), self.encode_prompt(text)
+        cut = 0
+        while len(ids) > limit:
+            cut += len(ids) - limit
+            text = self.tokenizer.decode(own[cut:])
+            if not text:
+                raise InputError(
+                    f"expected at most {limit} tokens, and the chat template leaves no room for "
+                    "the prompt: raise max_prompt_tokens"
+                )
+            ids = self.encode_prompt(text)
+        return text, ids, cut
+
+    def stop_ids(self) -> list[int]:
+        """The special token that it writes behind an answer; empty where it writes none."""
+        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+        try:
+            text = self.render(said, add_generation_prompt=False)
+        except InputError:  # a template of prompts alone
+            return []
+        _, answer, behind = text.rpartition(_ANSWER)
+        ids = self.tokenizer.encode_marked(behind) if answer else []
+        special = (i for i in ids if self.tokenizer.backend.id_to_token(i) in self._special)
+        return list(itertools.islice(special, 1))
+
+
+def check_chat(chat: object, system: object) -> None:
+    """Raises unless these two say whether prompts are messages, and of which system message.
+
+    :raises InputError: in one line.
+    """
+    if not isinstance(chat, bool):
+        raise InputError(f"chat must be true or false, got {chat!r:.60}")
+    if system is not None and (not isinstance(system, str) or not system):
+        raise InputError(f"system must be a text, got {system!r:.60}")
+    if system is not None and not chat:
+        raise InputError("system is the message in front of a chat: give chat too")
+    clean_unicode(system or "")
+
+
 def render_chat(
     tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool
 ) -> str:
-    """The text that a template makes of messages, as transformers' `apply_chat_template` does.
+    """`ChatTemplate.render` of a tokenizer's template.
 
-    :param messages: each with "role" and "content".
-    :param add_generation_prompt: end where the model is to answer.
-    :raises InputError: in one line, if there is no template, it cannot be read, raises, asks for
-        what the sandbox forbids, or does not end.
+    :raises InputError: as there.
     """
-    source = chat_template(tokenizer)
-    if source is None:
-        raise InputError("the policy's tokenizer has no chat template: leave chat out")
-    names = {role: getattr(tokenizer, role) for role in ("bos_token", "eos_token", "pad_token")}
-    sandbox = import_extra("jinja2.sandbox", extra="transformers", what="a chat template")
-    environment = sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda text: datetime.now().strftime(text)
-    given = {"messages": list(messages), "add_generation_prompt": add_generation_prompt, **names}
-    try:
-        code = environment.compile(source, filename=_FILE)
-        known = environment.make_globals({})
-        template = environment.template_class.from_code(environment, code, known)
-        with _LimitedSteps():
-            parts, size = [], 0
-            for part in template.generate(given):
-                parts.append(part)
-                size += len(part)
-                if size > _MOST_CHARACTERS:
-                    raise _Endless(f"writes more than {_MOST_CHARACTERS:,} characters")
-    except Exception as error:  # whatever a program may raise
-        reason = " ".join(f"{error}".split()) or type(error).__name__
-        raise InputError(
-            f"the chat template of the policy's tokenizer fails: {reason:.200}"
-        ) from None
-    return "".join(parts)
+    return ChatTemplate(tokenizer).render(messages, add_generation_prompt=add_generation_prompt)
 
 
 def encode_chats(
@@ -87,27 +197,22 @@ def encode_chats(
     *,
     add_generation_prompt: bool = True,
 ) -> list[list[int]]:
-    """Token ids of conversations through the template, whose special tokens are special.
+    """Token ids of conversations: `ChatTemplate.encode` of a tokenizer's template.
 
-    Those that a user writes into a message are characters, as everywhere here.
-
-    :raises InputError: as `render_chat`, and for a model with an encoder, which reads one prompt.
+    :raises InputError: as there.
     """
-    if tokenizer.ends_prompts:
-        raise InputError(
-            "chat is of a causal model, and the policy is an encoder with a decoder, which reads "
-            "one prompt as it stands: leave chat out"
-        )
-    special = {t.content for t in tokenizer.backend.get_added_tokens_decoder().values()}
-    backend = Backend.from_str(tokenizer.to_json())
-    backend.encode_special_tokens = False
-    rows = []
-    for chat in chats:
-        safe = [{**m, "content": _CUT.join(cut_names(m["content"], special))} for m in chat]
-        text = render_chat(tokenizer, safe, add_generation_prompt=add_generation_prompt)
-        parts = [backend.encode(part, add_special_tokens=False) for part in text.split(_CUT)]
-        rows.append([i for part in parts for i in part.ids])
-    return rows
+    template = ChatTemplate(tokenizer)
+    return [template.encode(c, add_generation_prompt=add_generation_prompt) for c in chats]
+
+
+def _again(tokenizer: Tokenizer, system: str | None, today: datetime | None) -> ChatTemplate:
+    return ChatTemplate(tokenizer, system=system, today=today)
+
+
+def _failure(error: Exception) -> InputError:
+    """What a template did wrong, in one line."""
+    reason = " ".join(f"{error}".split()) or type(error).__name__
+    return InputError(f"the chat template of the policy's tokenizer fails: {reason:.200}")
 
 
 class _Endless(Exception):

@@ -7,6 +7,7 @@ copied. Names (of reward models, of checkpoint directories) are resolved here an
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,8 @@ def register(
     check_fields(list(fields))
     is_named = isinstance(reward, str | Path)  # resolved when an environment is made
     task = _build(id, fields | {"reward": _unresolved} if is_named else fields)
+    if fields.get("tokenizer") is None:  # the policy's, which has the chat template
+        task = replace(task, chat=False, system=None)
     if isinstance(prompts, list | tuple):  # files and functions are read when one is made
         task.check_arguments(task.prompt_source())
     registry.tasks.register(id, fields, replace=True)

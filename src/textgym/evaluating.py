@@ -181,6 +181,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     chat: bool = False,
+    system: str | None = None,
     seed: int | None = None,
     pad_token: str | None = None,
 ) -> list[str]:
@@ -196,6 +197,7 @@ def generate(
     :param top_p: draw from the likeliest tokens that make up this probability; 1 from all.
     :param chat: each prompt is a user's message, and the policy answers it, by its own chat
         template.
+    :param system: with chat: the system message in front of each prompt.
     :param seed: of what is drawn; without it, each call draws anew.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
@@ -219,5 +221,6 @@ def generate(
         top_k=top_k,
         top_p=top_p,
         chat=chat,
+        system=system,
         seed=seed,
     )

@@ -260,6 +260,17 @@ class Tokenizer:
         parts += [self._continuing.encode(part, add_special_tokens=False) for part in others]
         return [i for part in parts for i in part.ids if i not in self._special_ids]
 
+    def encode_marked(self, text: str) -> list[int]:
+        """Token ids of a text that no user wrote: the names of special tokens are those tokens."""
+        return list(self._marking.encode(text, add_special_tokens=False).ids)
+
+    @functools.cached_property
+    def _marking(self) -> _Tokenizer:
+        """The backend as it finds special tokens in a text."""
+        marking = _Tokenizer.from_str(self.to_json())
+        marking.encode_special_tokens = False
+        return marking
+
     @functools.cached_property
     def _continuing(self) -> _Tokenizer:
         """The backend as it encodes what is not the start of a text."""

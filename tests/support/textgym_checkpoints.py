@@ -9,9 +9,16 @@ from tokenizers import Tokenizer as Backend
 
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
+from textgym.tokenizer_files import TokenizerFiles
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>\n{% endfor %}"
 END, START, SPARE, FURTHER = "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot|>"
+CHATML = """{% for message in messages %}
+    {% if loop.first and message['role'] != 'system' %}
+{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}
+{{ '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>' + '\n' }}
+{% endfor %}
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 
 
 def chat_tokenizer(**keywords):
@@ -27,6 +34,15 @@ def chat_tokenizer(**keywords):
     return Tokenizer(
         backend, **{"pad_token": SPARE, "eos_token": END, "bos_token": START, **keywords}
     )
+
+
+def with_template(template, *, keywords=None, **files):
+    """A tokenizer that has a template in its settings.
+
+    :param keywords: as `chat_tokenizer`'s.
+    """
+    settings = {} if template is None else {"chat_template": template}
+    return chat_tokenizer(files=TokenizerFiles(settings=settings, **files), **(keywords or {}))
 
 
 def write_chat_model(directory, *, config=None, settings=None, generation=None):

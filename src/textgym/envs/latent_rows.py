@@ -53,6 +53,11 @@ class LatentRows:
         if decoding not in DECODINGS:
             raise unknown_name("decoding", str(decoding), DECODINGS)
         task = episodes.task
+        if task.chat:
+            raise InputError(
+                "chat is of a language model as policy, and a latent decoder writes its text from "
+                "z: leave chat out"
+            )
         if task.tokenizer != decoder.tokenizer:
             raise InputError(
                 f"the decoder has another vocabulary ({decoder.tokenizer.vocab_size} tokens) than "

@@ -1,4 +1,4 @@
-"""Stopping criteria: the stop tokens, and the task's stop strings."""
+"""Stopping criteria: the stop tokens, a chat template's end of a turn, the task's stop strings."""
 
 import re
 
@@ -21,6 +21,9 @@ class StopRule:
         self._tokenizer = tokenizer = task.tokenizer
         self.is_stop_token = np.zeros(tokenizer.vocab_size, dtype=bool)
         self.is_stop_token[list(tokenizer.eos_token_ids)] = True
+        template = task.chat_template()
+        if template is not None:
+            self.is_stop_token[template.stop_ids()] = True
         strings = []
         for text in task.stop_strings:
             token_id = tokenizer.token_to_id(text)

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 from textgym.async_rewards import is_async
+from textgym.chat_templates import ChatTemplate, check_chat
 from textgym.checks import check_numbers
 from textgym.constraints import AnyConstraint, as_constraint
 from textgym.envs.replies import (
@@ -18,6 +20,10 @@ from textgym.errors import InputError, unknown_name
 from textgym.reward_answers import LARGEST_SCORE
 from textgym.rewards import Reward, asked_rewards, check_arguments, check_reward
 from textgym.tokenizer import Tokenizer
+
+# What a template that writes the date gets, so that a seed means the same tomorrow; the date that
+# Llama 3's own templates fall back to.
+_EVERY_DAY = datetime(2024, 7, 26)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +48,10 @@ class Task:
         asked about it.
     :param max_prompt_tokens: the longest prompt; fixes the width of the observation.
     :param truncate_prompt: cut over-long prompts at their start instead of refusing them.
+    :param chat: each prompt is a user's message, which the player answers: it sees the prompt as
+        the chat template of `tokenizer` writes it, and the text ends with the template's end of a
+        turn too. The reward model and reports get the prompt as it is.
+    :param system: with `chat`: the system message in front of each prompt.
     :param reply: for dialogues. After each stop, `reply(prompt, turns)` gives the environment's
         next words, a `Reply` (words, pay for the turn, whether the game is over), or None to end;
         `turns` are the texts so far, the player's first. What else it may ask for, and how it is
@@ -71,6 +81,8 @@ class Task:
     reward_retries: int = 0
     reward_workers: int | None = None
     heldout_prompts: Prompts | None = None
+    chat: bool = False
+    system: str | None = None
 
     def __post_init__(self) -> None:
         check_source(self.prompts)
@@ -96,6 +108,7 @@ class Task:
             raise InputError("max_new_tokens must be a whole number, at least 1, got None")
         if not isinstance(self.truncate_prompt, bool):
             raise InputError(f"truncate_prompt must be true or false, got {self.truncate_prompt!r}")
+        check_chat(self.chat, self.system)
         if self.reply is not None and not callable(self.reply):
             raise InputError(f"reply must be a function, got {self.reply!r:.60}")
         if is_async(self.reply):
@@ -118,6 +131,11 @@ class Task:
                 "a task with reply is a dialogue, and the policy is an encoder with a decoder, "
                 "which reads one prompt, once: take a causal language model"
             )
+        if self.chat and self.reply is not None:
+            raise InputError(
+                "chat renders one prompt, and a task with reply is a dialogue: leave chat out, and "
+                "write the template's words into the prompts and the replies"
+            )
         if self.reply is not None and self.max_context is None:
             raise InputError(
                 "a task with reply needs max_context: the width of the observation must be known"
@@ -137,6 +155,15 @@ class Task:
             return ()
         return tuple(self.stop) if isinstance(self.stop, list | tuple) else (self.stop,)  # type: ignore[return-value]
 
+    def chat_template(self) -> ChatTemplate | None:
+        """What writes the prompts for the player; None where they stand as they are.
+
+        :raises InputError: see `ChatTemplate`.
+        """
+        if not self.chat:
+            return None
+        return ChatTemplate(self.tokenizer, system=self.system, today=_EVERY_DAY)
+
     def prompt_source(self) -> PromptSource:
         """The prompts, read, encoded and checked.
 
@@ -150,6 +177,7 @@ class Task:
             self.tokenizer,
             max_prompt_tokens=limit,
             truncate_prompt=self.truncate_prompt,
+            chat=self.chat_template(),
             reserved=() if self.reply is None else REPLY_ARGUMENTS,
         )
 

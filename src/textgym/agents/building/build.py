@@ -116,7 +116,12 @@ def build_agent(
         agent = _construct(name, spec, heard_env, seed, policy_kwargs, settings)
     # SB3 pickles these two into its zip: shapes instead of weights keep that small.
     agent.policy_kwargs["model"] = shape_of(lm)
-    recorder = Recorder(sample_prompts, max_new_tokens=task.max_new_tokens, directory=run)
+    recorder = Recorder(
+        sample_prompts,
+        max_new_tokens=task.max_new_tokens,
+        chat=task.chat_template(),
+        directory=run,
+    )
     recorder.attach(agent, recording)
     learn_from_what_is_scored(agent, recorder, heard_env)
     named = {"agent": name, "n_envs": n_envs, "seed": seed, **kl_settings}

@@ -31,6 +31,7 @@ from textgym.agents.runs.metrics_writer import JSONLines
 from textgym.agents.runs.reward_extra import tell_reward, write_reward_extra
 from textgym.agents.runs.rollout_rewards import only_collects, rollout_begins, rollout_ends
 from textgym.agents.runs.run import Run
+from textgym.chat_templates import ChatTemplate
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
 from textgym.policies.sb3.text_policy import TextPolicy
 from textgym.text_metrics.metrics import distinct_n, duplicate_share, repetition
@@ -89,6 +90,7 @@ class Recorder:
 
     :param prompts: texts that are continued again and again, so that a reader sees the change.
     :param max_new_tokens: of these continuations.
+    :param chat: what writes the prompts for the policy, as in the environment.
     :param directory: a run directory for `metrics.jsonl` and `samples.jsonl` (the next free name
         if there is a run), or a run that is held; None writes to SB3's logger only.
     :param sample_every: updates between two sets of continuations at most.
@@ -99,10 +101,11 @@ class Recorder:
         prompts: Sequence[str],
         *,
         max_new_tokens: int,
+        chat: ChatTemplate | None = None,
         directory: str | Path | Run | None = None,
         sample_every: int = 10,
     ) -> None:
-        self.prompts, self.max_new_tokens = list(prompts), max_new_tokens
+        self.prompts, self.max_new_tokens, self.chat = list(prompts), max_new_tokens, chat
         if isinstance(directory, str | Path):
             directory = start_run(directory, free_name=True)
         self.run: Run | None = directory
@@ -259,7 +262,7 @@ class Recorder:
             return
         if not isinstance(policy, TextPolicy):
             return
-        rows = encode_prompts(policy.lm, self.prompts, max_new_tokens=1)
+        rows = encode_prompts(policy.lm, self.prompts, max_new_tokens=1, chat=self.chat)
         room = policy.lm.config.max_position_embeddings - max(map(len, rows))
         masks = policy.masks
         if masks is not None and not masks.knows(rows):  # prompts of somebody's own
@@ -271,6 +274,7 @@ class Recorder:
             sampling=policy.sampling,
             masks=masks,
             generator=torch.Generator(policy.lm.device).manual_seed(0),
+            stop_ids=() if self.chat is None else self.chat.stop_ids(),
         )
         texts = policy.lm.tokenizer.decode_continuations(rows, tokens)
         pairs = list(zip(self.prompts, texts, strict=True))

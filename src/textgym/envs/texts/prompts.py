@@ -5,6 +5,7 @@ reward model by name, and the player never sees them. Everything is read, encode
 the environment is made, so that a bad line is an error at the start and not in the middle of a run.
 """
 
+import contextlib
 import copy
 import unicodedata
 import warnings
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from textgym.chat_templates import ChatTemplate
 from textgym.envs.texts.records import given_rows, read_records, text_format
 from textgym.errors import InputError, TextGymError
 from textgym.rewards import fresh
@@ -30,7 +32,8 @@ class Prompt(NamedTuple):
     """One prompt as the environment uses it.
 
     :param text: what the player sees and the reward model gets.
-    :param ids: int64 [p], with the tokenizer's start token where it has one.
+    :param ids: int64 [p], with the tokenizer's start token where it has one, and with what a chat
+        template writes around the text.
     :param columns: the further columns.
     :param cut: tokens that were cut off its start.
     """
@@ -57,6 +60,8 @@ class PromptSource:
     :param truncate_prompt: cut a longer prompt at its start instead of refusing it, and count it in
         `truncated_count`. The player and the reward model then see the rest. The first such prompt
         of a function warns; `warn_of_cuts` speaks of a list or file.
+    :param chat: each prompt is a user's message: its ids are those of the chat template, its text
+        stays as it is, and only the message is cut.
     :param reserved: names that no column may have here: those of a dialogue's own.
     :raises InputError: naming file and line or index: no prompts, an empty or over-long one, one
         that cannot be encoded, columns that differ.
@@ -69,9 +74,10 @@ class PromptSource:
         *,
         max_prompt_tokens: int | None = None,
         truncate_prompt: bool = False,
+        chat: ChatTemplate | None = None,
         reserved: Collection[str] = (),
     ) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self._chat = tokenizer, chat
         self._limit = max_prompt_tokens
         self._truncate = truncate_prompt
         self._reserved = frozenset(reserved)
@@ -186,16 +192,25 @@ class PromptSource:
                 f"{where}: the tokenizer lacks characters of {text[:60]!r}: remove them "
                 "or use the byte tokenizer"
             )
+        if self._chat is not None:
+            with _naming(where):
+                ids = self._chat.encode_prompt(text)
         cut = 0 if self._limit is None else max(0, len(ids) - self._limit)
         if self._limit is not None and cut:
             if not self._truncate:
+                around = "" if self._chat is None else ", chat template included"
                 raise InputError(
                     f"{where}: expected at most {self._limit} tokens, the prompt {text[:40]!r} has "
-                    f"{len(ids)}: shorten it, raise max_prompt_tokens or set truncate_prompt=True"
+                    f"{len(ids)}{around}: shorten it, raise max_prompt_tokens or set "
+                    "truncate_prompt=True"
                 )
             self.truncated_count += 1
-            ids = _keep_end(ids, self._limit, self._tokenizer.start_ids)
-            text = self._tokenizer.decode(ids)
+            if self._chat is None:
+                ids = _keep_end(ids, self._limit, self._tokenizer.start_ids)
+                text = self._tokenizer.decode(ids)
+            else:
+                with _naming(where):
+                    text, ids, cut = self._chat.fit_prompt(text, self._limit)
         return Prompt(text, np.array(ids, dtype=np.int64), columns, cut)
 
 
@@ -307,6 +322,15 @@ def _check_columns(rows: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
             raise InputError(
                 f"{where}: expected the columns of the first prompt, {expected}, got {names}"
             )
+
+
+@contextlib.contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """An error of a chat template says at which prompt."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _check_unicode(text: str, where: str) -> None:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from textgym.chat_templates import encode_chats
+from textgym.chat_templates import ChatTemplate, check_chat
 from textgym.errors import InputError
-from textgym.messages import message
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.sampling import Sampling, draw
 from textgym.policies.language_model.token_masks import TokenMasks
@@ -28,14 +27,18 @@ def never_sampled(lm: "LanguageModel") -> Tensor:
 
 
 def encode_prompts(
-    lm: "LanguageModel", prompts: Sequence[str], max_new_tokens: int, *, chat: bool = False
+    lm: "LanguageModel",
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    *,
+    chat: ChatTemplate | None = None,
 ) -> list[list[int]]:
     """Token ids of prompts, checked for emptiness and against the model's context.
 
-    :param chat: each is a user's message, which the model is to answer.
+    :param chat: each is a user's message, which the model is to answer, by this template.
     """
-    if chat:
-        rows = encode_chats(lm.tokenizer, [message("user", prompt) for prompt in prompts])
+    if chat is not None:
+        rows = [chat.encode_prompt(prompt) for prompt in prompts]
     else:
         rows = lm.tokenizer.encode_batch(list(prompts), add_special_tokens=True)
     context = lm.config.max_position_embeddings
@@ -122,15 +125,17 @@ def generate_tokens(
     sampling: Sampling,
     generator: torch.Generator,
     masks: TokenMasks | None = None,
+    stop_ids: Sequence[int] = (),
     batch_size: int = 128,
 ) -> list[list[int]]:
     """Continuations of prompts of token ids, the stop token left out.
 
     :param sampling: temperature 0 takes the likeliest token.
     :param masks: legal tokens; the prompts must be such as the masks know.
+    :param stop_ids: what ends a text beside the stop tokens.
     """
     pad = lm.tokenizer.pad_token_id
-    stops = torch.tensor(lm.tokenizer.eos_token_ids, device=lm.device)
+    stops = torch.tensor([*lm.tokenizer.eos_token_ids, *stop_ids], device=lm.device)
     completions: list[list[int]] = []
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
@@ -162,12 +167,20 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     chat: bool = False,
+    system: str | None = None,
     generator: torch.Generator,
 ) -> list[str]:
     """See `LanguageModel.generate`; `generator` is the caller's own, on the model's device."""
-    rows = encode_prompts(lm, prompts, max_new_tokens, chat=chat)
+    check_chat(chat, system)
+    template = ChatTemplate(lm.tokenizer, system=system) if chat else None
+    rows = encode_prompts(lm, prompts, max_new_tokens, chat=template)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     tokens = generate_tokens(
-        lm, rows, max_new_tokens=max_new_tokens, sampling=sampling, generator=generator
+        lm,
+        rows,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        generator=generator,
+        stop_ids=() if template is None else template.stop_ids(),
     )
     return lm.tokenizer.decode_continuations(rows, tokens)

@@ -172,11 +172,13 @@ class LanguageModel(Trunk):
         top_k: int = 0,
         top_p: float = 1.0,
         chat: bool = False,
+        system: str | None = None,
         seed: int | None = None,
     ) -> list[str]:
         """Continue each prompt until the stop token or the budget; temperature 0 is greedy.
 
         :param chat: each prompt is a user's message, and is answered, by the chat template.
+        :param system: with `chat`: the system message in front of each.
         :param seed: of what is drawn; without it, each call draws anew.
         :return: the continuations without their prompts.
         :raises InputError: for an empty prompt, or one that does not fit the context.
@@ -195,6 +197,7 @@ class LanguageModel(Trunk):
             top_k=top_k,
             top_p=top_p,
             chat=chat,
+            system=system,
             generator=generator,
         )
 
