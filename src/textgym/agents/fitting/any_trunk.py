@@ -1,4 +1,8 @@
-"""The trunk of a reward model: our language model's, or any model of transformers'."""
+"""The trunk of a reward model: our language model's, or any model of transformers'.
+
+Of an encoder with a decoder it is the language model too: the encoder reads the whole text, as it
+reads a prompt.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,11 @@ def is_foreign(policy: object) -> bool:
     return isinstance(config, dict) and not is_known_family(config)
 
 
+def _is_encoder_decoder(directory: str | Path) -> bool:
+    """Whether our language model runs it, whose encoder reads a text as it reads a prompt."""
+    return read_json(Path(expand(directory)) / "config.json").get("is_encoder_decoder") is True
+
+
 def open_any_trunk(policy: Any, *, layers: int = 1, pad_token: str | None = None) -> nn.Module:
     """The trunk that a directory, "start", a model or an agent means; the caller's own.
 
@@ -31,10 +40,12 @@ def open_any_trunk(policy: Any, *, layers: int = 1, pad_token: str | None = None
     :raises InputError: as `own_policy` and `TransformersTrunk.open`.
     """
     if is_foreign(policy):
-        return TransformersTrunk.open(model_directory(policy), layers=layers)
+        directory = model_directory(policy)
+        if not _is_encoder_decoder(directory):
+            return TransformersTrunk.open(directory, layers=layers)
     if layers != 1:
         raise InputError(
-            f"layers={layers} goes with a model of transformers' that our decoder does not read: "
-            "leave it out"
+            f"layers={layers} goes with an encoder or a causal model of transformers' that our "
+            "decoder does not read: leave it out"
         )
     return own_policy(policy, pad_token=pad_token)

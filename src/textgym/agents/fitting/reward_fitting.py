@@ -41,7 +41,6 @@ from textgym.reward_models.learned.pairs import all_ratings
 from textgym.reward_models.learned.process import ProcessRewardModel
 from textgym.reward_models.learned.process_fitting import ProcessReport, fit_process
 from textgym.reward_models.learned.stacking import stack_frozen, stack_whole
-from textgym.reward_models.learned.transformers_trunk import TransformersTrunk
 from textgym.reward_models.learned.trunk_reward import TrunkRewardModel
 from textgym.reward_models.lexicon_scores import LexiconScores
 from textgym.run_files import BEST, PREVIOUS
@@ -245,7 +244,7 @@ def _fit(
     if isinstance(model, ProcessRewardModel):
         return model, fit_process(model, rows, **keywords)
     keywords["seconds"] = settings["seconds"]
-    if isinstance(model.trunk, TransformersTrunk) and state is None:
+    if is_foreign(settings["policy"]) and state is None:
         # The head first: a random one would pull the trunk's features apart (Kumar et al. 2022).
         fit_heads(model, rows, seed=seed, learning_curve=False)
     if settings["ngrams"]:
