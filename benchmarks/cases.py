@@ -40,9 +40,10 @@ class Case:
     scale: float = 1.0
 
 
-def agent_cases(shape: Shape, groups: Sequence[str]) -> dict[str, Case]:
+def agent_cases(shape: Shape, groups: Sequence[str], epochs: int = EPOCHS) -> dict[str, Case]:
     """The unmodified PPO with the text policy: base case, lengths, mixed lengths, optimizers."""
-    cases = {"base": ppo_case(make_ppo(shape, make_env(), COMPLETION))}
+    env = make_env(vocabulary=shape.vocabulary)
+    cases = {"base": ppo_case(make_ppo(shape, env, COMPLETION, n_epochs=epochs))}
     if "lengths" in groups:
         for length in LENGTHS:
             cases[f"length {length}"] = ppo_case(make_ppo(shape, make_env(length), length))
@@ -88,15 +89,15 @@ def naive_case(shape: Shape) -> Case:
     return case
 
 
-def floor_case(shape: Shape) -> Case:
+def floor_case(shape: Shape, epochs: int = EPOCHS) -> Case:
     """Plain torch."""
     generator = torch.Generator().manual_seed(0)
-    prompts = torch.randint(3, 4096, (ENVS, PROMPT), generator=generator)
+    prompts = torch.randint(3, shape.vocabulary, (ENVS, PROMPT), generator=generator)
     floor = Floor(
         make_model(shape),
         prompts,
         COMPLETION,
-        epochs=EPOCHS,
+        epochs=epochs,
         minibatches=ENVS * COMPLETION // MINIBATCH,
     )
     return Case(floor.rollout, floor.update, ENVS * COMPLETION)

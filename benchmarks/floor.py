@@ -32,17 +32,25 @@ class Floor:
     ) -> None:
         self.lm, self.prompts, self.completion = lm, prompts, completion
         self.epochs, self.minibatches = epochs, minibatches
-        self.value = nn.Linear(lm.config.hidden_size, 1)
+        device = prompts.device
+        lm.to(device)
+        self.value = nn.Linear(lm.config.hidden_size, 1).to(device)
         self.parameters = [*lm.parameters(), *self.value.parameters()]
         self.optimizer = Adam(self.parameters, lr=3e-4, eps=1e-5)
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch.Generator(device).manual_seed(0)
         config, rows = lm.config, len(prompts)
-        angles = torch.outer(torch.arange(prompts.shape[1] + completion), lm.model.inv_freq)
+        places = torch.arange(prompts.shape[1] + completion, device=device)
+        angles = torch.outer(places, lm.model.inv_freq)
         angles = torch.cat([angles, angles], -1)
         self.cos, self.sin = angles.cos(), angles.sin()  # [positions, head width]
-        size = (rows, config.num_attention_heads, len(angles), config.head_dim)
-        self.caches = [(torch.zeros(size), torch.zeros(size)) for _ in range(len(lm.model.layers))]
-        self.excluded_ids = torch.tensor([lm.tokenizer.pad_token_id, lm.tokenizer.bos_token_id])
+        self.is_grouped = config.num_key_value_heads < config.num_attention_heads
+        size = (rows, config.num_key_value_heads, len(angles), config.head_dim)
+        self.caches = [
+            (torch.zeros(size, device=device), torch.zeros(size, device=device))
+            for _ in lm.model.layers
+        ]
+        never = [lm.tokenizer.pad_token_id, lm.tokenizer.bos_token_id]
+        self.excluded_ids = torch.tensor(never, device=device)
 
     @torch.no_grad()
     def rollout(self) -> None:
@@ -66,9 +74,13 @@ class Floor:
     def update(self) -> None:
         """PPO's epochs over the last rollout; the advantages are made up, their price is nil."""
         p = self.prompts.shape[1]
-        returns = torch.randn(self.values.shape, generator=self.generator)
+        returns = torch.randn(
+            self.values.shape, generator=self.generator, device=self.prompts.device
+        )
         for _ in range(self.epochs):
-            order = torch.randperm(len(self.tokens), generator=self.generator)
+            order = torch.randperm(
+                len(self.tokens), generator=self.generator, device=self.prompts.device
+            )
             for part in order.tensor_split(self.minibatches):
                 hidden = self._forward(self.tokens[part, :-1])[:, p - 1 :].flatten(0, 1)
                 all_log_probs = self._logits(hidden).log_softmax(-1)
@@ -96,31 +108,39 @@ class Floor:
 
     def _draw(self, log_probs: Tensor) -> Tensor:
         cumulative = log_probs.exp().cumsum(-1)
-        uniform = torch.rand((len(log_probs), 1), generator=self.generator)
+        uniform = torch.rand((len(log_probs), 1), generator=self.generator, device=log_probs.device)
         found = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
         return found[:, 0].clamp_(max=log_probs.shape[1] - 1)
 
     def _forward(self, tokens: Tensor) -> Tensor:
         """`[b, t]` → `[b, t, d]`, causal."""
         x = self.lm.model.embed_tokens(tokens)
+        turns = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
         for block in self.lm.model.layers:
-            query, key, value = self._project(block, x, 0)
-            x = _finish(block, x, scaled_dot_product_attention(query, key, value, is_causal=True))
+            query, key, value = self._project(block, x, *turns)
+            x = finish(block, x, self._attend(query, key, value, is_causal=True))
         return self._norm(x)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
+        return scaled_dot_product_attention(
+            query, key, value, is_causal=is_causal, enable_gqa=self.is_grouped
+        )
 
     def _decode(self, tokens: Tensor, start: int) -> Tensor:
         """New tokens `[b, t]` behind `start` cached ones → `[b, d]` at the last."""
         end = start + tokens.shape[1]
         x = self.lm.model.embed_tokens(tokens)
+        turns = self.cos[start:end], self.sin[start:end]
         for block, (keys, values) in zip(self.lm.model.layers, self.caches, strict=True):
-            query, keys[:, :, start:end], values[:, :, start:end] = self._project(block, x, start)
-            out = scaled_dot_product_attention(
-                query, keys[:, :, :end], values[:, :, :end], is_causal=start == 0
-            )
-            x = _finish(block, x, out)
+            query, keys[:, :, start:end], values[:, :, start:end] = self._project(block, x, *turns)
+            query = query.to(keys.dtype)
+            past = keys[:, :, :end], values[:, :, :end]
+            x = finish(block, x, self._attend(query, *past, is_causal=start == 0))
         return self._norm(x[:, -1])
 
-    def _project(self, block: Block, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(
+        self, block: Block, x: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value `[b, heads, t, head width]`, the first two rotated."""
         b, t, _ = x.shape
         attention, width = block.self_attn, block.self_attn.head_dim
@@ -128,7 +148,6 @@ class Floor:
         query = attention.q_proj(x).view(b, t, -1, width).transpose(1, 2)
         key = attention.k_proj(x).view(b, t, -1, width).transpose(1, 2)
         value = attention.v_proj(x).view(b, t, -1, width).transpose(1, 2)
-        cos, sin = self.cos[start : start + t], self.sin[start : start + t]
         return _rotate(query, cos, sin), _rotate(key, cos, sin), value
 
     def _norm(self, x: Tensor) -> Tensor:
@@ -141,7 +160,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-second, first], -1) * sin
 
 
-def _finish(block: Block, x: Tensor, attended: Tensor) -> Tensor:
+def finish(block: Block, x: Tensor, attended: Tensor) -> Tensor:
     """The rest of a block, after attention `[b, heads, t, head width]`."""
     x = x + block.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
     norm, mlp = block.post_attention_layernorm, block.mlp

@@ -1,6 +1,7 @@
 """What an iteration of Stable-Baselines3's PPO costs on text, against the naive way and the floor.
 
     python benchmarks/ppo_iteration.py [--quick] [--threads 2] [--repeats 7] [--only floor,lengths]
+    python benchmarks/ppo_iteration.py --shape smollm2 --only floor --epochs 1 --repeats 3
 
 One process; every repetition runs all variants in turn, after a warm-up. Ratios are medians over
 the repetitions of the ratio inside a repetition, so that a machine that slows down for a while does
@@ -16,7 +17,7 @@ import torch
 from cases import Case, agent_cases, floor_case, naive_case
 from machine import where
 from report import Figures, report
-from token_world import Shape
+from token_world import EPOCHS, SHAPES
 
 GROUPS = ("naive", "floor", "lengths", "mixed", "variants")
 
@@ -26,22 +27,21 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     header = where(arguments.threads)
-    shape = Shape(layers=2, hidden=64, heads=2, intermediate=160) if arguments.tiny else Shape()
+    shape, epochs = SHAPES[arguments.shape], arguments.epochs
     groups = arguments.only.split(",")
-    cases = agent_cases(shape, groups)
+    cases = agent_cases(shape, groups, epochs)
     if "floor" in groups:
-        cases["floor"] = floor_case(shape)
+        cases["floor"] = floor_case(shape, epochs)
     if "naive" in groups:
         cases["naive"] = naive_case(shape)
     figures = measure(cases, arguments.repeats, _clock(arguments.clock))
     header.append(
         f"- {arguments.repeats} interleaved repetitions after a warm-up; {arguments.clock} time; "
-        f"model: {shape.layers} layers × {shape.hidden}, {shape.heads} heads, SwiGLU "
-        f"{shape.intermediate}, untied head of 4,096 words, float32"
+        f"model: {shape}, random weights, float32; {epochs} epochs"
     )
     text = report(header, figures)
     print(text)
-    path = Path(arguments.out)
+    path: Path = arguments.out
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     print(f"written to {path}")
@@ -90,10 +90,13 @@ def _arguments() -> argparse.Namespace:
         default="wall",
         help="cpu: processor time, for one thread on a machine that others use too",
     )
-    parser.add_argument("--tiny", action="store_true", help="a tiny model: does the script run?")
-    default = Path(__file__).resolve().parent / "results" / "ppo_iteration.md"
-    parser.add_argument("--out", default=str(default))
+    parser.add_argument("--shape", choices=list(SHAPES), default="small")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if arguments.out is None:
+        name = "ppo_iteration" + ("" if arguments.shape == "small" else f"_{arguments.shape}")
+        arguments.out = Path(__file__).resolve().parent / "results" / f"{name}.md"
     if arguments.clock == "cpu" and arguments.threads > 1:
         parser.error("--clock cpu adds up the threads: use it with --threads 1")
     unknown = set(arguments.only.split(",")) - set(GROUPS)

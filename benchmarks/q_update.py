@@ -20,7 +20,16 @@ from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
-from token_world import COMPLETION, ENVS, MINIBATCH, Shape, make_env, make_model, make_ppo
+from token_world import (
+    COMPLETION,
+    ENVS,
+    MINIBATCH,
+    SHAPES,
+    Shape,
+    make_env,
+    make_model,
+    make_ppo,
+)
 
 from textgym.agents.rollouts.replay_buffer import EpisodeReplayBuffer
 from textgym.policies.sb3.q_policy import TextQPolicy
@@ -35,7 +44,7 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     header = where(arguments.threads)
-    shape = Shape(layers=2, hidden=64, heads=2, intermediate=160) if arguments.tiny else Shape()
+    shape = SHAPES["tiny" if arguments.tiny else "small"]
     cases, heads = {}, {}
     cases["PPO"] = _ppo(shape)
     for name, cls, policy, buffer in (

@@ -54,7 +54,7 @@ def _bars(figures: Figures) -> list[str]:
             values = _ratios(figures.seconds["naive", phase], figures.seconds["base", phase])
             rows.append(_row(f"(a) {phase}: naive / ours", values, bar, at_least=True))
     if figures.has("floor"):
-        for phase, bar in zip(PHASES, (1.25, 1.05, 1.10), strict=True):
+        for phase, bar in zip(PHASES, (1.25, 1.05, 1.05), strict=True):
             values = _ratios(figures.seconds["base", phase], figures.seconds["floor", phase])
             rows.append(_row(f"(b) {phase}: ours / floor", values, bar))
     lengths = [int(case.split()[1]) for case in figures.acted if case.startswith("length ")]

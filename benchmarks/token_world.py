@@ -31,7 +31,11 @@ CONTEXT = 192
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The size of a model."""
+    """The size of a model.
+
+    :param key_heads: heads of keys and values; None: as many as `heads`.
+    :param is_tied: the embeddings are the head.
+    """
 
     layers: int = 4
     hidden: int = 256
@@ -39,6 +43,22 @@ class Shape:
     intermediate: int = 688
     vocabulary: int = VOCABULARY
     context: int = CONTEXT
+    key_heads: int | None = None
+    is_tied: bool = False
+
+    def __str__(self) -> str:
+        heads = f"{self.heads} heads"
+        if self.key_heads:
+            heads += f" ({self.key_heads} of keys)"
+        head = f"{'tied' if self.is_tied else 'untied'} head of {self.vocabulary:,} words"
+        return f"{self.layers} layers × {self.hidden}, {heads}, SwiGLU {self.intermediate}, {head}"
+
+
+SHAPES = {
+    "small": Shape(),
+    "smollm2": Shape(30, 576, 9, 1536, 49_152, key_heads=3, is_tied=True),
+    "tiny": Shape(2, 64, 2, 160),
+}
 
 
 def make_tokenizer(
@@ -53,16 +73,17 @@ def make_tokenizer(
 
 
 def make_model(shape: Shape, seed: int = 0) -> CausalLM:
-    """Random weights, untied head."""
+    """Random weights."""
     return CausalLM.new(
         make_tokenizer(stop="<end>", start="<stop>", vocabulary=shape.vocabulary),
         seed=seed,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_heads or shape.heads,
         intermediate_size=shape.intermediate,
         max_position_embeddings=shape.context,
-        tie_word_embeddings=False,
+        tie_word_embeddings=shape.is_tied,
     )
 
 

@@ -56,7 +56,7 @@ class _SegmentGroup:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         padded = [self._pad(part) for part in (query, key, value)]
-        out = _causal(*_share_heads(*padded))
+        out = _causal(*padded)
         flat = out.transpose(1, 2).reshape(self.count * self.longest, *query.shape[1:])
         return flat.index_select(0, self.index) if self.is_ragged else flat
 
@@ -166,9 +166,13 @@ class CachedAttention:
         self._write(values, value)
         parts = []
         if self.steps:
-            past = (query[: self.new, :, None], keys[:, :, : self.end], values[:, :, : self.end])
-            out = scaled_dot_product_attention(*_share_heads(*past), attn_mask=self.bias)
-            parts.append(out[:, :, 0])
+            # Query heads that share a head of keys go in as its rows: all look at the same past, and
+            # nothing is repeated.
+            width = query.shape[-1]
+            rows = query[: self.new].view(self.new, self.cache.heads, -1, width)
+            past = keys[:, :, : self.end], values[:, :, : self.end]
+            out = scaled_dot_product_attention(rows, *past, attn_mask=self.bias)
+            parts.append(out.reshape(self.new, -1, width))
         if self.segments is not None:
             # A prefix stands in its slot from position 0: its own keys are all that it looks at.
             new = self.new
@@ -185,18 +189,16 @@ class CachedAttention:
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Causal attention `[B, H, T, D]`; in float32 on a CPU, whose bfloat16 backward is slower."""
-    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        with torch.autocast("cpu", enabled=False):
-            return scaled_dot_product_attention(
-                query.float(), key.float(), value.float(), is_causal=True
-            )
-    return scaled_dot_product_attention(query, key, value, is_causal=True)
+    """Causal attention `[B, H, T, D]` over `[B, K, T, D]`; query heads share those of the keys.
 
-
-def _share_heads(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Repeat key-value heads to the number of query heads (grouped-query attention)."""
+    In float32 on a CPU, whose bfloat16 backward is slower.
+    """
     group = query.shape[1] // key.shape[1]
-    if group > 1:
-        key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
-    return query, key, value
+    if query.device.type != "cpu":
+        if group > 1:  # not every kernel of a GPU takes fewer heads of keys
+            key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
+        return scaled_dot_product_attention(query, key, value, is_causal=True)
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = query.float(), key.float(), value.float()
+    with torch.autocast("cpu", enabled=False):
+        return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=group > 1)
