@@ -166,8 +166,8 @@ class CachedAttention:
         self._write(values, value)
         parts = []
         if self.steps:
-            # Query heads that share a head of keys go in as its rows: all look at the same past, and
-            # nothing is repeated.
+            # Query heads that share a head of keys go in as its rows: all look at the same past,
+            # and nothing is repeated.
             width = query.shape[-1]
             rows = query[: self.new].view(self.new, self.cache.heads, -1, width)
             past = keys[:, :, : self.end], values[:, :, : self.end]
