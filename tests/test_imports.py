@@ -35,6 +35,7 @@ LEAVES = {
     "hub_models",
     "tokenizer_files",
     "tokenizer_gguf",
+    "tokenizer_sentencepiece",
     "tokenizer_words",
     "float32_muon",
     "optimization",

@@ -1,8 +1,10 @@
-"""The tokenizer in a GGUF file: byte-level BPE from its tokens, merges and token types.
+"""The tokenizer in a GGUF file: byte-level BPE from its tokens and merges, or SentencePiece's BPE.
 
-How a text is cut before merges apply is a word in the file (`tokenizer.ggml.pre`), which stands for
-what the model's own `tokenizer.json` says.
+How byte-level BPE cuts a text before merges apply is a word in the file (`tokenizer.ggml.pre`),
+which stands for what the model's own `tokenizer.json` says. SentencePiece's has scores instead.
 """
+
+import math
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
@@ -10,8 +12,11 @@ from tokenizers import Tokenizer as Backend
 from textgym.errors import InputError
 from textgym.gguf_files import GGUFFile
 from textgym.tokenizer_files import TokenizerFiles
+from textgym.tokenizer_sentencepiece import sentencepiece_backend
 
-_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # llama.cpp's token types
+# llama.cpp's token types.
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
+_BYTE_LEVEL, _SENTENCEPIECE = "gpt2", "llama"  # and its words for kinds of tokenizers
 # Contractions, words, numbers, the rest, white space; %s: digits of a number.
 _MODERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
@@ -26,15 +31,49 @@ _ROLES = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_t
 def gguf_backend(file: GGUFFile) -> Backend:
     """The tokenizer of a file.
 
-    :raises InputError: if it is none of byte-level BPE, or cuts texts in a way that is not known.
+    :raises InputError: if it is of another kind, or cuts texts in a way that is not known.
     """
     fields = file.metadata
     model = fields.text("tokenizer.ggml.model") if fields.has("tokenizer.ggml.model") else "none"
-    if model != "gpt2":
+    if model not in (_BYTE_LEVEL, _SENTENCEPIECE):
         raise InputError(
             f"{file.path}: its tokenizer is of the kind {model!r}; of a GGUF file byte-level BPE "
-            "('gpt2') opens, so take a transformers directory of this model"
+            "('gpt2') and SentencePiece's BPE ('llama') open, so take a transformers directory of "
+            "this model"
         )
+    tokens = fields.texts("tokenizer.ggml.tokens")
+    types = _types(file, len(tokens))
+    vocabulary = {
+        token: i
+        for i, (token, of_type) in enumerate(zip(tokens, types, strict=True))
+        if of_type != _UNUSED
+    }
+    is_special = {_CONTROL, _UNKNOWN} if model == _SENTENCEPIECE else {_CONTROL}
+    if model == _SENTENCEPIECE:
+        backend, adds_start = _sentencepiece(file, vocabulary, types), True
+    else:
+        kind = _kind(file)
+        backend, adds_start = _byte_level(file, vocabulary, kind), kind == _LLAMA3
+    added = [
+        AddedToken(token, special=of_type in is_special, normalized=False)
+        for token, of_type in zip(tokens, types, strict=True)
+        if of_type in {*is_special, _USER_DEFINED}
+    ]
+    backend.add_tokens(added)
+    if _adds_start(file, adds_start):
+        start = _token_of(file, "bos") or ""
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{start} $A", special_tokens=[(start, vocabulary[start])]
+        )
+    return backend
+
+
+def _kind(file: GGUFFile) -> str:
+    """How byte-level BPE cuts texts.
+
+    :raises InputError: if that is not known.
+    """
+    fields = file.metadata
     pre = fields.text("tokenizer.ggml.pre") if fields.has("tokenizer.ggml.pre") else _GPT2
     kind = _SAME.get(pre, pre)
     if kind not in _KINDS:
@@ -42,14 +81,11 @@ def gguf_backend(file: GGUFFile) -> Backend:
             f"{file.path}: how its tokenizer cuts texts ({pre!r}) is not known here, only "
             f"{', '.join(_KINDS)}"
         )
-    tokens = fields.texts("tokenizer.ggml.tokens")
-    types = _types(file, len(tokens))
-    merges = [merge.partition(" ")[::2] for merge in fields.texts("tokenizer.ggml.merges")]
-    vocabulary = {
-        token: i
-        for i, (token, of_type) in enumerate(zip(tokens, types, strict=True))
-        if of_type != _UNUSED
-    }
+    return kind
+
+
+def _byte_level(file: GGUFFile, vocabulary: dict[str, int], kind: str) -> Backend:
+    merges = [merge.partition(" ")[::2] for merge in file.metadata.texts("tokenizer.ggml.merges")]
     try:
         backend = Backend(models.BPE(vocabulary, merges, ignore_merges=kind == _LLAMA3))
     except Exception as error:
@@ -57,18 +93,26 @@ def gguf_backend(file: GGUFFile) -> Backend:
     backend.normalizer = normalizers.NFC() if kind == _QWEN2 else None
     backend.pre_tokenizer = _cutter(kind)
     backend.decoder = decoders.ByteLevel()
-    added = [
-        AddedToken(token, special=of_type == _CONTROL, normalized=False)
-        for token, of_type in zip(tokens, types, strict=True)
-        if of_type in (_CONTROL, _USER_DEFINED)
-    ]
-    backend.add_tokens(added)
-    if _adds_start(file, kind):
-        start = _token_of(file, "bos") or ""
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{start} $A", special_tokens=[(start, vocabulary[start])]
-        )
     return backend
+
+
+def _sentencepiece(file: GGUFFile, vocabulary: dict[str, int], types: list[int]) -> Backend:
+    if file.architecture.startswith("gemma"):
+        raise InputError(
+            f"{file.path}: Gemma's SentencePiece tokenizer is not read from a GGUF file: take a "
+            "transformers directory of this model"
+        )
+    fields, key = file.metadata, "tokenizer.ggml.scores"
+    scores = fields.items(key, len(types))
+    if not all(isinstance(score, float) and math.isfinite(score) for score in scores):
+        raise fields.error(key, "a list of finite numbers")
+    prefix = "tokenizer.ggml.add_space_prefix"
+    return sentencepiece_backend(
+        vocabulary,
+        {token: scores[i] for token, i in vocabulary.items() if types[i] == _NORMAL},
+        unk_token=_token_of(file, "unknown"),
+        space_prefix=fields.flag(prefix) if fields.has(prefix) else True,
+    )
 
 
 def gguf_tokenizer_files(file: GGUFFile) -> TokenizerFiles:
@@ -113,10 +157,10 @@ def _cutter(kind: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([cut, plain])
 
 
-def _adds_start(file: GGUFFile, kind: str) -> bool:
-    """Whether texts start with the start token; older files of Llama 3 do not say so."""
+def _adds_start(file: GGUFFile, unless_said: bool) -> bool:
+    """Whether texts start with the start token; older files of Llama do not say so."""
     key = "tokenizer.ggml.add_bos_token"
-    says = file.metadata.flag(key) if file.metadata.has(key) else kind == _LLAMA3
+    says = file.metadata.flag(key) if file.metadata.has(key) else unless_said
     return says and _token_of(file, "bos") is not None
 
 

@@ -47,7 +47,9 @@ def side_by_side(rows, heads):
     return halves.swapaxes(1, 2).reshape(rows.shape)
 
 
-def write_gguf(path, model, *, kind=F32, metadata=None, leave_out=(), change=None, vocab=None):
+def write_gguf(
+    path, model, *, kind=F32, metadata=None, leave_out=(), change=None, vocab=None, scores=None
+):
     """A GGUF file of a model.
 
     :param kind: how matrices are quantised.
@@ -55,6 +57,7 @@ def write_gguf(path, model, *, kind=F32, metadata=None, leave_out=(), change=Non
     :param leave_out: tensors, by llama.cpp's names.
     :param change: a function of name and values.
     :param vocab: tokens, types and merges, instead of the tokenizer's.
+    :param scores: of the tokens, where these stand in the place of merges.
     """
     config, family = model.config, model.config.model_type
     writer = gguf.GGUFWriter(path, family)
@@ -83,7 +86,10 @@ def write_gguf(path, model, *, kind=F32, metadata=None, leave_out=(), change=Non
     tokens, types, merges = vocab or one_merge(*words(tokenizer()))
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    writer.add_token_merges(merges)
+    if scores is None:
+        writer.add_token_merges(merges)
+    else:
+        writer.add_token_scores(scores)
     names = gguf.get_tensor_name_map(_arch(family), config.num_hidden_layers)
     tied = config.tie_word_embeddings
     for key, tensor in model.state_dict().items():
