@@ -42,6 +42,14 @@ def test_the_evaluation_is_of_the_task_that_was_trained_on():
     assert evaluate[6:] == ["--env-kwargs", "max_new_tokens=24", "--env-kwargs", 'stop=["a b"]']
 
 
+def test_a_policy_that_was_trained_through_a_chat_template_is_asked_through_it():
+    fields = {"chat": True, "system": "Be brief."}
+    generate = commands("train", "runs/a", env="x/Y-v0", env_kwargs=fields)[2]
+    assert generate[-3:] == ["--chat", "--system", "Be brief."]
+    generate = commands("train", "runs/a", env="x/Y-v0", env_kwargs={"chat": False})[2]
+    assert "--chat" not in generate
+
+
 def test_after_resume_the_runs_own_settings_are_named(tmp_path):
     out = tmp_path / "my run"
     out.mkdir()

@@ -4,6 +4,7 @@ A chat template is a program in Jinja that comes with a checkpoint. It runs in J
 which reaches no file and no module, and for a limited number of steps.
 """
 
+import functools
 import itertools
 import json
 import sys
@@ -121,19 +122,50 @@ class ChatTemplate:
 
         :raises InputError: as `render`.
         """
-        safe = [
-            {**m, "content": _CUT.join(cut_names(m["content"], self._special))} for m in messages
-        ]
-        text = self.render(safe, add_generation_prompt=add_generation_prompt)
-        return [i for part in text.split(_CUT) for i in self.tokenizer.encode_marked(part)]
+        safe = self._without_names(messages)
+        return self._marked(self.render(safe, add_generation_prompt=add_generation_prompt))
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of what a user says, up to where the model is to answer.
 
         :raises InputError: as `render`.
         """
+        return self.encode(self._messages([text]))
+
+    def encode_reply(self, turns: Sequence[str], *, is_stopped: bool) -> list[int]:
+        """Token ids from the end of the model's last turn to where it is to answer again.
+
+        :param turns: the user's and the model's in turn, the user's first and last.
+        :param is_stopped: a stop token ends the model's turn already.
+        :raises InputError: as `render`; or if the template leaves out what a model says.
+        """
+        messages = self._messages([*turns[:-2], _ANSWER, turns[-1]])
+        safe = self._without_names(messages)
+        _, answer, behind = self.render(safe, add_generation_prompt=True).rpartition(_ANSWER)
+        if not answer:
+            raise InputError("the chat template of the policy's tokenizer leaves an answer out")
+        ids = self._marked(behind)
+        end = next((at for at, i in enumerate(ids) if i in self.stop_ids), None)
+        return ids[end + 1 :] if is_stopped and end is not None else ids
+
+    def _messages(self, turns: Sequence[str]) -> list[dict[str, str]]:
+        """What a user and a model say in turn, the system message in front."""
         front = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return self.encode([*front, {"role": "user", "content": text}])
+        roles = itertools.cycle(("user", "assistant"))
+        return [
+            *front,
+            *({"role": role, "content": text} for role, text in zip(roles, turns, strict=False)),
+        ]
+
+    def _without_names(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        """Messages in which each name of a special token is cut, and so is none."""
+        return [
+            {**m, "content": _CUT.join(cut_names(m["content"], self._special))} for m in messages
+        ]
+
+    def _marked(self, text: str) -> list[int]:
+        """Token ids of a rendered text."""
+        return [i for part in text.split(_CUT) for i in self.tokenizer.encode_marked(part)]
 
     def fit_prompt(self, text: str, limit: int) -> tuple[str, list[int], int]:
         """The end of what a user says that takes at most `limit` tokens with all that is around it.
@@ -154,6 +186,7 @@ class ChatTemplate:
             ids = self.encode_prompt(text)
         return text, ids, cut
 
+    @functools.cached_property
     def stop_ids(self) -> list[int]:
         """The special token that it writes behind an answer; empty where it writes none."""
         said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]

@@ -119,8 +119,8 @@ def test_a_text_ends_with_the_templates_turn(tmp_path):
         assert (result.endings.get(0) or {}).get("finish_reason", "") == reason
     assert result.endings == {}
     template = ChatTemplate(lm.tokenizer)
-    assert template.stop_ids() == [end]
-    assert ChatTemplate(with_template("{{ messages[0].content }}")).stop_ids() == []
+    assert template.stop_ids == [end]
+    assert ChatTemplate(with_template("{{ messages[0].content }}")).stop_ids == []
     greedy = {"max_new_tokens": 20, "sampling": Sampling(temperature=0), "generator": None}
     row = template.encode_prompt("a")
     (written,) = generate_tokens(lm, [row], **greedy)
@@ -171,6 +171,15 @@ def test_training_evaluating_and_resuming(word, task, tmp_path):
     assert [row["completion"] for row in first] == lm.tokenizer.decode_continuations(rows, tokens)
 
 
+@torch.no_grad()
+def assert_own_log_probs(episode, lm):
+    """What was drawn has the log-probabilities of the model, whose row the episode is."""
+    logits = lm(torch.tensor(episode.tokens)[None])[0]
+    logits[:, [lm.tokenizer.pad_token_id, lm.tokenizer.bos_token_id]] = -torch.inf
+    expected = logits.log_softmax(-1)[episode.acted, episode.tokens[episode.acted + 1]]
+    torch.testing.assert_close(torch.tensor(episode.log_probs), expected, rtol=0, atol=1e-4)
+
+
 def test_an_evaluation_plays_the_rendered_prompts(task, tmp_path):
     lm = chat_lm()
     report = textgym.evaluate(task, policy=lm, prompts=PROMPTS, reference=lm, seed=3)
@@ -178,11 +187,7 @@ def test_an_evaluation_plays_the_rendered_prompts(task, tmp_path):
         ids = rendered(lm.tokenizer, prompt, tmp_path / "t")
         assert episode.prompt == prompt and episode.tokens[: len(ids)].tolist() == ids
         assert episode.acted[0] == len(ids) - 1
-        with torch.no_grad():
-            logits = lm(torch.tensor(episode.tokens)[None])[0]
-        logits[:, [lm.tokenizer.pad_token_id, lm.tokenizer.bos_token_id]] = -torch.inf
-        expected = logits.log_softmax(-1)[episode.acted, episode.tokens[episode.acted + 1]]
-        torch.testing.assert_close(torch.tensor(episode.log_probs), expected, rtol=0, atol=1e-4)
+        assert_own_log_probs(episode, lm)
     assert report.kl.mean == pytest.approx(0.0, abs=1e-5)
     plain = textgym.evaluate(task, policy=lm, prompts=PROMPTS, seed=3, env_kwargs={"chat": False})
     assert plain.episodes[0].acted[0] == 0
@@ -255,10 +260,6 @@ def test_the_day_in_a_template_is_always_the_same():
         ({"system": 3}, "system must be a text, got 3"),
         ({"system": ""}, "system must be a text, got ''"),
         ({"chat": False, "system": "S"}, "system is the message in front of a chat"),
-        (
-            {"reply": lambda prompt, turns: "go on", "max_context": 99},
-            "chat renders one prompt, and a task with reply is a dialogue",
-        ),
     ],
 )
 def test_what_cannot_be_is_one_line(fields, message):
@@ -309,3 +310,78 @@ def test_pairs_of_preferences_are_rendered(task):
     for episode, text in zip(agent._pairs[0], "bc", strict=True):
         assert episode.tokens.tolist() == ids + lm.tokenizer.encode(text)
         assert episode.actions.tolist()[-1] == lm.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("ending", [END, FURTHER, "!"])
+def test_a_dialogue_is_rendered_as_transformers_renders_it(ending, tmp_path):
+    """However a turn ends: by the template's token, by another stop token, by a stop string."""
+    tokenizer = with_template(CHATML, keywords={"eos_token_ids": [259 + 3]})
+    assert tokenizer.eos_token_ids == tuple(map(tokenizer.token_to_id, (END, FURTHER)))
+    tokenizer.save(tmp_path / "t")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "t")
+    told = []
+
+    def reply(prompt, turns):
+        told.append((prompt, list(turns)))
+        return f"r{len(turns)}"
+
+    rows = EpisodeRows(
+        Task(
+            id=ID,
+            prompts=["a"],
+            reward=lambda prompts, completions: [float(len(c)) for c in completions],
+            tokenizer=tokenizer,
+            reply=reply,
+            max_context=200,
+            stop="!",
+            **WITH_SYSTEM,
+        ),
+        1,
+    )
+    rows.reset([0], [np.random.default_rng(0)])
+    for text in ("bc", "d"):
+        ids = tokenizer.encode(text) + tokenizer.encode_marked(ending)
+        for token_id in ids:
+            result = rows.step(np.array([token_id]))
+    assert told == [("a", ["bc"]), ("a", ["bc", "r1", "d"])] and not result.endings
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "bc!" if ending == "!" else "bc"},
+        {"role": "user", "content": "r1"},
+        {"role": "assistant", "content": "d!" if ending == "!" else "d"},
+        {"role": "user", "content": "r3"},
+    ]
+    expected = theirs.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+    found = rows.tokens[0, : rows.lengths[0]].tolist()
+    if ending == FURTHER:
+        end, further = tokenizer.eos_token_ids
+        at = [i for i, token_id in enumerate(found) if token_id == further]
+        assert len(at) == 2
+        found = [end if token_id == further else token_id for token_id in found]
+    assert found == expected
+    assert rows.text(0) == "abcr1dr3"
+    silent = ChatTemplate(with_template("{{ messages[0].content }}"))
+    with pytest.raises(InputError, match="leaves an answer out"):
+        silent.encode_reply(["a", "b", "c"], is_stopped=True)
+
+
+def test_a_policy_plays_a_dialogue_through_the_template(task):
+    lm = chat_lm()
+    fields = {
+        "reply": lambda prompt, turns: "more" if len(turns) < 4 else None,
+        "max_context": 200,
+        "max_new_tokens": 60,
+        "stop": list("abcdefghij"),
+        "reward": lambda prompts, completions: [0.0] * len(completions),
+    }
+    report = textgym.evaluate(task, policy=lm, n_episodes=4, seed=0, env_kwargs=fields)
+    user = ChatTemplate(lm.tokenizer).encode_reply(["a", "b", "more"], is_stopped=True)
+    for episode in report.episodes:
+        assert_own_log_probs(episode, lm)
+        tokens = episode.tokens.tolist()
+        replies = sum(turn["who"] == "environment" for turn in episode.info["turns"])
+        starts = [i for i in range(len(tokens)) if tokens[i : i + len(user)] == user]
+        assert len(starts) == replies > 0
+        written = {i for start in starts for i in range(start - 1, start - 1 + len(user))}
+        assert written.isdisjoint(episode.acted.tolist())

@@ -95,9 +95,17 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
     if verb == "train":
         env, flags = shlex.quote(str(values.get("env") or "ENV")), _task_flags(values)
         evaluate = " ".join([f"  textgym evaluate {env} --policy {here}", *flags])
+        generate = " ".join([generate, *_chat_flags(values)])
         return [*lines, evaluate, generate, transformers]
     train = f"  textgym train textgym/MovieReview-v0 --policy {here} --out {beside}"
     return [*lines, generate, train, transformers]
+
+
+def _chat_flags(values: dict[str, Any]) -> list[str]:
+    """The flags with which `generate` gives a prompt as the task did."""
+    fields = values.get("env_kwargs") or {}
+    system = [f"--system {shlex.quote(fields['system'])}"] if fields.get("system") else []
+    return ["--chat", *system] if fields.get("chat") is True else []
 
 
 def _task_flags(values: dict[str, Any]) -> list[str]:

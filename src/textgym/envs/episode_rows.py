@@ -90,7 +90,8 @@ class EpisodeRows:
         self.automaton = compile_constraint(task, self.source, self._stop)
         self._replies: Replies | None = None
         if task.reply is not None:
-            self._replies = Replies(task.id, task.reply, task.tokenizer, self.automaton)
+            chat = task.chat_template()
+            self._replies = Replies(task.id, task.reply, task.tokenizer, chat, self.automaton)
         task.check_arguments(self.source)
         self._states = np.zeros(n, dtype=np.int64)
         self._states_at = np.zeros(n, dtype=np.int64)  # tokens of the row that a state knows of
@@ -243,7 +244,8 @@ class EpisodeRows:
             assert generator is not None
             texts = [*(said.text for said in self._turns[row]), turn.text]
             state = self._game_states[row]
-            questions.append(Question(self._prompt(row), texts, state, generator))
+            is_stopped = bool(self._stop.is_stop_token[self.tokens[row, self.lengths[row]]])
+            questions.append(Question(self._prompt(row), texts, state, generator, is_stopped))
         answers = replies.ask(questions)
         return dict(zip(rows, zip(own, answers, strict=True), strict=True))
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from textgym.chat_templates import ChatTemplate
 from textgym.constraints.automaton import Automaton
 from textgym.envs.texts.prompts import Prompt, fresh_columns
 from textgym.errors import InputError
@@ -27,6 +28,7 @@ from textgym.reward_answers import LARGEST_SCORE, shorten
 from textgym.reward_arguments import Signature, match_arguments, signature_of
 from textgym.states import exact_json
 from textgym.tokenizer import Tokenizer
+from textgym.tokenizer_context import clean_unicode
 
 ReplyFunction = Callable[..., Any]
 
@@ -58,12 +60,14 @@ class Question(NamedTuple):
     """A row that waits for the environment's words.
 
     :param turns: the texts so far, the turn that has just ended included.
+    :param is_stopped: a stop token ended it, and not a stop string.
     """
 
     prompt: Prompt
     turns: list[str]
     state: dict[str, Any]
     generator: np.random.Generator
+    is_stopped: bool
 
 
 class Answer(NamedTuple):
@@ -84,6 +88,8 @@ class Replies:
     """Asks a task's reply function.
 
     :param task_id: for errors.
+    :param chat: the template that writes replies, as it writes prompts; None: they stand as they
+        are.
     :param automaton: the compiled constraint; every reply that the player answers must then end
         with the constraint's `after`.
     """
@@ -93,9 +99,10 @@ class Replies:
         task_id: str,
         function: ReplyFunction,
         tokenizer: Tokenizer,
+        chat: ChatTemplate | None,
         automaton: Automaton | None,
     ) -> None:
-        self._label = _label(task_id)
+        self._label, self._chat = _label(task_id), chat
         self._function, self._tokenizer, self._automaton = function, tokenizer, automaton
         self._signature = signature_of(function)
         self._is_batched = _BATCH in self._signature.names
@@ -159,9 +166,13 @@ class Replies:
 
     def _answer(self, value: Any, arguments: dict[str, Any], question: Question) -> Answer:
         reply = self._checked(value, question)
-        prefix = "".join([question.prompt.text, *question.turns])
+        said = [question.prompt.text, *question.turns]
         try:
-            ids = self._tokenizer.encode_continuation(prefix, reply.text)
+            if self._chat is None:
+                ids = self._tokenizer.encode_continuation("".join(said), reply.text)
+            else:
+                said = [*said, clean_unicode(reply.text)]
+                ids = self._chat.encode_reply(said, is_stopped=question.is_stopped)
         except InputError as error:
             raise self._error(f"returned {reply.text!r:.60}: {error}", question) from error
         ends = None if self._automaton is None else self._automaton.ends

@@ -23,7 +23,7 @@ class StopRule:
         self.is_stop_token[list(tokenizer.eos_token_ids)] = True
         template = task.chat_template()
         if template is not None:
-            self.is_stop_token[template.stop_ids()] = True
+            self.is_stop_token[template.stop_ids] = True
         strings = []
         for text in task.stop_strings:
             token_id = tokenizer.token_to_id(text)

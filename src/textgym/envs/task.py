@@ -50,7 +50,8 @@ class Task:
     :param truncate_prompt: cut over-long prompts at their start instead of refusing them.
     :param chat: each prompt is a user's message, which the player answers: it sees the prompt as
         the chat template of `tokenizer` writes it, and the text ends with the template's end of a
-        turn too. The reward model and reports get the prompt as it is.
+        turn too. The reward model and reports get the prompt as it is. In a dialogue so with the
+        replies.
     :param system: with `chat`: the system message in front of each prompt.
     :param reply: for dialogues. After each stop, `reply(prompt, turns)` gives the environment's
         next words, a `Reply` (words, pay for the turn, whether the game is over), or None to end;
@@ -130,11 +131,6 @@ class Task:
             raise InputError(
                 "a task with reply is a dialogue, and the policy is an encoder with a decoder, "
                 "which reads one prompt, once: take a causal language model"
-            )
-        if self.chat and self.reply is not None:
-            raise InputError(
-                "chat renders one prompt, and a task with reply is a dialogue: leave chat out, and "
-                "write the template's words into the prompts and the replies"
             )
         if self.reply is not None and self.max_context is None:
             raise InputError(

@@ -274,7 +274,7 @@ class Recorder:
             sampling=policy.sampling,
             masks=masks,
             generator=torch.Generator(policy.lm.device).manual_seed(0),
-            stop_ids=() if self.chat is None else self.chat.stop_ids(),
+            stop_ids=() if self.chat is None else self.chat.stop_ids,
         )
         texts = policy.lm.tokenizer.decode_continuations(rows, tokens)
         pairs = list(zip(self.prompts, texts, strict=True))

@@ -181,6 +181,6 @@ def generate(
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         generator=generator,
-        stop_ids=() if template is None else template.stop_ids(),
+        stop_ids=() if template is None else template.stop_ids,
     )
     return lm.tokenizer.decode_continuations(rows, tokens)
