@@ -81,6 +81,13 @@ def test_the_bars(load):
     assert bars(start, [equal], [risen])[0].endswith("with shuffled rewards 1 of 1 **missed**")
 
 
+def test_the_gain_is_of_the_same_words(load):
+    start = {"drawn": {"answers": ["aet", "xyz"]}}
+    run = {"drawn": {"answers": ["aet", "eus"]}}
+    # Differences 0 and 1 - 0: mean .5, deviation .7071, 1.96 · .7071 / √2 = .98.
+    assert load("reverse_text").gain(run, start, ["tea", "sue"], "drawn") == "+0.500 ± 0.980"
+
+
 def test_it_runs_and_makes_no_run_twice(load, tmp_path, monkeypatch):
     script = load("reverse_text")
     policy, runs, out = tmp_path / "lm", tmp_path / "runs", tmp_path / "page.md"
