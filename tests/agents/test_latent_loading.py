@@ -11,6 +11,7 @@ from torch import nn
 
 import textgym
 from textgym import registry
+from textgym.agents.building.latent_checkpoint import acting_agent, read_latent_agent
 from textgym.errors import InputError
 from textgym.manifest import write_manifest
 from textgym.policies import TextVAE
@@ -79,6 +80,16 @@ def test_a_run_acts_and_learns_on(tmp_path, vae, agent):
     loaded.learn(48, reset_num_timesteps=False)
     assert loaded.num_timesteps >= done + 48
     assert not np.array_equal(choices(loaded, vae), before)
+
+
+@pytest.mark.parametrize("agent", ["sac", "ppo"])
+def test_a_run_with_state_dependent_noise_acts_as_it_did(tmp_path, vae, agent):
+    trained = train(tmp_path, agent, vae, use_sde=True)
+    env = textgym.make_vec(ID, 1, decoder=vae)
+    acting = acting_agent(read_latent_agent(tmp_path), env)
+    assert acting.use_sde and not trained.policy.state_dict().keys() ^ acting.policy.state_dict()
+    assert np.array_equal(choices(acting, vae), choices(trained, vae))
+    assert len(textgym.evaluate(ID, policy=tmp_path, prompts=PROMPTS).episodes) == len(PROMPTS)
 
 
 @pytest.mark.parametrize("agent", ["ppo", "td3"])

@@ -40,6 +40,7 @@ from textgym.tensor_files import read_tensors, tensor_shapes, write_tensors
 WEIGHTS, TRAINING = "policy.safetensors", "training.safetensors"
 FORMAT = 1
 _NEVER_KEPT = ("tensorboard_log",)  # where something is written, which no checkpoint says
+_OF_THE_POLICY = ("use_sde",)  # keywords of an algorithm that give its policy other weights
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,8 @@ def acting_agent(checkpoint: LatentCheckpoint, env: VecEnv) -> BaseAlgorithm:
             f"{checkpoint.path}: the agent was made with an object among its policy_kwargs, which "
             "a checkpoint does not hold: bring it back with load_agent(..., policy_kwargs=...)"
         )
-    keywords: dict[str, Any] = {"policy_kwargs": saved.policy_kwargs}
+    kept = saved_keywords(saved, checkpoint.path)
+    keywords = {k: kept[k] for k in ("policy_kwargs", *_OF_THE_POLICY) if k in kept}
     if "buffer_size" in latent_keywords(latent_spec_of(saved.agent)):
         keywords["buffer_size"] = 1000  # nothing is replayed, so it needs no room
     agent = build_latent_agent(saved.agent, env, **keywords)
