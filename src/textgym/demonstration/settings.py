@@ -103,9 +103,9 @@ class PolicySettings:
     sft_learning_rate: float = 5e-4
     sft_rows: int = 16
     lora_rank: int = 8
-    timesteps: int = 10_000
+    timesteps: int = 13_000
     learning_rate: float = 1e-3
-    kl_coef: float = 0.1
+    kl_coef: float = 0.08
     small_kl_coef: float | None = 0.01
     temperature: float = 0.8
     prompts: int = 200
