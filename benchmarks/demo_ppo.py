@@ -25,7 +25,9 @@ from textgym.envs.tasks.movie_reviews import test_prompts
 def trained(demo: Path, out: Path, seed: int, prompts: int) -> Path:
     """A run on the start and the reward model of a demo, made now unless it is whole."""
     settings = PolicySettings()
-    if not (out / "config.json").exists():
+    texts = out / "held_out.jsonl"
+    written = len(texts.read_text("utf-8").splitlines()) if texts.exists() else 0
+    if written < settings.evaluations * prompts:  # the last are written at the end
         textgym.train(
             ENVIRONMENT,
             agent="ppo",
