@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from demo_seeds import titled, write
-from model_defaults import column
+from model_defaults import bars_table, column, is_whole
 
 import textgym
 from textgym.demonstration.reviews import REWARD
@@ -25,9 +25,7 @@ from textgym.envs.tasks.movie_reviews import test_prompts
 def trained(demo: Path, out: Path, seed: int, prompts: int) -> Path:
     """A run on the start and the reward model of a demo, made now unless it is whole."""
     settings = PolicySettings()
-    texts = out / "held_out.jsonl"
-    written = len(texts.read_text("utf-8").splitlines()) if texts.exists() else 0
-    if written < settings.evaluations * prompts:  # the last are written at the end
+    if not is_whole(out, settings.evaluations * prompts):
         textgym.train(
             ENVIRONMENT,
             agent="ppo",
@@ -75,12 +73,8 @@ def main() -> int:
         )
         for seed in arguments.seeds
     }
-    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-    for row in zip(*columns.values(), strict=True):
-        cells = [value if holds else f"{value} **missed**" for _, value, holds in row]
-        lines.append(f"| {' | '.join([row[0][0], *cells])} |")
     title = f"PPO in the demo with SmolLM2, {arguments.prompts} held-out prompts"
-    write(titled(title, lines, 1), arguments.out)
+    write(titled(title, bars_table(columns), 1), arguments.out)
     return 0
 
 

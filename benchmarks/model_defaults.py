@@ -12,6 +12,7 @@ start on one core, a quarter of an hour and more with SmolLM2-135M.
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from demo_seeds import text_bars, titled
@@ -27,7 +28,7 @@ def trained(arguments: argparse.Namespace, agent: str, seed: int) -> Path:
 
     name = f"{Path(arguments.policy).name}-{agent}-{seed}{'-before' if arguments.before else ''}"
     out: Path = arguments.runs / name
-    if not (out / "held_out.jsonl").exists():
+    if not is_whole(out, 2 * arguments.prompts):
         textgym.train(
             ENVIRONMENT,
             agent=agent,
@@ -43,6 +44,12 @@ def trained(arguments: argparse.Namespace, agent: str, seed: int) -> Path:
             **(BEFORE if arguments.before else {}),
         )
     return out
+
+
+def is_whole(run: Path, texts: int) -> bool:
+    """Whether a run has written all its held-out texts, the last of which come at its end."""
+    file = run / "held_out.jsonl"
+    return file.exists() and len(file.read_text("utf-8").splitlines()) >= texts
 
 
 def column(run: Path) -> list[tuple[str, str, bool]]:
@@ -66,6 +73,15 @@ def column(run: Path) -> list[tuple[str, str, bool]]:
     ]
 
 
+def bars_table(columns: Mapping[str, Sequence[tuple[str, str, bool]]]) -> list[str]:
+    """Runs side by side: a row for each bar, with what is missed marked."""
+    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for row in zip(*columns.values(), strict=True):
+        cells = [value if holds else f"{value} **missed**" for _, value, holds in row]
+        lines.append(f"| {' | '.join([row[0][0], *cells])} |")
+    return lines
+
+
 def main() -> int:
     """Train what is not there, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -83,13 +99,9 @@ def main() -> int:
         for agent in arguments.agents
         for seed in arguments.seeds
     }
-    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-    for row in zip(*columns.values(), strict=True):
-        cells = [value if holds else f"{value} **missed**" for _, value, holds in row]
-        lines.append(f"| {' | '.join([row[0][0], *cells])} |")
     name = Path(arguments.policy).name
     title = f"Defaults on {name}, {arguments.timesteps:,} tokens, {arguments.prompts} prompts"
-    text = titled(title, lines, 1)
+    text = titled(title, bars_table(columns), 1)
     print(text)
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")

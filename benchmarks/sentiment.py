@@ -22,6 +22,7 @@ from scipy import stats
 from textgym.agents.comparison.reading import read_study
 from textgym.agents.comparison.study import StudyRun
 from textgym.agents.evaluation.bundled_rewards import critic
+from textgym.agents.evaluation.report import Interval
 from textgym.agents.runs.held_out import perplexity
 from textgym.envs.tasks.movie_reviews import load_critic_snippets
 from textgym.text_metrics.metrics import distinct_n
@@ -62,14 +63,14 @@ def row(name: str, run: StudyRun) -> str:
         figures.append((perplexity(written), distinct_n(completions, 2)))
     before, after = scores
     gain = after.mean() / before.mean() - 1
-    half = stats.t.ppf(0.975, len(after) - 1) * (after - before).std(ddof=1) / len(after) ** 0.5
+    change = Interval.of(after - before)
     surprise, variety = (b / a for a, b in zip(*figures, strict=True))
     bars = [gain >= GAIN, 0.8 <= surprise <= 1.05, variety >= 0.8]
     cells = [f"{gain:+.0%}", f"{surprise:.2f}", f"{variety:.2f}"]
     told = [c if holds else f"{c} **missed**" for c, holds in zip(cells, bars, strict=True)]
-    change = f"{before.mean():.3f} → {after.mean():.3f}"
-    difference = f"{after.mean() - before.mean():+.3f} ± {half:.3f}"
-    return f"| {' | '.join([name, change, difference, *told])} |"
+    scored = f"{before.mean():.3f} → {after.mean():.3f}"
+    difference = f"{change.mean:+.3f} ± {change.half_width:.3f}"
+    return f"| {' | '.join([name, scored, difference, *told])} |"
 
 
 def main() -> int:

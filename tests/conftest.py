@@ -1,7 +1,9 @@
 """What all tests share: one thread, no deadlines on a machine that may be busy, no network."""
 
+import importlib
 import os
 import signal
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -28,3 +30,10 @@ def heard_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch):
+    """A module of `benchmarks`, by name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module

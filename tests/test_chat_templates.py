@@ -7,7 +7,7 @@ import transformers
 from front_door import SHAPE, run_cli
 from textgym_checkpoints import CHATML, END, START, chat_tokenizer, with_template
 
-from textgym.chat_templates import chat_template, encode_chats, render_chat
+from textgym.chat_templates import ChatTemplate, chat_template, encode_chats
 from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.tokenizer import Tokenizer
@@ -31,7 +31,7 @@ def test_tokens_are_those_of_transformers(template, add_generation_prompt, tmp_p
     tokenizer.save(tmp_path / "t")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "t")
     keywords = {"add_generation_prompt": add_generation_prompt}
-    text = render_chat(tokenizer, CHAT, **keywords)
+    text = ChatTemplate(tokenizer).render(CHAT, **keywords)
     assert text == theirs.apply_chat_template(CHAT, tokenize=False, **keywords)
     ids = theirs.apply_chat_template(CHAT, return_dict=False, **keywords)
     assert encode_chats(tokenizer, [CHAT, CHAT], **keywords) == [ids, ids]

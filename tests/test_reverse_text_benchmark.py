@@ -1,28 +1,18 @@
 """Words written backwards: the benchmark's splits, rewards and page by hand; and that it runs."""
 
-import importlib
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from front_door import byte_lm
 
-ROOT = Path(__file__).parents[1]
 SMALL = ("--timesteps", "8", "--start-steps", "1", "--sft-steps", "1")
 
 
-@pytest.fixture
-def load(monkeypatch):
-    """A module of `benchmarks`, by name."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module
-
-
-def test_no_split_has_a_word_of_another_or_its_beginning(load):
+def test_no_split_has_a_word_of_another_or_its_beginning(load_benchmark):
     said_twice = "garden gardens stop pots level house houses table tables movie river"
     texts = [said_twice, said_twice, "once", "ten ten elevenish elevenish"]
-    found = load("reversed_words").splits(texts, {"test": 1, "rl": 2})
+    found = load_benchmark("reversed_words").splits(texts, {"test": 1, "rl": 2})
     assert [len(found[name]) for name in ("test", "rl")] == [1, 2]
     words = [word for part in found.values() for word in part]
     assert len(set(words)) == len(words)
@@ -33,8 +23,8 @@ def test_no_split_has_a_word_of_another_or_its_beginning(load):
     assert not (beginnings[0] & beginnings[1] or beginnings[2] & (beginnings[0] | beginnings[1]))
 
 
-def test_what_an_answer_earns(load):
-    words = load("reversed_words")
+def test_what_an_answer_earns(load_benchmark):
+    words = load_benchmark("reversed_words")
     assert words.row("tea") == {
         "prompt": "Reverse: t e a ->",
         "answer": "a e t",
@@ -45,8 +35,8 @@ def test_what_an_answer_earns(load):
     assert words.similarity(given, ["aet"] * 4) == pytest.approx([1, 2 / 3, 6 / 7, 0])
 
 
-def test_shuffled_rewards_are_the_same_ones_and_nobody_keeps_his_own(load):
-    words = load("reversed_words")
+def test_shuffled_rewards_are_the_same_ones_and_nobody_keeps_his_own(load_benchmark):
+    words = load_benchmark("reversed_words")
     given = [" a e t", "aex", " t a e t", "", "xyza", "t"]
     true = words.similarity(given, ["aet"] * 6)
     assert len(set(true)) == 6
@@ -57,8 +47,8 @@ def test_shuffled_rewards_are_the_same_ones_and_nobody_keeps_his_own(load):
         assert all(a != b for a, b in zip(wrong, true, strict=True))
 
 
-def test_what_is_wrong_with_an_answer(load):
-    kind = load("reversed_words").kind
+def test_what_is_wrong_with_an_answer(load_benchmark):
+    kind = load_benchmark("reversed_words").kind
     assert [kind(text, "aet") for text in (" a e t", "ate", "ae", "aett", "aex", "")] == [
         "right", "wrong order", "letters missing", "letters too many", "other letters",
         "letters missing",
@@ -70,8 +60,8 @@ def figures(similarity, exact):
     return {"drawn": part, "likeliest": part}
 
 
-def test_the_bars(load):
-    bars = load("reverse_text").bars
+def test_the_bars(load_benchmark):
+    bars = load_benchmark("reverse_text").bars
     start, risen, equal = figures(0.6, 0.2), figures(0.8, 0.29), figures(0.6, 0.2)
     lines = bars(start, [risen, risen], [equal])
     assert lines[0] == (
@@ -81,15 +71,17 @@ def test_the_bars(load):
     assert bars(start, [equal], [risen])[0].endswith("with shuffled rewards 1 of 1 **missed**")
 
 
-def test_the_gain_is_of_the_same_words(load):
+def test_the_gain_is_of_the_same_words(load_benchmark):
     start = {"drawn": {"answers": ["aet", "xyz"]}}
     run = {"drawn": {"answers": ["aet", "eus"]}}
     # Differences 0 and 1 - 0: mean .5, deviation .7071, 1.96 · .7071 / √2 = .98.
-    assert load("reverse_text").gain(run, start, ["tea", "sue"], "drawn") == "+0.500 ± 0.980"
+    assert (
+        load_benchmark("reverse_text").gain(run, start, ["tea", "sue"], "drawn") == "+0.500 ± 0.980"
+    )
 
 
-def test_it_runs_and_makes_no_run_twice(load, tmp_path, monkeypatch):
-    script = load("reverse_text")
+def test_it_runs_and_makes_no_run_twice(load_benchmark, tmp_path, monkeypatch):
+    script = load_benchmark("reverse_text")
     policy, runs, out = tmp_path / "lm", tmp_path / "runs", tmp_path / "page.md"
     byte_lm().save_pretrained(policy)
     flags = f"--policy {policy} --runs {runs} --out {out} --seeds 0 --sft 0 --shuffled 0 --words 5"

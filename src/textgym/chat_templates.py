@@ -214,16 +214,6 @@ def check_chat(chat: object, system: object) -> None:
     clean_unicode(system or "")
 
 
-def render_chat(
-    tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool
-) -> str:
-    """`ChatTemplate.render` of a tokenizer's template.
-
-    :raises InputError: as there.
-    """
-    return ChatTemplate(tokenizer).render(messages, add_generation_prompt=add_generation_prompt)
-
-
 def encode_chats(
     tokenizer: Tokenizer,
     chats: Sequence[Sequence[Mapping[str, str]]],
