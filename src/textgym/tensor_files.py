@@ -49,6 +49,24 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
 
 
+def tensor_kinds(path: Path) -> dict[str, str]:
+    """The dtype of each tensor as safetensors has it ("F32", "BF16", "I8"), from the header alone.
+
+    :raises InputError: naming the file, if it is missing, damaged or no regular file.
+    """
+    require_regular_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: str(file.get_slice(name).get_dtype()) for name in file.keys()}
+    except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
+        raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
+
+
+def not_floating(path: Path, name: str, kind: str) -> InputError:
+    """The error for a weight that is no float."""
+    return InputError(f"{path}: {name!r} must be floating point, found {kind}")
+
+
 def floating(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors themselves, if all are of floating point.
 
@@ -56,6 +74,5 @@ def floating(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise InputError(f"{path}: {name!r} must be floating point, found {kind}")
+            raise not_floating(path, name, str(tensor.dtype).removeprefix("torch."))
     return tensors

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from textgym_testing import rollout, set_up
 
 import textgym
@@ -39,7 +40,7 @@ WITHOUT_CACHE = {"bloom"}
 
 def saved(directory, family, **changed):
     """A small random checkpoint as transformers writes it, with bytes as tokens."""
-    config = transformers.AutoConfig.for_model(family, **{**FAMILIES[family], **changed})
+    config = transformers.AutoConfig.for_model(family, **{**FAMILIES.get(family, SMALL), **changed})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config).eval()
@@ -163,9 +164,10 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, gpt2):
         ("n_layer", 10**9, "expected from 1 to 1024 layers, got 1000000000"),
         ("n_layer", 3, "missing weights, transformer.h.2."),
         ("n_layer", 1, "unexpected weights, transformer.h.1."),
-        ("n_embd", 64, "mismatch"),
+        ("n_positions", 32, "'transformer.wpe.weight' has shape (64, 32), but its"),
         ("n_embd", 2**20, "its configuration calls for"),
         ("n_head", 5, "transformers cannot"),
+        ("n_head", -1, "a gpt2 model cannot be run here"),
     ):
         shutil.copytree(gpt2, lm)
         config = json.loads((lm / "config.json").read_text())
@@ -174,11 +176,46 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, gpt2):
         shutil.rmtree(lm)
     shutil.copytree(gpt2, lm)
     (lm / "model.safetensors").rename(lm / "pytorch_model.bin")
-    refused("model.safetensors: cannot be read", lm)
+    refused("holds pickled weights only (pytorch_model.bin)", lm)
     with pytest.raises(InputError, match=r"dropout=0.1 is not there for a gpt2 model"):
         textgym.sft(
             [{"prompt": "a", "completion": "b"}], policy=gpt2, out=tmp_path / "o", dropout=0.1
         )
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_weights_that_are_not_what_the_configuration_says(family, tmp_path):
+    """A head under `tie_word_embeddings`, whole numbers, NaN: for both kinds of trunk."""
+    saved(tmp_path, family, tie_word_embeddings=True)
+    file, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    good, said = load_file(file), json.loads(config.read_text())
+    embeddings = next(name for name in good if name.endswith(("embed_tokens.weight", "wte.weight")))
+    size = good[embeddings].shape
+    other = torch.randn(size, generator=torch.Generator().manual_seed(3))
+
+    def opens(tensors, **changed):
+        save_file(tensors, file, metadata={"format": "pt"})
+        config.write_text(json.dumps({**said, **changed}))
+        return opened(tmp_path)
+
+    apart = {**good, "lm_head.weight": other}
+    with pytest.raises(InputError, match="hold a head of its own, but config"):
+        opens(apart)
+    lm = opens(apart, tie_word_embeddings=False)
+    assert torch.equal(lm.lm_head.weight, other)
+    tokens = torch.tensor([[5, 9, 7]])
+    expected = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)(input_ids=tokens).logits
+    torch.testing.assert_close(lm(tokens, torch.tensor([3]))[..., 3:259], expected[..., 3:259])
+    lm = opens({**good, "lm_head.weight": good[embeddings].clone()})  # the same twice
+    assert lm.lm_head.weight is lm.model.embed_tokens.weight
+    whole_numbers = {**good, embeddings: (9 * good[embeddings]).to(torch.int8)}
+    with pytest.raises(InputError, match=f"{embeddings}' must be floating point, found I8"):
+        opens(whole_numbers)
+    good[embeddings][3, 1] = torch.nan
+    with pytest.raises(InputError, match="are not finite"):
+        opens(good)
+    with pytest.raises(InputError, match=r"quantized \(quantization_config\)"):
+        opens(apart, quantization_config={"quant_method": "fp8"})
 
 
 def test_local_attention_ends_the_context(tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 from textgym.directories import atomic_directory, holds
 from textgym.errors import InputError
+from textgym.extras import import_extra, without_bars
 from textgym.gguf_files import is_gguf
 from textgym.manifest import MANIFEST
 from textgym.optimization import join_state, split_state
@@ -31,7 +32,7 @@ from textgym.policies.language_model.run_checkpoints import (
     checkpoints_of,
     read_first_whole,
 )
-from textgym.policies.language_model.transformers_config import is_ours
+from textgym.policies.language_model.transformers_config import is_ours, otherwise_tied
 from textgym.policies.language_model.weight_sources import weight_source
 from textgym.run_files import LAST, PREVIOUS
 from textgym.storage import json_text, read_json
@@ -105,7 +106,8 @@ def _write_foreign(lm: "LanguageModel", directory: Path, dtype: torch.dtype) -> 
     assert isinstance(trunk, ForeignTrunk)
     whole = trunk.whole(lm.lm_head)
     state = {name: tensor.detach().to("cpu", dtype) for name, tensor in whole.state_dict().items()}
-    whole.save_pretrained(str(directory), state_dict=state)
+    with without_bars(import_extra("transformers", extra="transformers", what=f"{directory}")):
+        whole.save_pretrained(str(directory), state_dict=state)
     lm.tokenizer.write_files(directory)
 
 
@@ -251,9 +253,12 @@ def read_model(
     tensors = {
         name: tensor.to(dtype, copy=True) for name, tensor in source.tensors() if name in expected
     }
-    if config.tie_word_embeddings:
-        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     _check_finite(tensors, directory)
+    if config.tie_word_embeddings:
+        embeddings = tensors["model.embed_tokens.weight"]
+        if not torch.equal(tensors.get("lm_head.weight", embeddings), embeddings):
+            raise InputError(f"{directory}: {otherwise_tied(is_tied=False)}")
+        tensors["lm_head.weight"] = embeddings
     lm.load_state_dict(tensors, assign=True)
     lm.finish_loading()
     return lm.requires_grad_(True).eval()
@@ -268,10 +273,14 @@ def _read_foreign(
     trunk = lm.get_submodule("model")
     assert isinstance(trunk, ForeignTrunk)
     try:
-        lm.lm_head = trunk.take(config.read(directory, dtype))
+        whole = config.read(directory, dtype)
     except InputError as error:
         raise InputError(f"{directory}: {error}") from None
-    _check_finite(lm.state_dict(), directory)
+    _check_finite(whole.state_dict(), directory)  # before `take`, which compares logits
+    try:
+        lm.lm_head = trunk.take(whole)
+    except InputError as error:
+        raise InputError(f"{directory}: {error}") from None
     lm.finish_loading()
     return lm.requires_grad_(True).eval()
 

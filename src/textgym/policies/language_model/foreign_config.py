@@ -13,6 +13,7 @@ import torch
 from textgym.errors import InputError
 from textgym.extras import import_extra, without_bars
 from textgym.policies.language_model.model_size import ModelSize
+from textgym.policies.language_model.transformers_config import check_not_quantized
 
 _NO_SHAPE = ("model_type", "written_by", "attn_implementation")
 _MOST_LAYERS = 1024
@@ -55,11 +56,7 @@ class ForeignConfig(ModelSize):
                 "config.json names code of its own (auto_map), which is never run: take a model "
                 "of a family that transformers has"
             )
-        if self.content.get("quantization_config"):
-            raise InputError(
-                "its weights are quantized (quantization_config), which cannot be trained: take "
-                "the model's own weights"
-            )
+        check_not_quantized(self.content)
         transformers = import_extra(
             "transformers", extra="transformers", what=f"a model of the family {kind!r:.60}"
         )
@@ -197,11 +194,18 @@ class ForeignConfig(ModelSize):
                     local_files_only=True,
                     trust_remote_code=False,
                     output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # they are told of, and refused below
                 )
         except Exception as error:  # a damaged file ends in any of a dozen
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot open it ({reason:.200})") from None
         for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+            if told[kind] and kind == "mismatched_keys":
+                name, found, expected = min(told[kind])
+                raise InputError(
+                    f"{name!r:.100} has shape {tuple(found)}, but its configuration calls for "
+                    f"{tuple(expected)}"
+                )
             if told[kind]:
                 first = min(map(str, told[kind]))
                 what = kind.replace("_keys", "")

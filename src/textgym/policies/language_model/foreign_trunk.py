@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from textgym.errors import InputError
 from textgym.policies.language_model.foreign_config import ForeignConfig
 from textgym.policies.language_model.packing import PackedSegments, pack_rows, positions_of
+from textgym.policies.language_model.transformers_config import otherwise_tied
 from textgym.policies.language_model.trunk import TokenTrunk
 
 TOLERANCE = 1e-3  # of a hidden state's size: rounding, not another answer
@@ -147,18 +148,35 @@ class ForeignTrunk(TokenTrunk):
         """The weights of transformers' whole model; returns its head.
 
         :raises InputError: where logits are more than the head of the hidden states, as where they
-            are capped or scaled.
+            are capped or scaled, where it cannot be run, or where the head is tied otherwise than
+            `config.json` says.
         """
-        head: nn.Linear = whole.get_output_embeddings()
+        head = self._head_of(whole)
         self.body = whole.base_model
         tokens = torch.arange(1, 4, device=head.weight.device)[None] % self.config.vocab_size
-        expected = whole(input_ids=tokens, use_cache=False).logits
-        found = head(self._rows(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+        try:
+            expected = whole(input_ids=tokens, use_cache=False).logits
+            found = head(self._rows(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+        except Exception as error:  # whatever a family makes of its sizes
+            reason = " ".join(str(error).split())
+            family = self.config.content["model_type"]
+            raise InputError(f"a {family} model cannot be run here ({reason:.200})") from None
         if not torch.allclose(found, expected, atol=1e-4 + TOLERANCE * float(expected.std())):
             raise InputError(
                 f"a {self.config.content['model_type']} model does more to its logits than its "
                 "head (capping, scaling), which is not supported"
             )
+        return head
+
+    def _head_of(self, whole: Any) -> nn.Linear:
+        """The head of transformers' whole model.
+
+        :raises InputError: where it is tied otherwise than `config.json` says.
+        """
+        head: nn.Linear = whole.get_output_embeddings()
+        is_tied = head.weight is whole.get_input_embeddings().weight
+        if is_tied != self.config.tie_word_embeddings:
+            raise InputError(otherwise_tied(is_tied))
         return head
 
     def whole(self, head: nn.Linear) -> Any:

@@ -53,14 +53,7 @@ class Seq2SeqTrunk(ForeignTrunk):
         :raises InputError: where logits are more than the head of the hidden states, or the head
             is tied otherwise than `config.json` says.
         """
-        head: nn.Linear = whole.get_output_embeddings()
-        is_tied = head.weight is whole.get_input_embeddings().weight
-        if is_tied != self.config.tie_word_embeddings:
-            found = "the embeddings" if is_tied else "a head of its own"
-            raise InputError(
-                f"its weights hold {found}, but config.json says tie_word_embeddings="
-                f"{str(not is_tied).lower()}: set it to {str(is_tied).lower()}"
-            )
+        head = self._head_of(whole)
         family = self.config.content["model_type"]
         tokens = self._trial_tokens([[1, 2, 3]], head.weight.device)
         begun = torch.cat([tokens.new_tensor([self.begin]), tokens], 1)

@@ -92,6 +92,30 @@ def _windows_of_gemma3(config: CausalLMConfig, rope: dict[str, Any]) -> dict[str
     }
 
 
+def otherwise_tied(is_tied: bool) -> str:
+    """What to say where weights and `config.json` disagree about the head.
+
+    :param is_tied: whether the head is the table of embeddings, as the weights have it.
+    """
+    found = "the embeddings" if is_tied else "a head of its own"
+    return (
+        f"its weights hold {found}, but config.json says tie_word_embeddings="
+        f"{str(not is_tied).lower()}: set it to {str(is_tied).lower()}"
+    )
+
+
+def check_not_quantized(content: dict[str, Any]) -> None:
+    """Raises for a `config.json` whose weights are numbers of few bits, and scales beside them.
+
+    :raises InputError: saying so.
+    """
+    if content.get("quantization_config"):
+        raise InputError(
+            "its weights are quantized (quantization_config), which cannot be trained: take the "
+            "model's own weights"
+        )
+
+
 def saved_with(tokenizer: Tokenizer, dtype: torch.dtype) -> dict[str, Any]:
     """What a `config.json` of ours says beside the shape of the model."""
     return {
@@ -118,6 +142,10 @@ def from_transformers(content: Any, path: Path) -> CausalLMConfig:
             f"{path}: model_type {model_type!r:.60} is not supported{why}; expected one of "
             f"{', '.join(FAMILIES)}"
         )
+    try:
+        check_not_quantized(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     family = FAMILIES[model_type]
     values: dict[str, Any] = {}
     for name, default in _FIELDS.items():

@@ -11,7 +11,7 @@ from textgym.gguf_files import is_gguf
 from textgym.policies.language_model.architectures import ModelConfig, config_from_json
 from textgym.policies.language_model.gguf_weights import GGUFWeights
 from textgym.storage import read_json
-from textgym.tensor_files import floating, read_tensors, tensor_shapes
+from textgym.tensor_files import floating, not_floating, read_tensors, tensor_kinds, tensor_shapes
 from textgym.tokenizer import Tokenizer
 
 INDEX = "model.safetensors.index.json"
@@ -59,6 +59,8 @@ class DirectoryWeights:
         path = directory / "config.json"
         self.config: ModelConfig = config_from_json(read_json(path), path)
         self.files = _weight_files(directory)
+        for file in self.files:
+            _check_floating(file)
 
     def room(self) -> int:
         """The bytes of the files: a byte for each weight is the least."""
@@ -74,11 +76,29 @@ class DirectoryWeights:
             yield from floating(read_tensors(file), file).items()
 
 
+def _check_floating(file: Path) -> None:
+    """Raises for weights that are no floats. Old checkpoints hold masks as biases, which may be.
+
+    :raises InputError: naming the file and the first such weight.
+    """
+    for name, kind in tensor_kinds(file).items():
+        if name.endswith("weight") and not kind.startswith(("F", "BF")):
+            raise not_floating(file, name, kind)
+
+
 def _weight_files(directory: Path) -> list[Path]:
     """The safetensors files of a model: one, or those that an index names."""
     index = directory / INDEX
     if not index.is_file():
-        return [directory / "model.safetensors"]
+        single = directory / "model.safetensors"
+        pickled = sorted(directory.glob("*.bin")) if not single.exists() else []
+        if pickled:
+            raise InputError(
+                f"{directory}: holds pickled weights only ({pickled[0].name}), which are never "
+                "opened, as that may run code: save_pretrained of transformers writes "
+                "model.safetensors"
+            )
+        return [single]
     content = read_json(index)
     names = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
