@@ -1,5 +1,6 @@
 """Chat templates: as transformers renders them, and programs that misbehave."""
 
+import json
 import sys
 
 import pytest
@@ -16,6 +17,12 @@ OTHERS = """{{ bos_token }}{% set ns = namespace(n=0) %}
 {% for m in messages %}{% set ns.n = ns.n + 1 %}
 {% if m.role == 'stop' %}{% break %}{% endif %}
 {{ ns.n }}{{ m | tojson }}{{ eos_token }}{% endfor %}"""
+# What real templates ask: SmolLM3 marks answers, Mistral asks for tools, others write JSON tightly.
+DEFINED = """{% if tools is not none %}T{% endif %}{% if documents is defined %}D{% endif %}
+{{ mask_token }}{{ unk_token }}{{ eos_token }}{% for m in messages %}{% generation %}
+{% set a = m.content %}{{ a }}
+{% endgeneration %}{% if a is defined %}leaks{% endif %}
+{{ m | tojson(sort_keys=true, separators=(',', ':')) }}{% endfor %}"""
 LOOP = "{% for i in range(99999) %}"
 CHAT = [
     {"role": "user", "content": " <b>Hello</b>, «you» "},
@@ -24,7 +31,7 @@ CHAT = [
 ]
 
 
-@pytest.mark.parametrize("template", [CHATML, OTHERS])
+@pytest.mark.parametrize("template", [CHATML, OTHERS, DEFINED])
 @pytest.mark.parametrize("add_generation_prompt", [True, False])
 def test_tokens_are_those_of_transformers(template, add_generation_prompt, tmp_path):
     tokenizer = with_template(template)
@@ -36,6 +43,21 @@ def test_tokens_are_those_of_transformers(template, add_generation_prompt, tmp_p
     ids = theirs.apply_chat_template(CHAT, return_dict=False, **keywords)
     assert encode_chats(tokenizer, [CHAT, CHAT], **keywords) == [ids, ids]
     assert tokenizer.token_to_id(END) in ids
+
+
+def test_a_token_that_is_not_there_is_no_text(tmp_path):
+    """Not "None"."""
+    tokenizer = Tokenizer.byte()
+    plain = Tokenizer(tokenizer.backend, pad_token="<|pad|>", eos_token="<|eos|>")
+    plain.save(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    template = "{{ bos_token }}[{{ cls_token }}]{{ eos_token }}"
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({**settings, "chat_template": template})
+    )
+    plain = Tokenizer.load(tmp_path)
+    assert plain.bos_token is None
+    assert ChatTemplate(plain).render(CHAT, add_generation_prompt=True) == "[]<|eos|>"
 
 
 def test_special_tokens_that_a_user_writes_are_characters():

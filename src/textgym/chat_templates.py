@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from textgym.errors import InputError
 from textgym.extras import import_extra
@@ -22,6 +22,8 @@ _MOST_STEPS, _MOST_CHARACTERS = 2_000_000, 2_000_000
 _CUT = "\ue000"  # of the Private Use Area: stands inside a special token's name that a user wrote
 _ANSWER = "\ue001"  # stands for what a model says
 _FILE = "<chat template>"
+_ROLES = ("bos_token", "eos_token", "pad_token")
+_FURTHER_ROLES = ("unk_token", "sep_token", "cls_token", "mask_token")
 
 
 def chat_template(tokenizer: Tokenizer) -> str | None:
@@ -72,7 +74,9 @@ class ChatTemplate:
             raise InputError("the policy's tokenizer has no chat template: leave chat out")
         sandbox = import_extra("jinja2.sandbox", extra="transformers", what="a chat template")
         environment = sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _generation_blocks()],
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
@@ -95,11 +99,12 @@ class ChatTemplate:
         :raises InputError: in one line, if it raises, asks for what the sandbox forbids, or does
             not end.
         """
-        names = ("bos_token", "eos_token", "pad_token")
         given = {
             "messages": list(messages),
+            "tools": None,  # defined, as transformers has it
+            "documents": None,
             "add_generation_prompt": add_generation_prompt,
-            **{role: getattr(self.tokenizer, role) for role in names},
+            **self._tokens(),
         }
         try:
             with _LimitedSteps():
@@ -112,6 +117,13 @@ class ChatTemplate:
         except Exception as error:  # whatever a program may raise
             raise _failure(error) from None
         return "".join(parts)
+
+    def _tokens(self) -> dict[str, str]:
+        """The special tokens that there are, by their roles; one that is not is undefined."""
+        tokenizer = self.tokenizer
+        found = {role: tokenizer.files.named(role) for role in _FURTHER_ROLES}
+        found |= {role: getattr(tokenizer, role) for role in _ROLES}
+        return {role: token for role, token in found.items() if token is not None}
 
     def encode(
         self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
@@ -265,10 +277,37 @@ class _LimitedSteps:
         return self._line
 
 
+def _generation_blocks() -> Any:
+    """`{% generation %}`, around what a model says: transformers marks it, here it is text."""
+    extension = import_extra("jinja2.ext", extra="transformers", what="a chat template").Extension
+    nodes = import_extra("jinja2.nodes", extra="transformers", what="a chat template")
+
+    class GenerationBlocks(extension):  # type: ignore[misc]
+        """Names that are set inside end with the block, as in transformers."""
+
+        tags: ClassVar[set[str]] = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            """The block's own body."""
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+            return nodes.Scope(body).set_lineno(line)
+
+    return GenerationBlocks
+
+
 def _raise(message: str) -> None:
     raise InputError(str(message))
 
 
-def _to_json(value: Any, indent: int | None = None, **keywords: Any) -> str:
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: Any = None,
+    sort_keys: bool = False,
+) -> str:
     """As transformers': without HTML's escapes, which Jinja's own filter writes."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
