@@ -125,7 +125,7 @@ def test_generate_answers_a_message(tmp_path):
     lm.save_pretrained(tmp_path / "lm")
     words = ["generate", tmp_path / "lm", "--prompt", "a", "--max-new-tokens", 5]
     code, out, error = run_cli(*words, "--temperature", 0, "--chat")
-    assert code == 0 and expected[0].splitlines()[0] in out, error
+    assert code == 0 and out.splitlines()[:2] == ["a", expected[0].splitlines()[0]], error
     with pytest.raises(InputError, match="exceeds the model's context of 128"):
         lm.generate("a" * 90, max_new_tokens=5, chat=True)
     CausalLM.new(chat_tokenizer(), seed=0, **SHAPE).save_pretrained(tmp_path / "m")

@@ -149,7 +149,7 @@ def test_what_makes_no_sense_is_refused_in_a_line():
     with pytest.raises(InputError, match=f"called 'c_attn'; {there}"):
         add_adapter(model(), LoRA.of(4, lora_targets="q_proj,c_attn"), seed=0)
     lstm = CausalLM.new(Tokenizer.byte(), architecture="lstm", hidden_size=16)
-    with pytest.raises(InputError, match="there are: none, so it takes no adapter"):
+    with pytest.raises(InputError, match="no linear layers, so it takes no adapter"):
         add_adapter(lstm, LoRA.of(4), seed=0)
     with pytest.raises(InputError, match="are of an adapter: give lora_rank too"):
         LoRA.of(None, use_dora=True)

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 
+import peft
 import pytest
 import torch
 import transformers
@@ -13,6 +14,7 @@ from textgym_testing import rollout, set_up
 import textgym
 from textgym.errors import InputError
 from textgym.policies import CausalLM
+from textgym.policies.language_model.adapters import LoRA, add_adapter, write_adapter
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.packing import pack_sequences
 from textgym.tokenizer import Tokenizer
@@ -115,6 +117,32 @@ def test_the_first_ratio_is_one(family, tmp_path):
     for batch in rollout(set_up(agent)).get(64):
         log_prob = agent.policy.evaluate_actions(batch.observations, batch.actions.flatten())[1]
         torch.testing.assert_close(log_prob, batch.old_log_prob, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_gpt2_takes_an_adapter_that_peft_opens(use_dora, gpt2, tmp_path):
+    """Its linear layers are `Conv1D`, with weights that stand the other way."""
+    lm = opened(gpt2)
+    add_adapter(lm, LoRA.of(4, use_dora=use_dora), seed=1)
+    assert lm.adapter.targets == ("c_attn", "c_proj", "c_fc")
+    tokens = torch.tensor([[5, 9, 7, 30]])
+    before = lm(tokens)
+    torch.testing.assert_close(before, opened(gpt2)(tokens))
+    with torch.no_grad():
+        for name, weight in lm.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    found = lm(tokens)
+    assert (found - before)[..., :259].abs().max() > 0.1
+    write_adapter(lm, tmp_path)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt2)
+    theirs = peft.PeftModel.from_pretrained(model, str(tmp_path))(input_ids=tokens).logits
+    torch.testing.assert_close(found[..., 3:259], theirs[..., 3:259], rtol=0, atol=1e-5)
+    lm.without_adapter().save_pretrained(tmp_path / "base")
+    torch.testing.assert_close(lm.without_adapter()(tokens), before)
+    lm.save_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(opened(tmp_path / "merged")(tokens), found, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("agent", ["ppo", "grpo"])

@@ -32,9 +32,9 @@ def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str,
     if verb == "evaluate":
         show_evaluation(result, as_json=extra["json"], samples=extra["samples"])
     elif verb == "generate":
-        prompts = values["prompt"]
-        for prompt, text in zip(prompts, result, strict=True):
-            print(for_output(f"{prompt}{text}"))
+        between = "\n" if values.get("chat") else ""  # an answer is no continuation
+        for prompt, text in zip(values["prompt"], result, strict=True):
+            print(for_output(f"{prompt}{between}{text}"))
     elif verb == "report":
         show_report(result)
     elif verb == "compare":

@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textgym.errors import InputError
-from textgym.policies.language_model.adapters import ADAPTER_WEIGHTS, PREFIX
+from textgym.policies.language_model.adapters import (
+    ADAPTER_WEIGHTS,
+    PREFIX,
+    is_linear,
+    is_turned,
+)
 from textgym.saved_fields import SavedFields
 from textgym.storage import read_json
 from textgym.tensor_files import floating, read_tensors
@@ -67,7 +72,7 @@ def merge_adapter(lm: "LanguageModel", directory: Path) -> None:
         layer = layers.get(name)
         if layer is lm.lm_head:
             raise InputError(f"{file}: an adapter on the head {name!r} is not supported")
-        if not isinstance(layer, nn.Linear) and type(layer).__name__ != "Conv1D":
+        if layer is None or not is_linear(layer):
             raise InputError(f"{file}: the base has no linear layer {name!r:.100}: another base?")
         _merge(layer, parts, scale_of, f"{file}: {name!r:.100}")
 
@@ -127,8 +132,7 @@ def _by_layer(
 def _merge(layer: Any, parts: dict[str, Tensor], scale_of: dict[int, float], where: str) -> None:
     """One layer with its adapter added."""
     a, b = parts[_A].to(layer.weight.device), parts[_B].to(layer.weight.device)
-    is_turned = not isinstance(layer, nn.Linear)  # Conv1D's weight stands the other way
-    weight = (layer.weight.T if is_turned else layer.weight).float()  # [out, in]
+    weight = (layer.weight.T if is_turned(layer) else layer.weight).float()  # [out, in]
     rows, columns = weight.shape
     shapes = (tuple(a.shape), tuple(b.shape))
     if a.ndim != 2 or shapes != ((len(a), columns), (rows, len(a))):
@@ -145,4 +149,4 @@ def _merge(layer: Any, parts: dict[str, Tensor], scale_of: dict[int, float], whe
         if tuple(lengths.shape) != (rows,):
             raise InputError(f"{where} has {lengths.numel()} lengths for {rows} rows")
         merged *= (lengths / merged.norm(dim=1))[:, None]
-    layer.weight.copy_(merged.T if is_turned else merged)
+    layer.weight.copy_(merged.T if is_turned(layer) else merged)

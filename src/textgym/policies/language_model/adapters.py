@@ -78,9 +78,10 @@ class LoRA:
         alpha = 2.0 * lora_rank if lora_alpha is None else float(lora_alpha)
         return cls(int(lora_rank), alpha, names, use_dora)
 
-    def config(self) -> Any:
+    def config(self, *, is_turned: bool) -> Any:
         """peft's own `LoraConfig`.
 
+        :param is_turned: the layers are GPT-2's `Conv1D`, whose weights stand the other way.
         :raises InputError: if peft is not installed.
         """
         peft = import_extra("peft", extra="lora", what="lora_rank")
@@ -91,6 +92,7 @@ class LoRA:
             use_dora=self.use_dora,
             lora_dropout=0.0,
             bias="none",
+            fan_in_fan_out=is_turned,
         )
 
 
@@ -106,7 +108,7 @@ def add_adapter(lm: "LanguageModel", lora: LoRA, *, seed: int) -> None:
     lm.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject(lora.config(), lm)
+        inject(lora.config(is_turned=_has_turned_layers(lm)), lm)
     for name, weight in lm.named_parameters():
         if is_of_adapter(name):  # steps of an optimizer are below what bfloat16 can tell apart
             weight.data = weight.data.float()
@@ -117,18 +119,34 @@ def _targets(lm: "LanguageModel", wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The last parts of the names of the layers that are meant."""
     known: dict[str, None] = {}  # a set that keeps the order
     for name, module in lm.named_modules():
-        if isinstance(module, nn.Linear) and module is not lm.lm_head:
+        if is_linear(module) and module is not lm.lm_head:
             known[name.rpartition(".")[2]] = None
     if wanted == (ALL_LINEAR,) and known:
         return tuple(known)
+    if not known:
+        raise InputError("lora_rank: the model has no linear layers, so it takes no adapter")
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        there = ", ".join(known) or "none, so it takes no adapter"
         raise InputError(
             f"lora_targets: no linear layer of the model is called {unknown[0]!r}; there are: "
-            f"{there}"
+            f"{', '.join(known)}"
         )
     return wanted
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is a matrix and perhaps a bias: torch's `Linear`, or GPT-2's `Conv1D`."""
+    return isinstance(layer, nn.Linear) or is_turned(layer)
+
+
+def is_turned(layer: nn.Module) -> bool:
+    """Whether a layer's weight is `[in, out]`, as that of transformers' `Conv1D`."""
+    return type(layer).__name__ == "Conv1D"
+
+
+def _has_turned_layers(lm: "LanguageModel") -> bool:
+    """Whether a model's linear layers are GPT-2's, with or without an adapter."""
+    return any(is_turned(module) for module in lm.modules())
 
 
 def adapter_layers(lm: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -193,7 +211,7 @@ def write_adapter(lm: "LanguageModel", directory: Path) -> None:
     `peft.PeftModel.from_pretrained(model, directory)` puts it on transformers' model of the base.
     """
     assert lm.adapter is not None
-    config = lm.adapter.config()
+    config = lm.adapter.config(is_turned=_has_turned_layers(lm))
     config.task_type = "SEQ_2_SEQ_LM" if lm.tokenizer.ends_prompts else "CAUSAL_LM"
     config.inference_mode = True
     config.save_pretrained(directory)
