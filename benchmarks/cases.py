@@ -52,6 +52,9 @@ def agent_cases(shape: Shape, groups: Sequence[str], epochs: int = EPOCHS) -> di
         cases["equal, long"] = ppo_case(make_ppo(shape, make_env(), long))
         for name, n_steps in (("mixed", COMPLETION), ("mixed, long", long)):
             cases[name] = ppo_case(make_ppo(shape, make_env(shortest=SHORTEST), n_steps))
+    if "bfloat16" in groups:
+        half = make_ppo(shape, env, COMPLETION, n_epochs=epochs, dtype="bfloat16")
+        cases["bfloat16"] = ppo_case(half)
     if "variants" in groups:
         fused = {"fused": True, "eps": 1e-5}
         agent = make_ppo(shape, make_env(), COMPLETION, optimizer_kwargs=fused)

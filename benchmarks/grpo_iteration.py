@@ -2,6 +2,7 @@
 
     python benchmarks/grpo_iteration.py [--threads 2] [--repeats 7] [--without-trl]
     python benchmarks/grpo_iteration.py --shape smollm2 --epochs 1 --only grpo --without-kl
+    python benchmarks/grpo_iteration.py --bfloat16  # where the processor has the instructions
 
 One process; every repetition runs all variants in turn, once beside each of TRL's trainers. All
 have the same model (random weights), prompts, lengths and minibatches: 32 completions of 48
@@ -35,6 +36,7 @@ from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 GENERATIONS = 8
 ALGORITHMS: dict[str, type[CriticFreeAlgorithm]] = {"grpo": GRPO, "rloo": RLOO}
 CEILING = 1.05
+HALF_CEILINGS = {"": 0.75, ": update": 0.65}  # of bfloat16, beside the floor in float32
 TRL_FLOORS = {"small": 1.7, "smollm2": 1.15, "tiny": 0.0}
 
 
@@ -65,6 +67,11 @@ class GRPOFloor(Floor):
 
     def iteration(self) -> None:
         """Rollout, reference pass if any, update."""
+        self.play()
+        self.update()
+
+    def play(self) -> None:
+        """Rollout and reference pass if any."""
         self.rollout()
         if self.has_reference:
             with torch.no_grad():
@@ -72,7 +79,6 @@ class GRPOFloor(Floor):
                 hidden = self._forward(self.tokens[:, :-1])[:, p - 1 :].flatten(0, 1)
                 log_probs = self._logits(hidden).log_softmax(-1)
                 log_probs.gather(1, self.tokens[:, p:].reshape(-1, 1))
-        self.update()
 
     def update(self) -> None:
         """GRPO's epochs over the last rollout."""
@@ -129,8 +135,10 @@ def make_agent(
     return agent
 
 
-def agent_iteration(agent: CriticFreeAlgorithm, minibatches: int = 1) -> Callable[[], None]:
-    """One rollout and update, as `learn` calls them."""
+def agent_phases(
+    agent: CriticFreeAlgorithm, minibatches: int = 1
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """One rollout, and the update after it, as `learn` calls them."""
     _, callback = agent._setup_learn(10**9, None)
     passes = [0]
 
@@ -139,11 +147,24 @@ def agent_iteration(agent: CriticFreeAlgorithm, minibatches: int = 1) -> Callabl
 
     agent.policy.lm.model.register_forward_hook(count)
 
-    def iteration() -> None:
+    def rollout() -> None:
         agent.collect_rollouts(agent.env, callback, agent.rollout_buffer, 1)
+
+    def update() -> None:
         before = passes[0]
         agent.train()
         assert passes[0] - before == agent.n_epochs * minibatches  # a causal pass for each
+
+    return rollout, update
+
+
+def agent_iteration(agent: CriticFreeAlgorithm, minibatches: int = 1) -> Callable[[], None]:
+    """Both of `agent_phases`."""
+    rollout, update = agent_phases(agent, minibatches)
+
+    def iteration() -> None:
+        rollout()
+        update()
 
     return iteration
 
@@ -160,26 +181,35 @@ def main() -> None:
     )
     minibatches = arguments.minibatches
 
-    def floor(*, has_reference: bool) -> Callable[[], None]:
-        return GRPOFloor(
-            shape, prompts, epochs, has_reference=has_reference, minibatches=minibatches
-        ).iteration
+    Phases = tuple[Callable[[], None], Callable[[], None]]
 
-    def ours(name: str, kl_coef: float) -> Callable[[], None]:
+    def floor(*, has_reference: bool) -> Phases:
+        plain = GRPOFloor(
+            shape, prompts, epochs, has_reference=has_reference, minibatches=minibatches
+        )
+        return plain.play, plain.update
+
+    def ours(name: str, kl_coef: float, *, half: bool = False) -> Phases:
         algorithm = ALGORITHMS[name]
-        agent = make_agent(algorithm, shape, epochs, kl_coef, minibatches=minibatches)
-        return agent_iteration(agent, minibatches)
+        agent = make_agent(algorithm, shape, epochs, kl_coef, half=half, minibatches=minibatches)
+        return agent_phases(agent, minibatches)
 
     cases = {"floor": floor(has_reference=False), **{w: ours(w, 0.0) for w in arguments.only}}
+    if arguments.bfloat16:
+        cases |= {f"{w}, bfloat16": ours(w, 0.0, half=True) for w in arguments.only}
     if not arguments.without_kl:
         cases |= {"floor, KL": floor(has_reference=True), "grpo, KL": ours("grpo", 0.05)}
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    seconds: dict[str, list[float]] = {f"{c}{p}": [] for c in cases for p in ("", ": update")}
 
     def run_all() -> None:
-        for name, iteration in cases.items():
+        for name, (rollout, update) in cases.items():
             start = clock()
-            iteration()
-            seconds[name].append(clock() - start)
+            rollout()
+            middle = clock()
+            update()
+            end = clock()
+            seconds[name].append(end - start)
+            seconds[f"{name}: update"].append(end - middle)
 
     rounds: list[dict[str, list[float]]] = []
     has_trl = importlib.util.find_spec("trl") is not None and not arguments.without_trl
@@ -202,7 +232,7 @@ def main() -> None:
     header.append(
         f"- model: {shape}, random weights; prompt {PROMPT}, completion {COMPLETION}, {ENVS} "
         f"environments, groups of {GENERATIONS}, epochs: {epochs}, optimizer steps of each: "
-        f"{minibatches}; float32, Adam; {arguments.clock} time"
+        f"{minibatches}; float32 unless said, Adam; {arguments.clock} time"
     )
     text = report(header, rounds, TRL_FLOORS[arguments.shape])
     print(text)
@@ -226,6 +256,9 @@ def report(header: list[str], rounds: list[dict[str, list[float]]], trl_floor: f
         ("grpo, KL", "floor, KL", CEILING, "≤"),
     ]
     for name in ALGORITHMS:
+        for phase, bar in HALF_CEILINGS.items():
+            pairs.append((f"{name}, bfloat16{phase}", f"floor{phase}", bar, "≤"))
+    for name in ALGORITHMS:
         pairs += [(f"TRL {name}", name, trl_floor, "≥"), (f"TRL {name}", "floor", None, "")]
     for above, below, bar, sign in pairs:
         ratios = [
@@ -245,7 +278,8 @@ def report(header: list[str], rounds: list[dict[str, list[float]]], trl_floor: f
         shown = "" if bar is None else f"{sign} {bar:g}"
         lines.append(f"| {above} / {below} | {median:.3f} | {spread} | {shown} | {verdict} |")
     lines += ["", "| case | seconds an iteration (median) | completion tokens/s |", "|---|---|---|"]
-    for name in dict.fromkeys(name for seconds in rounds for name in seconds):
+    names = dict.fromkeys(name for seconds in rounds for name in seconds)
+    for name in (name for name in names if not name.endswith(": update")):
         values = [value for seconds in rounds for value in seconds.get(name, [])]
         median = statistics.median(values)
         lines.append(f"| {name} | {median:.3f} | {ENVS * COMPLETION / median:,.0f} |")
@@ -269,6 +303,7 @@ def _arguments() -> argparse.Namespace:
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: with --threads 1"
     )
     parser.add_argument("--only", nargs="+", choices=list(ALGORITHMS), default=list(ALGORITHMS))
+    parser.add_argument("--bfloat16", action="store_true", help="ours in bfloat16 beside")
     parser.add_argument("--without-trl", action="store_true")
     parser.add_argument("--without-kl", action="store_true", help="for a machine of little memory")
     parser.add_argument("--out", type=Path)

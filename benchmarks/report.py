@@ -57,6 +57,10 @@ def _bars(figures: Figures) -> list[str]:
         for phase, bar in zip(PHASES, (1.25, 1.05, 1.05), strict=True):
             values = _ratios(figures.seconds["base", phase], figures.seconds["floor", phase])
             rows.append(_row(f"(b) {phase}: ours / floor", values, bar))
+    if figures.has("floor") and figures.has("bfloat16"):
+        for phase, bar in zip(PHASES, (None, 0.65, 0.75), strict=True):
+            values = _ratios(figures.seconds["bfloat16", phase], figures.seconds["floor", phase])
+            rows.append(_row(f"(e) {phase}: bfloat16 / floor in float32", values, bar))
     lengths = [int(case.split()[1]) for case in figures.acted if case.startswith("length ")]
     if lengths:
         for phase in PHASES:

@@ -161,9 +161,10 @@ def make_ppo(
     n_epochs: int = EPOCHS,
     batch_size: int = MINIBATCH,
     optimizer_kwargs: dict[str, Any] | None = None,
+    **policy_kwargs: Any,
 ) -> PPO:
     """`stable_baselines3.PPO` as it is, with SB3's own defaults (Adam, 3e-4, clipping at 0.5)."""
-    kwargs: dict[str, Any] = {"model": make_model(shape)}
+    kwargs: dict[str, Any] = {"model": make_model(shape), **policy_kwargs}
     if optimizer_kwargs is not None:
         kwargs["optimizer_kwargs"] = optimizer_kwargs
     agent = PPO(

@@ -9,6 +9,8 @@ import textgym
 from textgym.agents.building.checkpoint import kl_penalty, save_agent
 from textgym.agents.rollouts.episode_collector import EpisodeCollector
 from textgym.errors import InputError
+from textgym.policies.language_model.cached_decoder import CachedDecoder
+from textgym.policies.sb3 import text_policy
 from textgym.policies.sb3.exchange import Exchange
 
 ON_POLICY = ("ppo", "a2c", "trpo", "maskable_ppo", "nlpo")
@@ -65,8 +67,22 @@ def test_the_first_ratio_is_one(name, kind):
     assert len(ratio) >= 12 and float((ratio - 1).abs().max()) < 1e-5
 
 
+def rough(agent):
+    """A sampler .01 off: how a model this small rounds, and whether at all, is the processor's."""
+    forward = agent.policy.forward
+
+    def off(*arguments, **keywords):
+        actions, values, log_probs = forward(*arguments, **keywords)
+        return actions, values, log_probs + 0.01
+
+    agent.policy.forward = off
+    return agent
+
+
 def test_without_rescoring_it_would_not_be_one():
-    agent = made("ppo")
+    ratio = first_ratios(rough(made("ppo")))
+    assert float((ratio - 1).abs().max()) < 1e-5
+    agent = rough(made("ppo"))
     Exchange.of(agent.observation_space).log_probs_of = None
     ratio = first_ratios(agent)
     assert float((ratio - 1).abs().max()) > 1e-3
@@ -102,7 +118,7 @@ def test_tokens_of_an_open_text_are_rescored_once_before_the_policy_moves():
 
 
 def test_what_learns_stays_in_float32_and_the_gap_is_recorded(tmp_path):
-    agent = made("ppo", out=tmp_path / "run")
+    agent = rough(made("ppo", out=tmp_path / "run"))
     assert {w.dtype for w in agent.policy.parameters()} == {torch.float32}
     agent.learn(256)
     rows = [row for row in read_lines(tmp_path / "run" / "metrics.jsonl") if "kl/per_token" in row]
@@ -152,3 +168,43 @@ def test_refused_in_one_line():
         made("ppo", dtype="half")
     with pytest.raises(InputError, match="dtype"):
         textgym.make_agent("dqn", ENV, policy=byte_lm(), n_envs=4, dtype="bfloat16")
+
+
+class Plain(CachedDecoder):
+    """Without weights of its own: autocast converts them at every token."""
+
+    def _fit(self, rows):
+        dtype, self.dtype = self.dtype, torch.float32
+        super()._fit(rows)
+        self.dtype = dtype
+
+
+@pytest.mark.parametrize("keywords", [{}, {"lora_rank": 2}, {"lora_rank": 2, "use_dora": True}])
+def test_weights_converted_once_a_rollout_write_what_autocast_writes(keywords, monkeypatch):
+    agents = []
+    for decoder in (CachedDecoder, Plain):
+        monkeypatch.setattr(text_policy, "CachedDecoder", decoder)
+        agents.append(made("ppo", **keywords))
+        agents[-1].learn(256)
+    converted, plain = (agent.policy for agent in agents)
+    for a, b in zip(converted.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@torch.no_grad()
+def test_only_the_linear_layers_are_converted_and_anew_after_an_update():
+    policy = made("ppo").policy
+    rows = torch.full((2, 8), policy.lm.tokenizer.pad_token_id)
+    rows[:, 0] = 5
+    for _ in range(2):
+        policy(rows)
+        view = policy._decoders["rollout"].decoding
+        for a, b in zip(policy.lm.modules(), view.modules(), strict=True):
+            if isinstance(a, torch.nn.Linear):
+                assert torch.equal(b.weight, a.weight.to(torch.bfloat16))
+            elif getattr(a, "weight", None) is not None:
+                assert b.weight is a.weight
+        assert view.tokenizer is policy.lm.tokenizer
+        policy.lm.lm_head.weight.mul_(1.5)
+    policy.set_training_mode(True)
+    assert policy._decoders["rollout"].decoding is policy.lm  # no third copy during an update

@@ -7,7 +7,7 @@ token never looks to its right.
 """
 
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -171,7 +171,7 @@ class CachedAttention:
             width = query.shape[-1]
             rows = query[: self.new].view(self.new, self.cache.heads, -1, width)
             past = keys[:, :, : self.end], values[:, :, : self.end]
-            out = scaled_dot_product_attention(rows, *past, attn_mask=self.bias)
+            out = _attend(rows, *past, attn_mask=self.bias)
             parts.append(out.reshape(self.new, -1, width))
         if self.segments is not None:
             # A prefix stands in its slot from position 0: its own keys are all that it looks at.
@@ -189,16 +189,18 @@ class CachedAttention:
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Causal attention `[B, H, T, D]` over `[B, K, T, D]`; query heads share those of the keys.
-
-    In float32 on a CPU, whose bfloat16 backward is slower.
-    """
+    """Causal attention `[B, H, T, D]` over `[B, K, T, D]`; query heads share those of the keys."""
     group = query.shape[1] // key.shape[1]
-    if query.device.type != "cpu":
-        if group > 1:  # not every kernel of a GPU takes fewer heads of keys
-            key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
-        return scaled_dot_product_attention(query, key, value, is_causal=True)
-    if torch.is_autocast_enabled("cpu"):
-        query, key, value = query.float(), key.float(), value.float()
+    if query.device.type == "cpu":
+        return _attend(query, key, value, is_causal=True, enable_gqa=group > 1)
+    if group > 1:  # not every kernel of a GPU takes fewer heads of keys
+        key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
+    return _attend(query, key, value, is_causal=True)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, **keywords: Any) -> Tensor:
+    """torch's attention; under autocast in float32 on a CPU, whose bfloat16 kernels are slower."""
+    if not (query.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
+        return scaled_dot_product_attention(query, key, value, **keywords)
     with torch.autocast("cpu", enabled=False):
-        return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=group > 1)
+        return scaled_dot_product_attention(query.float(), key.float(), value.float(), **keywords)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import pack_rows, row_lengths
-from textgym.policies.language_model.precision import autocast
+from textgym.policies.language_model.precision import autocast, with_half_products
 from textgym.policies.language_model.trunk import Trunk
 
 
@@ -24,6 +24,9 @@ class CachedDecoder:
     :param pad_token_id: fills the rows to the right.
     :param use_cache: False computes every row anew, with the same result.
     :param dtype: of the trunk's products; see `precision`.
+
+    `decoding` is the trunk as it decodes, for whoever reads its head behind the hidden states: one
+    with its weights in `dtype` while there is a cache, `trunk` itself where that is float32.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class CachedDecoder:
     def drop(self) -> None:
         """Forget everything."""
         self.cache: Any = None
+        self.decoding = self.trunk
         self.rows = self.known = self.hidden = self.pending = torch.empty(0)
         self.weights: tuple[Tensor, ...] = ()  # walking the module anew each step costs 1% of it
         self.version = -1
@@ -128,7 +132,7 @@ class CachedDecoder:
         """The last token of every row against the cache; `fresh` rows bring their prefix along."""
         tokens = rows.gather(1, last[:, None])[:, 0]
         prefixes = pack_rows(rows[fresh], last[fresh]) if len(fresh) else None
-        return self.trunk.step(self.cache, tokens, last, fresh, prefixes)
+        return self.decoding.step(self.cache, tokens, last, fresh, prefixes)
 
     def _refill(self, rows: Tensor, lengths: Tensor, is_fresh: Tensor) -> Tensor:
         """Whole rows for the fresh slots; the others were answered by the last call."""
@@ -136,7 +140,7 @@ class CachedDecoder:
             return self.hidden
         fresh = torch.arange(len(rows), device=rows.device)[is_fresh]
         packed = pack_rows(rows[fresh], lengths[fresh])
-        return self.hidden.index_copy(0, fresh, self.trunk.fill(self.cache, fresh, packed))
+        return self.hidden.index_copy(0, fresh, self.decoding.fill(self.cache, fresh, packed))
 
     def _fit(self, rows: Tensor) -> None:
         """Make an empty cache, unless the one at hand has this shape and these weights."""
@@ -144,7 +148,9 @@ class CachedDecoder:
         if self.cache is not None and is_of_shape and not self._is_stale():
             return
         self.drop()
-        self.cache = self.trunk.new_cache(rows.shape[0], rows.shape[1])
+        if self.dtype == torch.bfloat16:
+            self.decoding = with_half_products(self.trunk)
+        self.cache = self.decoding.new_cache(rows.shape[0], rows.shape[1])
         self.rows = torch.full_like(rows, -1)
         self.known = torch.full_like(rows[:, 0], -1)
         self.weights = tuple(self.trunk.parameters())

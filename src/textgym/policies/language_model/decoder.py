@@ -275,8 +275,9 @@ class Decoder(TokenTrunk):
     def new_cache(self, slots: int, capacity: int) -> KVCache:
         """An empty key-value cache of `slots` rows with `capacity` positions each."""
         weight = self.embed_tokens.weight
-        kind = weight.device.type
-        is_half = torch.is_autocast_enabled(kind)  # else each step would convert all of it
+        dtype, kind = weight.dtype, weight.device.type
+        if torch.is_autocast_enabled(kind):  # what attention reads: each step would convert it all
+            dtype = torch.float32 if kind == "cpu" else torch.get_autocast_dtype(kind)
         return KVCache(
             self.config.num_hidden_layers,
             slots,
@@ -284,7 +285,7 @@ class Decoder(TokenTrunk):
             capacity,
             self.config.head_dim,
             device=weight.device,
-            dtype=torch.get_autocast_dtype(kind) if is_half else weight.dtype,
+            dtype=dtype,
         )
 
 

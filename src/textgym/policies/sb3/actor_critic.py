@@ -209,7 +209,14 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
     @torch.no_grad()
     def _log_probs_of(self, packed: PackedSegments, actions: Tensor) -> Tensor:
         """Log-probabilities `[A]` of chosen tokens as an update computes them."""
-        return self.evaluate_actions(packed, actions)[1]
+
+        def of_rows(rows: Tensor, part: slice) -> tuple[Tensor]:
+            log_probs = self._logits(rows, packed[part], actions[part]).log_softmax(-1)
+            return (log_probs.gather(-1, actions[part, None])[:, 0],)
+
+        actions = actions.long().flatten()
+        hidden = self._hidden(self.lm, self._pack(packed))
+        return in_chunks(of_rows, hidden, self.lm.config.vocab_size)[0]
 
     def get_distribution(  # type: ignore[override]
         self, obs: Tensor | PackedSegments
@@ -331,8 +338,9 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         :param caller: "rollout" or "predict" where `obs` are rows that a cache follows.
         """
         assert isinstance(self.action_space, spaces.Discrete)
+        lm: Any = self._decoder(caller, self.lm).decoding if caller else self.lm
         with autocast(hidden.device, self.dtype):
-            logits = self.lm.lm_head(hidden)[:, : self.action_space.n].float()
+            logits = lm.lm_head(hidden)[:, : self.action_space.n].float()
         # In place and unseen by autograd, which would copy twice to zero gradients that are zero.
         logits.detach().index_fill_(-1, self.excluded_ids, float("-inf"))
         if self.masks is not None:
