@@ -28,6 +28,7 @@ LEAVES = {
     "reward_parts",
     "rewards",
     "tokenizer",
+    "template_sandbox",
     "tokenizer_backends",
     "tokenizer_context",
     "tokenizer_decoding",

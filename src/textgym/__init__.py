@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from textgym.agents.building.checkpoint import save_agent
     from textgym.agents.building.specs import register_agent
-    from textgym.agents.fitting.language_modelling import pretrain, sft
+    from textgym.agents.fitting.fine_tuning import sft
+    from textgym.agents.fitting.language_modelling import pretrain
     from textgym.agents.fitting.reward_fitting import fit_reward
     from textgym.agents.fitting.vae_fitting import pretrain_vae
     from textgym.agents.runs.run import open_run
@@ -95,7 +96,7 @@ _MODULES = {
     "report": "reporting",
     "rescore": "reporting",
     "save_agent": "agents.building.checkpoint",
-    "sft": "agents.fitting.language_modelling",
+    "sft": "agents.fitting.fine_tuning",
     "train": "training",
 }
 

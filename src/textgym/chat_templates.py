@@ -1,7 +1,7 @@
 """Chat messages as the tokens that a model was taught to answer, by its tokenizer's template.
 
-A chat template is a program in Jinja that comes with a checkpoint. It runs in Jinja's sandbox,
-which reaches no file and no module, and for a limited number of steps.
+A chat template is a program in Jinja that comes with a checkpoint. It runs in a sandbox, which
+reaches no file and no module, for a limited number of steps and with a limited memory.
 """
 
 import functools
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 from textgym.errors import InputError
 from textgym.extras import import_extra
@@ -24,6 +24,8 @@ _ANSWER = "\ue001"  # stands for what a model says
 _FILE = "<chat template>"
 _ROLES = ("bos_token", "eos_token", "pad_token")
 _FURTHER_ROLES = ("unk_token", "sep_token", "cls_token", "mask_token")
+# What a template that writes the date gets where a seed must mean the same tomorrow.
+EVERY_DAY = datetime(2024, 7, 26)
 
 
 def chat_template(tokenizer: Tokenizer) -> str | None:
@@ -72,13 +74,10 @@ class ChatTemplate:
         source = chat_template(self.tokenizer)
         if source is None:
             raise InputError("the policy's tokenizer has no chat template: leave chat out")
-        sandbox = import_extra("jinja2.sandbox", extra="transformers", what="a chat template")
-        environment = sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=["jinja2.ext.loopcontrols", _generation_blocks()],
-        )
-        environment.filters["tojson"] = _to_json
+        import_extra("jinja2", extra="transformers", what="a chat template")
+        from textgym.template_sandbox import Sandbox
+
+        self._sandbox = environment = Sandbox(tojson=_to_json)
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = self._now
         try:
@@ -106,6 +105,7 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
             **self._tokens(),
         }
+        self._sandbox.taken = 0
         try:
             with _LimitedSteps():
                 parts, size = [], 0
@@ -160,6 +160,32 @@ class ChatTemplate:
         end = next((at for at, i in enumerate(ids) if i in self.stop_ids), None)
         return ids[end + 1 :] if is_stopped and end is not None else ids
 
+    def encode_answer(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], int]:
+        """Token ids of a conversation up to the end of its last answer, and where that begins.
+
+        Those in front are `encode` of what is answered: what the model sees where it is to answer,
+        whatever the two would be as one text. The last one ends the turn: the template's own
+        token, or the stop token where it writes none.
+
+        :param messages: the last of which is the answer.
+        :raises InputError: as `render`; or if the template writes an answer elsewhere than where it
+            asks for one.
+        """
+        safe = self._without_names(messages)
+        asked = self.render(safe[:-1], add_generation_prompt=True)
+        whole = self.render(safe, add_generation_prompt=False)
+        if not whole.startswith(asked) or whole == asked:
+            raise InputError(
+                "the chat template of the policy's tokenizer writes an answer otherwise than it "
+                "asks for one, so it cannot be learned"
+            )
+        prompt, ids = self._marked(asked), self._marked(whole)
+        is_start = ids[: len(prompt)] == prompt  # no token reaches across
+        answer = ids[len(prompt) :] if is_start else self._marked(whole[len(asked) :])
+        end = next((at for at, i in enumerate(answer) if i in self.stop_ids), None)
+        closed = [*answer, self.tokenizer.eos_token_id] if end is None else answer[: end + 1]
+        return [*prompt, *closed], len(prompt)
+
     def _messages(self, turns: Sequence[str]) -> list[dict[str, str]]:
         """What a user and a model say in turn, the system message in front."""
         front = [] if self.system is None else [{"role": "system", "content": self.system}]
@@ -170,10 +196,12 @@ class ChatTemplate:
         ]
 
     def _without_names(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-        """Messages in which each name of a special token is cut, and so is none."""
-        return [
-            {**m, "content": _CUT.join(cut_names(m["content"], self._special))} for m in messages
-        ]
+        """Messages in which each name of a special token is cut, in a role too, and so is none."""
+
+        def cut(value: Any) -> Any:
+            return _CUT.join(cut_names(value, self._special)) if isinstance(value, str) else value
+
+        return [{key: cut(value) for key, value in m.items()} for m in messages]
 
     def _marked(self, text: str) -> list[int]:
         """Token ids of a rendered text."""
@@ -226,6 +254,26 @@ def check_chat(chat: object, system: object) -> None:
     clean_unicode(system or "")
 
 
+def with_chat(env_kwargs: Any, chat: bool | None, system: str | None) -> Any:
+    """The fields of a task, with those two among them that a verb also takes by themselves.
+
+    :param env_kwargs: a table, or None.
+    :param chat, system: None: not given.
+    :raises InputError: in one line, for one that is given in both ways, and not as the same.
+    """
+    given = {k: v for k, v in (("chat", chat), ("system", system)) if v is not None}
+    if not given or not isinstance(env_kwargs, dict | None):
+        return env_kwargs
+    fields = env_kwargs or {}
+    for name, value in given.items():
+        if fields.get(name, value) != value:
+            raise InputError(
+                f"{name} is given twice, {value!r:.60} by itself and {fields[name]!r:.60} in "
+                "env_kwargs: leave one out"
+            )
+    return {**fields, **given}
+
+
 def encode_chats(
     tokenizer: Tokenizer,
     chats: Sequence[Sequence[Mapping[str, str]]],
@@ -275,25 +323,6 @@ class _LimitedSteps:
         if self.steps > _MOST_STEPS:
             raise _Endless(f"does not end within {_MOST_STEPS:,} steps")
         return self._line
-
-
-def _generation_blocks() -> Any:
-    """`{% generation %}`, around what a model says: transformers marks it, here it is text."""
-    extension = import_extra("jinja2.ext", extra="transformers", what="a chat template").Extension
-    nodes = import_extra("jinja2.nodes", extra="transformers", what="a chat template")
-
-    class GenerationBlocks(extension):  # type: ignore[misc]
-        """Names that are set inside end with the block, as in transformers."""
-
-        tags: ClassVar[set[str]] = {"generation"}
-
-        def parse(self, parser: Any) -> Any:
-            """The block's own body."""
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-            return nodes.Scope(body).set_lineno(line)
-
-    return GenerationBlocks
 
 
 def _raise(message: str) -> None:

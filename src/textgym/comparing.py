@@ -8,6 +8,7 @@ from typing import Any
 from textgym.agents.comparison.seeds import seeds_of, written_seeds
 from textgym.agents.comparison.study_files import check_study_place
 from textgym.agents_by_name import DEFAULT_N_ENVS
+from textgym.chat_templates import with_chat
 from textgym.checks import check_numbers
 from textgym.errors import InputError, unknown_name
 from textgym.held_out_evaluations import check_evaluations
@@ -59,6 +60,8 @@ def compare(
     n_envs: int = DEFAULT_N_ENVS,
     reference: str | Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    chat: bool | None = None,
+    system: str | None = None,
     pad_token: str | None = None,
     checkpoint_seconds: float = 300.0,
     checkpoint_tokens: int | None = None,
@@ -95,6 +98,7 @@ def compare(
     :param n_envs: rows that play at a time.
     :param reference: the model of the KL term (default: the starting policy).
     :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
+    :param chat, system: as `train`'s.
     :param pad_token: as `make_agent`'s.
     :param checkpoint_seconds, checkpoint_tokens, keep: as `train`'s.
     :param progress_bar: show a live table on a terminal; elsewhere, and without it, lines.
@@ -110,7 +114,7 @@ def compare(
         "evaluations": evaluations,
         "n_envs": n_envs,
         "reference": None if reference is None else str(reference),
-        "env_kwargs": env_kwargs,
+        "env_kwargs": with_chat(env_kwargs, chat, system),
         "pad_token": pad_token,
         "checkpoint_seconds": checkpoint_seconds,
         "checkpoint_tokens": checkpoint_tokens,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textgym.chat_templates import with_chat
 from textgym.checks import check_memory, check_numbers
 from textgym.environments_by_id import NOT_OF_A_TASK, get_task, make_vec
 from textgym.envs.latent_rows import OF_LATENTS
@@ -37,6 +38,8 @@ def evaluate(
     top_p: float = 1.0,
     seed: int = 0,
     env_kwargs: dict[str, Any] | None = None,
+    chat: bool | None = None,
+    system: str | None = None,
     vocabulary: frozenset[str] | None = None,
     reader: "str | Path | LanguageModel | Reader | None" = None,
     pad_token: str | None = None,
@@ -58,6 +61,9 @@ def evaluate(
     :param temperature, top_k, top_p: how the policy draws; temperature 0 takes the likeliest token.
     :param seed: of the prompts and of what is drawn.
     :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
+    :param chat: each prompt is a user's message, which the policy answers, by its own chat
+        template; the same as chat=true in `env_kwargs`.
+    :param system: with chat: the system message in front of each prompt.
     :param vocabulary: known words in lower case, to count made-up ones.
     :param reader: who says how surprising the texts are, in bits per character: a language model
         that never trained here, or "reviews", n-grams of the bundled reviews that none has seen.
@@ -89,7 +95,7 @@ def evaluate(
         reference = open_policy(reference, pad_token=token, label="reference")
     judges = named_rewards(reward_list(gold))
     reading = None if reader is None else resolve_reader(reader)
-    fields = task_fields(env_kwargs)
+    fields = task_fields(with_chat(env_kwargs, chat, system))
     check_tokenizer(fields.get("tokenizer"), writer)
     fields["tokenizer"] = writer.tokenizer
     for name, value in (("reward", reward), ("prompts", prompts)):

@@ -23,7 +23,8 @@ MOVED = {
     "agents.json_lines": "json_lines",
     "agents.judges": "agents.evaluation.bundled_rewards",
     "agents.kl": "agents.rollouts.kl",
-    "agents.language_modelling": "agents.fitting.language_modelling agents.fitting.training_in_run",
+    "agents.language_modelling": "agents.fitting.language_modelling agents.fitting.fine_tuning "
+    "agents.fitting.training_in_run",
     "agents.loading": "agents.building.checkpoint",
     "agents.markdown": "agents.runs.markdown",
     "agents.maskable_rollout_buffer": "agents.rollouts.maskable_rollout_buffer",

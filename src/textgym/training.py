@@ -19,6 +19,7 @@ from textgym.agents.runs.guards import Guards, guards_of
 from textgym.agents.runs.resuming import resumable
 from textgym.agents.runs.settings import is_json, to_json
 from textgym.agents_by_name import DEFAULT_N_ENVS, make_agent
+from textgym.chat_templates import with_chat
 from textgym.checks import check_numbers
 from textgym.environments_by_id import import_environment
 from textgym.held_out_evaluations import check_evaluations, held_out_evaluations
@@ -45,6 +46,8 @@ def train(
     seed: int = 0,
     reference: str | Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    chat: bool | None = None,
+    system: str | None = None,
     pad_token: str | None = None,
     checkpoint_seconds: float = 300.0,
     checkpoint_tokens: int | None = None,
@@ -78,6 +81,9 @@ def train(
     :param seed: of everything that is drawn.
     :param reference: the model of the KL term (default: the starting policy).
     :param env_kwargs: fields of the task to replace, such as max_new_tokens=24.
+    :param chat: each prompt is a user's message, which the policy answers, by its own chat
+        template; the same as chat=true in `env_kwargs`.
+    :param system: with chat: the system message in front of each prompt.
     :param pad_token: a token of the policy's vocabulary that no text needs, to fill up rows where
         its directory names none that can.
     :param checkpoint_seconds: time between two checkpoints, each between two updates.
@@ -106,6 +112,7 @@ def train(
     :raises RewardError: from the reward model, once the agent has been saved.
     :raises StorageError: if `out` cannot be written or is in use.
     """
+    env_kwargs = with_chat(env_kwargs, chat, system)
     kept = _recorded(locals())
     numbers = {**kept, **keywords}
     if decoder is None:
@@ -225,7 +232,7 @@ def train_config(**arguments: Any) -> dict[str, Any]:
 
 def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `train` as its `config.yaml` holds them."""
-    unsaid = ("report", "progress_bar", "resume", "force_resume", "keywords")
+    unsaid = ("report", "progress_bar", "resume", "force_resume", "keywords", "chat", "system")
     settings = {k: to_json(v) for k, v in arguments.items() if k not in unsaid}
     settings |= {k: to_json(v) for k, v in arguments["keywords"].items()}
     if settings["decoder"] is None:  # of token actions, whose records had none before

@@ -52,7 +52,7 @@ def test_pairs_of_one_prompt_are_on_one_side(tmp_path, monkeypatch):
         seen.append((documents, heldout))
         return TrainingReport()
 
-    monkeypatch.setattr("textgym.agents.fitting.language_modelling.train_in_run", train)
+    monkeypatch.setattr("textgym.agents.fitting.fine_tuning.train_in_run", train)
     rows = [(word, f"{word[::-1]} {k}") for word in words(20) for k in range(3)]
     run_sft(tmp_path, rows)
     [(learned, held)] = seen

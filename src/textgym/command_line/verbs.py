@@ -66,7 +66,7 @@ VERBS = {
     ),
     "sft": Verb(
         "fine-tune on prompt-completion pairs",
-        "textgym.agents.fitting.language_modelling:sft",
+        "textgym.agents.fitting.fine_tuning:sft",
         documented_by=(
             "textgym.policies.pretraining.loop:train_language_model",
             "textgym.optimization:build_optimizer",

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
 from typing import Any
 
 from textgym.async_rewards import is_async
-from textgym.chat_templates import ChatTemplate, check_chat
+from textgym.chat_templates import EVERY_DAY, ChatTemplate, check_chat
 from textgym.checks import check_numbers
 from textgym.constraints import AnyConstraint, as_constraint
 from textgym.envs.replies import (
@@ -23,7 +22,6 @@ from textgym.tokenizer import Tokenizer
 
 # What a template that writes the date gets, so that a seed means the same tomorrow; the date that
 # Llama 3's own templates fall back to.
-_EVERY_DAY = datetime(2024, 7, 26)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,7 +156,7 @@ class Task:
         """
         if not self.chat:
             return None
-        return ChatTemplate(self.tokenizer, system=self.system, today=_EVERY_DAY)
+        return ChatTemplate(self.tokenizer, system=self.system, today=EVERY_DAY)
 
     def prompt_source(self) -> PromptSource:
         """The prompts, read, encoded and checked.

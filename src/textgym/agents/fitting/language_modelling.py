@@ -1,4 +1,4 @@
-"""From files to a language model: pretraining on a corpus, fine-tuning on pairs."""
+"""From a corpus to a language model."""
 
 import math
 from collections import Counter
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from textgym.agents.fitting.training_in_run import loop_settings, recorded, train_in_run
@@ -16,20 +15,17 @@ from textgym.checks import check_numbers
 from textgym.counts import count_of
 from textgym.directories import holds
 from textgym.envs.texts.corpus import files_of, read_texts, split_heldout
-from textgym.envs.texts.labelled_rows import Rows, read_pairs
 from textgym.envs.texts.preparation.pipeline import Cleaner, default_rules
 from textgym.envs.texts.preparation.words import Segmenter
 from textgym.errors import InputError
-from textgym.near_copies import equal_text_groups
 from textgym.optimization import muon_rate
 from textgym.policies.language_model.adapters import ALL_LINEAR, LoRA, add_adapter
 from textgym.policies.language_model.architectures import LSTM, TRANSFORMER, filled_in
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.models_by_name import open_last, own_policy
-from textgym.policies.pretraining.documents import Document, pair_documents, text_documents
+from textgym.policies.pretraining.documents import Document, text_documents
 from textgym.policies.pretraining.loop import TrainingReport
-from textgym.splits import split_rows
 from textgym.tokenizer import Tokenizer
 
 TOKENIZERS = ("bpe", "byte", "character", "word")
@@ -190,7 +186,7 @@ def pretrain(
                 open_last(run.last) if is_begun else _fresh_model(settings, training)
             )
         else:
-            lm = _own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
+            lm = own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
         if lm.tokenizer.ends_prompts:
             raise InputError(
                 "pretrain learns from whole texts, and the policy is an encoder with a decoder, "
@@ -245,7 +241,7 @@ def _check_fresh(settings: Mapping[str, Any], pad_token: str | None) -> None:
     filled_in(vocab_size=settings["vocab_size"], **_shape(settings)).check_memory(copies=4)
 
 
-def _own_model(
+def own_model(
     policy: "str | Path | LanguageModel | BaseAlgorithm",
     pad_token: str | None,
     lora: LoRA | None,
@@ -278,102 +274,6 @@ def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
         **{name: settings[name] for name in names},
         "max_position_embeddings": settings["context"],
     }
-
-
-@resumable(may_change=BUDGET)
-def sft(
-    data: Rows,
-    *,
-    policy: "str | Path | LanguageModel | BaseAlgorithm",
-    out: str | Path,
-    steps: int | None = None,
-    seconds: float | None = None,
-    epochs: float = 3.0,
-    heldout: float = 0.05,
-    batch_size: int = 16,
-    accumulate: int = 1,
-    optimizer: str = "adamw",
-    learning_rate: float = 3e-4,
-    muon_learning_rate: float | None = None,
-    weight_decay: float = 0.0,
-    dropout: float = 0.0,
-    patience: int | None = 3,
-    evaluate_every: int | None = None,
-    checkpoint_seconds: float = 300.0,
-    seed: int = 0,
-    device: str = "auto",
-    pad_token: str | None = None,
-    lora_rank: int | None = None,
-    lora_alpha: float | None = None,
-    lora_targets: str = ALL_LINEAR,
-    use_dora: bool = False,
-    resume: bool = False,
-    force_resume: bool = False,
-    progress_bar: bool = True,
-    report: Callable[[str], None] = print,
-) -> TrainingReport:
-    """Fine-tune on prompt-completion pairs; only the completions are learned.
-
-    :param data: .jsonl or .csv (also .gz), or rows given in Python (a list or dataset), with the
-        columns `prompt` and `completion`.
-    :param policy: the checkpoint or run directory to start from, "start" for the bundled model, a
-        model or an agent (copied).
-    :param steps: optimizer steps at most.
-    :param seconds: wall-clock time at most.
-    :param epochs: the budget where neither `steps` nor `seconds` is given.
-    :param out: run directory; `CausalLM.from_pretrained(out)` opens its best checkpoint.
-    :param heldout: share of the pairs held out, with near-copies and a prompt's pairs on one side.
-    :raises InputError: for bad data, naming file and line, or a pair that exceeds the context.
-    :raises StorageError: if `out` cannot be written or is in use.
-    """
-    muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 2e-3)
-    settings = {"verb": "sft", **recorded(locals())}
-    check_numbers(settings)
-    lora = LoRA.of(lora_rank, lora_alpha, lora_targets, use_dora)
-    pairs = [(pair.prompt, pair.completion) for pair in read_pairs(data)]
-    chosen, kept, note = divided_pairs(pairs, heldout, seed)
-    with run_for_verb(
-        out, settings, inputs={"data": files_of(data)}, start={"policy": policy}, resume=resume
-    ) as run:
-        # Else it was killed before the first of these.
-        is_begun = resume and holds(run.last, "trainer.json")
-        lm = _own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
-        context = lm.config.max_position_embeddings
-        documents = list(pair_documents(chosen, lm.tokenizer, context=context))
-        report(f"{count_of(len(chosen), 'pair')} to learn from, {len(kept)} held out")
-        if note:
-            report(note)
-        if steps is None and seconds is None:
-            steps = max(1, round(epochs * len(documents) / (batch_size * accumulate)))
-        result = train_in_run(
-            lm,
-            documents,
-            list(pair_documents(kept, lm.tokenizer, context=context)),
-            run,
-            device=device,
-            report=report,
-            progress_bar=progress_bar,
-            **{**loop_settings(settings), "steps": steps, "resume": is_begun},
-        )
-        if result.heldout:
-            report(f"held-out perplexity {result.perplexity:.1f} per completion token")
-    return result
-
-
-def divided_pairs(
-    pairs: Sequence[tuple[str, str]], heldout: float, seed: int
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]], str]:
-    """Pairs to learn from, held-out ones, and a note; none held out where all are one pair."""
-    if heldout == 0 or len(set(equal_text_groups([f"{p}{c}" for p, c in pairs]).tolist())) < 2:
-        return list(pairs), [], ""
-    split = split_rows(
-        [prompt for prompt, _ in pairs],
-        [(completion,) for _, completion in pairs],
-        heldout,
-        np.random.default_rng(seed),
-        by_prompt=True,
-    )
-    return (*split.divide(pairs), split.note)
 
 
 def _heldout_line(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from textgym.agents.fitting.fine_tuning import divided
 from textgym.agents.fitting.language_modelling import (
     BUDGET,
     TOKENIZERS,
     check_unused,
-    divided_pairs,
     make_tokenizer,
 )
 from textgym.agents.fitting.training_in_run import loop_settings, recorded, train_in_run
@@ -257,7 +257,7 @@ def _divided(
     heldout, seed = settings["heldout"], settings["seed"]
     if settings["conditional"]:
         pairs = [(pair.prompt, pair.completion) for pair in read_pairs(corpus)]
-        training, held, note = divided_pairs(pairs, heldout, seed)
+        training, held, note = divided(pairs, pairs, heldout, seed)
         if note:
             report(note)
         return training, held, None

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from textgym.agents.runs.directory import changes_since
 from textgym.agents.runs.settings import is_json, read_config, to_json
+from textgym.chat_templates import with_chat
 from textgym.envs.texts.corpus import are_files
 from textgym.errors import InputError
 from textgym.paths import expand
@@ -49,6 +50,8 @@ def resumable(*, may_change: Collection[str]) -> Callable[[Callable[P, R]], Call
                 if default is inspect.Parameter.empty or default is None:
                     raise InputError("resume needs out: the directory of the run to go on with")
                 given["out"] = default
+            if "env_kwargs" in signature.parameters:
+                given = _with_chat(given)
             known = _known_names(signature)
             settings: dict[str, Any] = resumed_settings(
                 given["out"], given, verb=function.__name__, may_change=may_change
@@ -62,6 +65,20 @@ def resumable(*, may_change: Collection[str]) -> Callable[[Callable[P, R]], Call
         return verb
 
     return decorate
+
+
+def _with_chat(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, the chat flags among the task's fields, where the run has them.
+
+    :raises InputError: as `with_chat`.
+    """
+    flags = [given.pop(name, None) for name in ("chat", "system")]
+    if flags == [None, None]:
+        return given
+    fields = given.get("env_kwargs")
+    if fields is None and (expand(given["out"]) / CONFIG).is_file():
+        fields = read_config(given["out"]).get("env_kwargs")
+    return {**given, "env_kwargs": with_chat(fields, *flags)}
 
 
 def resumed_settings(

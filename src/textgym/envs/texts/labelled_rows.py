@@ -31,6 +31,11 @@ class Pair:
     prompt: str
     completion: str
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Both, as a tuple."""
+        return self.prompt, self.completion
+
 
 @dataclass(frozen=True)
 class RatedCompletion:
@@ -74,12 +79,17 @@ def read_pairs(
     :param path: the file, or a list or dataset of mappings or of `Pair`.
     :raises InputError: with file and line; an empty prompt or completion; no row at all.
     """
-    for record in _table(path, "pairs"):
+    for record in table_rows(path, "pairs"):
         if isinstance(record, Pair):
             yield record
             continue
-        prompt = _filled(record, prompt_column, path)
-        yield Pair(prompt, _filled(record, completion_column, path))
+        if is_messages(record.values.get(prompt_column, record.values.get("messages"))):
+            raise InputError(
+                f"{record.place(path)}: expected texts, found chat messages: textgym.sft learns "
+                "those with chat (--chat)"
+            )
+        prompt = filled_column(record, prompt_column, path)
+        yield Pair(prompt, filled_column(record, completion_column, path))
 
 
 def read_ratings(path: Rows, *, what: str = "ratings") -> Iterator[RatedCompletion | Preference]:
@@ -97,7 +107,7 @@ def read_ratings(path: Rows, *, what: str = "ratings") -> Iterator[RatedCompleti
     :raises InputError: with file and line; no row at all.
     """
     parse: Callable[[Record, object], RatedCompletion | Preference] | None = None
-    for record in _table(path, what):
+    for record in table_rows(path, what):
         if isinstance(record, RatedCompletion | Preference):
             yield record
             continue
@@ -115,12 +125,15 @@ def read_steps(path: Rows, *, what: str = "judged steps") -> Iterator[JudgedStep
     :param path: the file, or a list or dataset of mappings or of `JudgedSteps`.
     :raises InputError: with file and line; no row at all.
     """
-    for record in _table(path, what):
+    for record in table_rows(path, what):
         yield record if isinstance(record, JudgedSteps) else _steps(record, path)
 
 
-def _table(path: Rows, what: str) -> Iterator[Any]:
-    """Records of a file; of rows given in Python also our own objects, as they are."""
+def table_rows(path: Rows, what: str) -> Iterator[Any]:
+    """Records of a file; of rows given in Python also our own objects, as they are.
+
+    :raises InputError: with file and line; no row at all.
+    """
     is_empty = True
     for row in _file_table(path, what) if isinstance(path, str | Path) else _rows(path, what):
         is_empty = False
@@ -142,7 +155,11 @@ def _rows(source: object, what: str) -> Iterator[Any]:
         yield row if isinstance(row, ours) else given_record(row, index, source)
 
 
-def _filled(record: Record, column: str, path: object) -> str:
+def filled_column(record: Record, column: str, path: object) -> str:
+    """The text in a column of a row.
+
+    :raises InputError: if there is none, or white space alone.
+    """
     text = text_column(record, column, path)
     if not text.strip():
         raise InputError(f"{record.place(path)}: expected a text in {column!r}, found none")
@@ -167,7 +184,7 @@ def _rated(record: Record, path: object) -> RatedCompletion:
             f"{where}: expected a number or a name in 'block', found {str(block)[:40]!r}"
         )
     prompt = text_column(record, "prompt", path) if record.values.get("prompt") else ""
-    text = _filled(record, "text", path)
+    text = filled_column(record, "text", path)
     return RatedCompletion(text, tuple(map(float, values)), prompt, None if block == "" else block)
 
 
@@ -193,7 +210,9 @@ def _steps(record: Record, path: object) -> JudgedSteps:
         isinstance(label, bool) or (_is_number(label) and 0 <= label <= 1) for label in labels
     ):
         raise InputError(f"{where}: expected true, false or numbers from 0 to 1 in 'labels'")
-    return JudgedSteps(_filled(record, "prompt", path), tuple(steps), tuple(map(float, labels)))
+    return JudgedSteps(
+        filled_column(record, "prompt", path), tuple(steps), tuple(map(float, labels))
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -206,7 +225,7 @@ def _preference(record: Record, path: object) -> Preference:
     where = record.place(path)
     record = _without_messages(record, where)
     prompt, chosen, rejected = (
-        _filled(record, column, path) for column in ("prompt", "chosen", "rejected")
+        filled_column(record, column, path) for column in ("prompt", "chosen", "rejected")
     )
     tie = record.values.get("tie")
     truth = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}

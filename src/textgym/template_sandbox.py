@@ -1,0 +1,205 @@
+"""Jinja's sandbox for programs of strangers, with a limit on the memory that they take.
+
+Jinja's own keeps a program from files and modules, but not from `'a' * 10**10`. Here what makes a
+value counts its bytes, and what may make one far larger than its arguments (`*`, `**`, `~`, `join`,
+`center`, ...) is refused before it does. Bytes are counted and never given back, so that a program
+is always refused or never.
+"""
+
+import functools
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+_MOST_BYTES = 2**28
+_OF_A_VALUE = 64  # bytes that one takes beside its text, about
+# Filters and methods whose result may be as large as the product of their arguments.
+_GROWING = frozenset(
+    """batch center expandtabs format format_map indent join ljust pprint replace rjust slice string
+    sum to_bytes tojson translate urlize wordwrap xmlattr zfill
+    """.split()
+)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """An environment as transformers has it for chat templates, which counts bytes.
+
+    :param filters: beside Jinja's own.
+
+    `taken` is how many bytes a program has taken; set it to 0 before one runs.
+    """
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self, **filters: Callable[..., Any]) -> None:
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+        )
+        self.taken = 0
+        self.finalize = self._shown
+        self.concat = self.joined  # type: ignore[method-assign]
+        self.code_generator_class = _Counting
+        del self.globals["lipsum"]  # texts at random, as long as one likes
+        functions = {**self.filters, **filters}
+        self.filters = {name: self._counting(name, f) for name, f in functions.items()}
+
+    def counted(self, value: Any) -> Any:
+        """A value that a program made, its bytes counted.
+
+        :raises MemoryError: if that is too much.
+        """
+        self._check(sys.getsizeof(value))
+        self.taken += sys.getsizeof(value)
+        return value
+
+    def joined(self, parts: Iterable[Any]) -> str:
+        """Values as one text, as `~` and blocks make it.
+
+        :raises MemoryError: if that is too much.
+        """
+        values = [part if isinstance(part, str) else str(self._shown(part)) for part in parts]
+        self._check(sum(map(len, values)))
+        return str(self.counted("".join(values)))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """`+`, `*`, `**` or `%`."""
+        self._check(_size_of(operator, left, right))
+        return self.counted(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Context, called: Any, *args: Any, **keywords: Any) -> Any:
+        """A call of a function or a method."""
+        method = getattr(called, "__wrapped__", called)  # of `format`, which Jinja wraps
+        owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
+        if isinstance(owner, str | bytes | int) and name in _GROWING:
+            args = tuple(map(_as_list, args))
+            self._check(_product(name, owner, *args, *keywords.values()))
+        return self._made(super().call(context, called, *args, **keywords), args)
+
+    def _counting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A filter that counts what it makes."""
+
+        @functools.wraps(function)
+        def counting(*args: Any, **keywords: Any) -> Any:
+            if name in _GROWING:
+                args = tuple(map(_as_list, args))
+                self._check(_product(name, *args, *keywords.values()))
+            return self._made(function(*args, **keywords), args)
+
+        return counting
+
+    def _made(self, value: Any, args: tuple[Any, ...]) -> Any:
+        """A value, counted unless it is an argument."""
+        return value if any(value is argument for argument in args) else self.counted(value)
+
+    def _shown(self, value: Any) -> Any:
+        """A value that is to become text."""
+        if not isinstance(value, str):
+            self._check(_text_size(value))
+        return value
+
+    def _check(self, size: int) -> None:
+        """Raises unless there is room for so many bytes."""
+        if self.taken + size > _MOST_BYTES:
+            raise MemoryError(f"takes more than {_MOST_BYTES // 2**20} MiB of memory")
+
+
+class _Counting(CodeGenerator):
+    """Compiles a template so that `~`, slices, lists and tables count what they make."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("environment.joined((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if isinstance(node.arg, nodes.Slice):
+            self._write_counted(super().visit_Getitem, node, frame)
+        else:
+            super().visit_Getitem(node, frame)
+
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:
+        self._write_counted(super().visit_List, node, frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        self._write_counted(super().visit_Dict, node, frame)
+
+    def _write_counted(self, visit: Callable[..., None], node: nodes.Node, frame: Frame) -> None:
+        self.write("environment.counted(")
+        visit(node, frame)
+        self.write(")")
+
+
+class _Generation(Extension):
+    """`{% generation %}`, around what a model says: transformers marks it, here it is text.
+
+    Names that are set inside end with the block, as there.
+    """
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body).set_lineno(line)
+
+
+def _as_list(value: Any) -> Any:
+    """What can be gone through only once, as a list."""
+    return list(value) if isinstance(value, Iterator) else value
+
+
+def _size_of(operator: str, left: Any, right: Any) -> int:
+    """Bytes that the result of an operator takes at most, about."""
+    if isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length()
+        return bits * max(right, 0) // 8 if operator == "**" else (bits + right.bit_length()) // 8
+    if operator == "%" and isinstance(left, str):
+        return _product("format", left, *(right if isinstance(right, tuple) else [right]))
+    sizes = [sys.getsizeof(v) if isinstance(v, Collection) else v for v in (left, right)]
+    if operator not in ("+", "*") or not all(isinstance(size, int) for size in sizes):
+        return 0
+    return sum(sizes) if operator == "+" else max(0, sizes[0] * sizes[1])
+
+
+def _product(name: str, *values: Any) -> int:
+    """The product of the sizes of arguments, a whole number being as large as it says.
+
+    :param name: of what is called: a format may ask for any width.
+    """
+    product = 1
+    for value in values:
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if is_whole or isinstance(value, Collection):
+            product *= max(1, abs(value) if is_whole else _text_size(value))
+        if name.startswith("format") and isinstance(value, str):
+            product *= max([1, *(int(digits) for digits in re.findall("[0-9]{1,9}", value))])
+    return product
+
+
+def _text_size(value: Any) -> int:
+    """Bytes of a value's text, about; that of a table or a list in which it stands counts too.
+
+    A list may stand in others a thousand times, so counting ends where it is too much.
+    """
+    size, todo = 0, [value]
+    while todo and size <= _MOST_BYTES:
+        item = todo.pop()
+        if isinstance(item, Namespace):
+            item = item._Namespace__attrs  # type: ignore[attr-defined]
+        size += len(item) if isinstance(item, str | bytes) else _OF_A_VALUE
+        if isinstance(item, Mapping):
+            todo += [*item.keys(), *item.values()]
+        elif isinstance(item, Collection) and not isinstance(item, str | bytes):
+            todo += item
+    return size
