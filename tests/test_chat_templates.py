@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tracemalloc
 
 import pytest
 import transformers
@@ -108,6 +109,90 @@ def test_a_template_that_misbehaves_is_one_line(template, message):
         encode_chats(with_template(template), [[{"role": "user", "content": "a"}]])
     assert "\n" not in str(caught.value) and sys.gettrace() is before
     assert "the chat template of the policy's tokenizer fails" in str(caught.value)
+
+
+NESTED = "{% set x = [[['a' * 999] * 999] * 999] * 999 %}"
+LONG = "{% set x = 'a' * 10**6 %}"
+EACH = (
+    LONG
+    + "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}"
+    + "{% set ns.l = ns.l + [VALUE] %}{% endfor %}"
+)
+DOUBLED = (
+    "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = VALUE %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 10**9 }}",
+        "{{ 10**9 * [0] }}",
+        "{{ 10 ** (10**10) }}",
+        NESTED + "{{ x }}",
+        NESTED + "{{ (x ~ '') | length }}",
+        NESTED + "{{ x | tojson | length }}",
+        NESTED + "{{ namespace(x=x) }}",
+        NESTED + "{{ {'x': x}.items() }}",
+        "{{ ((range(99999) | list) * 99999) | length }}",
+        "{{ range(9) | slice(10**9) | list | length }}",
+        "{{ 'a' | center(1000000000) }}",
+        "{{ 'a'.ljust(10**9) | length }}",
+        "{{ (1).to_bytes(10**9, 'big') | length }}",
+        "{{ '%999999999d' % 1 }}",
+        "{{ '%*d' % (10**9, 1) }}",
+        "{{ '%999999999d' | format(1) | length }}",
+        "{{ '{:{}}'.format(1, 10**9) | length }}",
+        "{{ '{a:999999999}'.format_map({'a': 1}) | length }}",
+        "{{ (['a\n'] * 9999) | join | indent(99999) | length }}",
+        LONG + "{{ ([x] * 1000) | map('string') | join | length }}",
+        LONG + "{{ ''.join([x] * 1000) | length }}",
+        LONG + "{{ x.translate({97: x}) | length }}",
+        LONG + "{{ x | replace('a', x) | length }}",
+        DOUBLED.replace("VALUE", "ns.x ~ ns.x"),
+        DOUBLED.replace("VALUE", "ns.x + ns.x"),
+        DOUBLED.replace("VALUE", "ns.x.replace('a', 'aa')"),
+        EACH.replace("VALUE", "x[1:]"),
+        EACH.replace("VALUE", "x | upper"),
+        EACH.replace("VALUE", "x.upper()"),
+    ],
+)
+def test_a_template_that_takes_too_much_memory_is_one_line(template):
+    tokenizer = with_template(template)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="fails: takes more than 256 MiB of memory") as caught:
+            encode_chats(tokenizer, [[{"role": "user", "content": "a"}]])
+        assert tracemalloc.get_traced_memory()[1] < 2**28 + 2**24
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_honest_templates_do_is_theirs(tmp_path):
+    """Operators, filters and methods that are watched give what they gave."""
+    template = """{% set all = messages | map(attribute='content') | join('|') %}
+{{ all[1:] ~ 3 ~ none ~ ([1, 'a'] + ['b'] * 2) ~ {'k': 2 ** 5} ~ 7 % 4 ~ '-' * 3 }}
+{{ '%s %03d' % ('a', 7) }}{{ '{:>5}'.format('b') }}{{ all | indent(2) | center(90) }}
+{{ all.replace('H', 'J').upper() | replace('O', '00') }}{{ [1, 2] | sum }}{{ absent }}
+{{ messages | tojson(indent=2) }}{{ ('x' if false) }}{{ 'a b'.split() }}{{ all | truncate(9) }}
+{% set block %}{{ all }}{{ 1.5 }}{% endset %}{{ block | string | length }}
+{% generation %}{{ messages[1].content }}{{ eos_token }}{% endgeneration %}"""
+    tokenizer = with_template(template)
+    tokenizer.save(tmp_path / "t")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "t")
+    text = ChatTemplate(tokenizer).render(CHAT, add_generation_prompt=False)
+    assert text == theirs.apply_chat_template(CHAT, tokenize=False)
+    assert "a 007" in text and "    b" in text and text.endswith(f"Hm?\n\n{END}")
+
+
+def test_memory_is_counted_for_each_rendering():
+    """A template that takes a quarter of what it may can be rendered any number of times."""
+    template = ChatTemplate(
+        with_template(LONG + "{% for i in range(64) %}{% set y = x + 'a' %}{% endfor %}b")
+    )
+    for _ in range(6):
+        assert template.render([], add_generation_prompt=True) == "b"
 
 
 def test_generate_answers_a_message(tmp_path):

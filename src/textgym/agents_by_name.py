@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from textgym.checks import check_numbers
 from textgym.environments_by_id import NOT_OF_A_TASK, get_task, make_vec, own_reward
 from textgym.errors import InputError
+from textgym.learned_chats import warn_unless_asked_so
 from textgym.paths import absolute
 from textgym.reward_models.shadows import WithShadows
 from textgym.rewards import Reward
@@ -128,6 +129,7 @@ def make_agent(
         vec_env = _given_environment(env, n_envs, lm)
     task = vec_env.get_attr("task")[0]
     shown = sample_prompts(task)
+    warn_unless_asked_so(policy, chat=task.chat, system=task.system)
     if lm is None:
         width = vec_env.observation_space.shape[0]  # type: ignore[index]
         _warn_of_a_fresh_model(task, shown)

@@ -79,6 +79,7 @@ def evaluate(
     from textgym.agents.evaluation.readers import resolve_reader
     from textgym.agents.evaluation.report import evaluate_texts
     from textgym.latent_evaluating import latent_player, of_latents
+    from textgym.learned_chats import warn_unless_asked_so
     from textgym.policies.language_model.models_by_name import open_policy
     from textgym.policies.language_model.sampling import Sampling
 
@@ -115,6 +116,8 @@ def evaluate(
     else:
         assert lm is not None
         vec_env = _vec_env_to_play(env, n_envs, n_episodes, seed, fields, lm)
+        task = vec_env.get_attr("task")[0]
+        warn_unless_asked_so(policy, chat=task.chat, system=task.system)
         episodes = play(lm, vec_env, n_episodes, sampling=sampling, seed=seed)
         masks = masks_of(vec_env)
     return evaluate_texts(
@@ -213,11 +216,13 @@ def generate(
     """
     check_numbers(locals())
     from textgym.envs.texts.prompts import PromptSource
+    from textgym.learned_chats import warn_unless_asked_so
     from textgym.policies.language_model.models_by_name import open_policy
 
     lm = open_policy(policy, pad_token=pad_token)
     if isinstance(prompt, bytes) or not isinstance(prompt, Iterable):
         raise InputError(f"prompt must be a text or several, got {type(prompt).__name__}")
+    warn_unless_asked_so(policy, chat=chat, system=system)
     prompts = [prompt] if isinstance(prompt, str | Mapping) else list(prompt)
     source = PromptSource(prompts, lm.tokenizer)  # refuses what an environment would
     return lm.generate(

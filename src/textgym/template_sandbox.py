@@ -196,7 +196,7 @@ def _text_size(value: Any) -> int:
     while todo and size <= _MOST_BYTES:
         item = todo.pop()
         if isinstance(item, Namespace):
-            item = item._Namespace__attrs  # type: ignore[attr-defined]
+            item = item._Namespace__attrs
         size += len(item) if isinstance(item, str | bytes) else _OF_A_VALUE
         if isinstance(item, Mapping):
             todo += [*item.keys(), *item.values()]

@@ -19,17 +19,27 @@ CHATML = """{% for message in messages %}
 {{ '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>' + '\n' }}
 {% endfor %}
 {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+# After Llama 3's: a start token, headers of two tokens, a token that ends a turn but no text.
+HEADERS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+LLAMA3 = """{{ bos_token }}{% for message in messages %}
+{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}
+{{- message['content'] | trim + '<|eot_id|>' }}{% endfor %}
+{% if add_generation_prompt %}
+{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
 
 
-def chat_tokenizer(**keywords):
-    """Bytes and four special tokens, none of them ours."""
+def chat_tokenizer(more=(), **keywords):
+    """Bytes and four special tokens, none of them ours.
+
+    :param more: names of further special tokens.
+    """
     state = json.loads(Tokenizer.byte().to_json())
     state["added_tokens"], state["post_processor"] = [], None
     names = {"<|pad|>": "!pad", "<|bos|>": "!bos", "<|eos|>": "!eos"}
     vocabulary = state["model"]["vocab"]
     state["model"]["vocab"] = {names.get(token, token): i for token, i in vocabulary.items()}
     backend = Backend.from_str(json.dumps(state))
-    specials = [AddedToken(name, special=True) for name in (SPARE, START, END, FURTHER)]
+    specials = [AddedToken(name, special=True) for name in (SPARE, START, END, FURTHER, *more)]
     backend.add_special_tokens(specials)
     return Tokenizer(
         backend, **{"pad_token": SPARE, "eos_token": END, "bos_token": START, **keywords}

@@ -83,7 +83,7 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
     config = Path(out).expanduser() / "config.json"
     if config.is_file() and is_lstm(read_json(config)):
         transformers = f"it is an lstm, which only textgym opens: CausalLM.{opened}"
-    lines = ["go on with:"]
+    lines, chat = ["go on with:"], _chat_flags(values)
     if verb == "fit-reward":
         policy = shlex.quote(str(values.get("policy") or "POLICY"))  # an object in Python has none
         rest = f"--policy {policy} --reward {here} --out {beside}"
@@ -94,24 +94,25 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
         return [*lines, " ".join([f"  textgym evaluate {env} --policy {here}", *flags])]
     if verb == "train":
         env, flags = shlex.quote(str(values.get("env") or "ENV")), _task_flags(values)
-        evaluate = " ".join([f"  textgym evaluate {env} --policy {here}", *flags])
-        generate = " ".join([generate, *_chat_flags(values)])
-        return [*lines, evaluate, generate, transformers]
+        evaluate = " ".join([f"  textgym evaluate {env} --policy {here}", *flags, *chat])
+        return [*lines, evaluate, " ".join([generate, *chat]), transformers]
     train = f"  textgym train textgym/MovieReview-v0 --policy {here} --out {beside}"
-    return [*lines, generate, train, transformers]
+    return [*lines, *(" ".join([words, *chat]) for words in (generate, train)), transformers]
 
 
 def _chat_flags(values: dict[str, Any]) -> list[str]:
-    """The flags with which `generate` gives a prompt as the task did."""
-    fields = values.get("env_kwargs") or {}
+    """The flags with which a policy is asked as it learned."""
+    fields = {**(values.get("env_kwargs") or {}), **values}
     system = [f"--system {shlex.quote(fields['system'])}"] if fields.get("system") else []
     return ["--chat", *system] if fields.get("chat") is True else []
 
 
 def _task_flags(values: dict[str, Any]) -> list[str]:
     """The flags that make the same task again: its reward, and the fields that were replaced."""
-    reward, fields = values.get("reward"), values.get("env_kwargs") or {}
+    reward, fields = values.get("reward"), dict(values.get("env_kwargs") or {})
     flags = [f"--reward {shlex.quote(str(reward))}"] if reward is not None else []
+    if fields.get("chat") is True:  # which has flags of its own
+        fields = {k: v for k, v in fields.items() if k not in ("chat", "system")}
     for name, value in fields.items():
         text = value if isinstance(value, str) else json_text(value)
         flags.append(f"--env-kwargs {shlex.quote(f'{name}={text}')}")

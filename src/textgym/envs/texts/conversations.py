@@ -56,7 +56,7 @@ def read_conversations(path: Rows, *, what: str = "conversations") -> Iterator[C
 
 def _conversation(record: Record, path: object) -> Conversation:
     where = record.place(path)
-    if record.values.get("messages"):
+    if record.values.get("messages", "") not in (None, ""):
         messages, learned = _messages(record, "messages", path), 0
     else:
         asked = _messages(record, "prompt", path, role="user")
