@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textgym.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from textgym.envs.texts.conversations import Conversation, read_conversations
     from textgym.envs.texts.corpus import read_texts, shuffled, split_heldout
     from textgym.envs.texts.labelled_rows import (
         JudgedSteps,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cleaner",
+    "Conversation",
     "JudgedSteps",
     "Pair",
     "Preference",
@@ -31,6 +33,7 @@ __all__ = [
     "RatedCompletion",
     "TextPipeline",
     "default_rules",
+    "read_conversations",
     "read_pairs",
     "read_ratings",
     "read_steps",
@@ -42,6 +45,7 @@ __all__ = [
 
 _MODULES = {
     "Cleaner": "preparation.pipeline",
+    "Conversation": "conversations",
     "JudgedSteps": "labelled_rows",
     "Pair": "labelled_rows",
     "Preference": "labelled_rows",
@@ -49,6 +53,7 @@ _MODULES = {
     "RatedCompletion": "labelled_rows",
     "TextPipeline": "preparation.pipeline",
     "default_rules": "preparation.pipeline",
+    "read_conversations": "conversations",
     "read_pairs": "labelled_rows",
     "read_ratings": "labelled_rows",
     "read_steps": "labelled_rows",
