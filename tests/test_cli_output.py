@@ -50,6 +50,21 @@ def test_a_policy_that_was_trained_through_a_chat_template_is_asked_through_it()
     assert "--chat" not in generate
 
 
+def test_flags_of_a_chat_are_proposed_as_flags(tmp_path):
+    fields = {"chat": True, "system": "Be brief.", "max_new_tokens": 4}
+    for given in ({"env_kwargs": fields}, {"env_kwargs": {"max_new_tokens": 4}, **fields}):
+        given.pop("max_new_tokens", None)
+        evaluate = commands("train", "runs/a", env="x/Y-v0", **given)[1]
+        more = ["--env-kwargs", "max_new_tokens=4", "--chat", "--system", "Be brief."]
+        assert evaluate == ["evaluate", "x/Y-v0", "--policy", "runs/a", *more]
+    saved = {"chat": True, "system": "Be brief."}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved), encoding="utf-8")
+    for given in (saved, {"resume": True}):
+        _, generate, train = commands("sft", tmp_path, **given)
+        assert generate[-3:] == train[-3:] == ["--chat", "--system", "Be brief."]
+    assert "--chat" not in commands("sft", "runs/a", policy="lm")[-1]
+
+
 def test_after_resume_the_runs_own_settings_are_named(tmp_path):
     out = tmp_path / "my run"
     out.mkdir()

@@ -77,7 +77,7 @@ def unknown_ids(backend: Backend) -> list[int]:
 
 def cut_names(text: str, names: Iterable[str]) -> list[str]:
     """A text in parts of which none holds one of the names: each is cut after its first letter."""
-    found = (re.finditer(f"(?={re.escape(name)})", text) for name in names)
+    found = (re.finditer(f"(?={re.escape(name)})", text) for name in names if name in text)
     cuts = sorted({match.start() + 1 for matches in found for match in matches})
     return [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
 
