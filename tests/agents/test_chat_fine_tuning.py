@@ -223,7 +223,7 @@ def test_resuming_is_exact_and_needs_no_flag(tmp_path, monkeypatch):
                                       {"role": "assistant", "content": f"{i} and {i}"}]})
              for i in range(24)]  # fmt: skip
     (tmp_path / "c.jsonl").write_text("\n".join(lines))
-    lm = chat_lm("{{ strftime_now('%S') }}" + CHATML)  # which another second would change
+    lm = chat_lm("{{ strftime_now('%f') }}" + CHATML)  # what every call would change
     lm.save_pretrained(tmp_path / "lm")
     settings = {"policy": tmp_path / "lm", "chat": True, "system": "S", "evaluate_every": 3}
     settings |= {"patience": None, "batch_size": 4, "learning_rate": 1e-2, "steps": 8, **QUIET}
