@@ -1,21 +1,22 @@
 """What is computed from logits, some rows at a time: no `[tokens, vocabulary]` outlives its chunk.
 
-Four such tensors stand in memory where an update takes log-probabilities and entropies of all its
-tokens at once: logits, log-probabilities, probabilities and the gradient. For 4,096 tokens of
-49,152 that is 3.2 GB. In chunks each stands only while its rows are at work; in the backward pass
-a chunk's logits are computed anew, one more product with the head. Each row's result is the same.
+Two such tensors stand in memory where an update takes log-probabilities and entropies of all its
+tokens at once: logits and their gradient. For 4,096 tokens of 49,152 that is 1.6 GB. In chunks each
+stands only while its rows are at work: in the backward pass a chunk's logits are computed anew, one
+more product with the head, but for those of the last, which that pass begins with. Each row's
+result is the same.
 """
 
-import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-# Logits that stand in memory at a time, 128 MiB in float32. What fits is one chunk, computed once:
+# Logits that stand in memory at a time, 256 MiB in float32. What fits is one chunk, computed once:
 # below it memory is no matter, and the second product costs time (docs/memory.md has figures).
-LARGEST = 2**25
+LARGEST = 2**26
 
 
 def in_chunks(
@@ -28,18 +29,18 @@ def in_chunks(
     :param hidden: `[A, d]`, the hidden states that the logits come from.
     :param width: logits of a row.
     """
-    count = max(1, math.ceil(len(hidden) * width / LARGEST))
-    if count == 1:
-        return of_rows(hidden, slice(0, len(hidden)))
-    size = math.ceil(len(hidden) / count)
-    parts = [slice(start, start + size) for start in range(0, len(hidden), size)]
+    size = max(1, LARGEST // width)
+    # Whole chunks at the end, of which the last is kept: the fewer rows are computed twice.
+    starts = [*range(len(hidden) - size, 0, -size), 0][::-1]
     found: list[tuple[Tensor, ...]] = []
-    for part in parts:
-        rows = hidden[part]
-        if torch.is_grad_enabled():
+    for start, end in pairwise([*starts, len(hidden)]):
+        rows, part = hidden[start:end], slice(start, end)
+        if torch.is_grad_enabled() and end < len(hidden):
             found.append(
                 checkpoint(of_rows, rows, part, use_reentrant=False, preserve_rng_state=False)
             )
         else:
             found.append(of_rows(rows, part))
+    if len(found) == 1:
+        return found[0]
     return tuple(torch.cat(outputs) for outputs in zip(*found, strict=True))

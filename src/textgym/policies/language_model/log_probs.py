@@ -8,7 +8,7 @@ from torch import Tensor
 from textgym.policies.language_model.chunks import in_chunks
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.packing import PackedSegments
-from textgym.policies.language_model.sampling import Sampling
+from textgym.policies.language_model.sampling import Sampling, chosen_log_probs
 from textgym.policies.language_model.token_masks import TokenMasks
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def token_log_probs(
         if masks is not None and states is not None:
             logits = masks.apply_states(logits, states[part])
         logits = sampling.filter(logits, excluded_ids, keep=chosen if keep_actions else None)
-        return (logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0],)
+        return (chosen_log_probs(logits, chosen),)
 
     hidden = lm.packed(packed.tokens, packed.lengths, packed.acted_index)
     return in_chunks(of_rows, hidden, lm.config.vocab_size)[0]

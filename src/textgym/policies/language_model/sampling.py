@@ -14,6 +14,7 @@ from textgym.checks import check_numbers
 from textgym.errors import DivergenceError, InputError
 
 MIN_TEMPERATURE = 1e-6
+BLOCK = 2**20  # logits that are worked on at a time where all between them fits a cache
 
 
 @dataclass(frozen=True)
@@ -108,32 +109,59 @@ class LogProbAndEntropy(torch.autograd.Function):
     Stable-Baselines3 multiplies the entropy by `ent_coef`, zero by default, and still runs its
     backward: here a gradient of zero costs nothing. Gradients by hand, with p the probabilities:
     d log p_a / d logits = onehot(a) - p and d H / d logits = -p (log p + H).
+
+    Some rows at a time, so that what is between logits and results stays in the processor's cache.
+    Only the logits are kept, and their gradient is the only other tensor of their size.
     """
 
     @staticmethod
     def forward(ctx, logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
         """`logits [n, v]`, `actions [n]` int64 → two `[n]`, the log-probability and the entropy."""
-        log_probs = logits.log_softmax(-1)
-        chosen = log_probs.gather(-1, actions[:, None])[:, 0]
-        probabilities = log_probs.exp()
-        log_probs = log_probs.clamp_min_(-1e4)  # exp(-1e4) is 0 as well, and 0 · log 0 becomes 0
-        entropy = -torch.linalg.vecdot(probabilities, log_probs)
-        ctx.save_for_backward(probabilities, log_probs, actions, entropy)
+        chosen, entropy = logits.new_empty(len(logits)), logits.new_empty(len(logits))
+        for part in _blocks(logits):
+            log_probs, probabilities = _both(logits[part])
+            chosen[part] = log_probs.gather(-1, actions[part, None])[:, 0]
+            # exp(-1e4) is 0 as well, and 0 · log 0 becomes 0
+            entropy[part] = -torch.linalg.vecdot(probabilities, log_probs.clamp_min_(-1e4))
+        ctx.save_for_backward(logits, actions, entropy)
         return chosen, entropy
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_chosen: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         """See the class."""
-        probabilities, log_probs, actions, entropy = ctx.saved_tensors
-        if bool((grad_entropy == 0).all()):
-            grad = probabilities * -grad_chosen[:, None]
-        else:
-            scale = grad_chosen[:, None] + grad_entropy[:, None] * (log_probs + entropy[:, None])
-            grad = probabilities * -scale
+        logits, actions, entropy = ctx.saved_tensors
+        is_without_entropy = bool((grad_entropy == 0).all())
+        grad = torch.empty_like(logits)
+        for part in _blocks(logits):
+            log_probs, probabilities = _both(logits[part])
+            scale = -grad_chosen[part, None]
+            if not is_without_entropy:
+                surprise = log_probs.clamp_min_(-1e4).add_(entropy[part, None])
+                scale = scale - surprise.mul_(grad_entropy[part, None])
+            torch.mul(probabilities, scale, out=grad[part])
         return grad.scatter_add_(-1, actions[:, None], grad_chosen[:, None]), None
+
+
+def _blocks(logits: Tensor) -> list[slice]:
+    size = max(1, BLOCK // logits.shape[-1])
+    return [slice(start, start + size) for start in range(0, len(logits), size)]
+
+
+def _both(logits: Tensor) -> tuple[Tensor, Tensor]:
+    log_probs = logits.log_softmax(-1)
+    return log_probs, log_probs.exp()
 
 
 def log_prob_and_entropy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     """`logits [n, v]` (as `Sampling.filter` gives them), `actions [n]` int64 → two `[n]` float."""
     return LogProbAndEntropy.apply(logits, actions)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def chosen_log_probs(logits: Tensor, actions: Tensor) -> Tensor:
+    """The first of `log_prob_and_entropy` alone, for where nothing learns: `[n]`, in any dtype."""
+    found = logits.new_empty(len(logits))
+    for part in _blocks(logits):
+        log_probs = logits[part].log_softmax(-1)
+        found[part] = log_probs.gather(-1, actions[part, None])[:, 0]
+    return found

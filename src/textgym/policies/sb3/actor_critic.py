@@ -30,7 +30,7 @@ from textgym.policies.language_model.packing import (
     row_lengths,
 )
 from textgym.policies.language_model.precision import autocast
-from textgym.policies.language_model.sampling import draw, log_prob_and_entropy
+from textgym.policies.language_model.sampling import chosen_log_probs, draw, log_prob_and_entropy
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.language_model.trunk import Trunk
 from textgym.policies.sb3.exchange import Exchange
@@ -211,8 +211,8 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         """Log-probabilities `[A]` of chosen tokens as an update computes them."""
 
         def of_rows(rows: Tensor, part: slice) -> tuple[Tensor]:
-            log_probs = self._logits(rows, packed[part], actions[part]).log_softmax(-1)
-            return (log_probs.gather(-1, actions[part, None])[:, 0],)
+            logits = self._logits(rows, packed[part], actions[part])
+            return (chosen_log_probs(logits, actions[part]),)
 
         actions = actions.long().flatten()
         hidden = self._hidden(self.lm, self._pack(packed))
