@@ -14,7 +14,10 @@ from textgym.tokenizer import Tokenizer
 
 
 class LatentDecoder(Protocol):
-    """A decoder of latents, whose prior is a standard normal distribution."""
+    """A decoder of latents, whose prior is a standard normal distribution.
+
+    It may have a `context`, an int: the most tokens that prompt and text may take together.
+    """
 
     @property
     def latent_size(self) -> int:

@@ -230,6 +230,20 @@ def test_what_does_not_go_together_is_one_line_and_leaves_nothing(tmp_path, keyw
     assert not (tmp_path / "run").exists()
 
 
+def test_a_decoder_with_too_small_a_context_leaves_nothing(tmp_path, vae):
+    with pytest.raises(
+        InputError, match="together take 34 tokens, but the decoder's context is 32"
+    ):
+        train(
+            tmp_path / "run",
+            env=VAE_ID,
+            decoder=vae,
+            env_kwargs={"max_new_tokens": 31},
+            agent="sac",
+        )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("agent", ["sac", "tqc", "crossq"])
 def test_an_entropy_coefficient_that_is_found_by_itself(tmp_path, agent):
     found = {}

@@ -37,7 +37,7 @@ def task():
 
 
 def make(**keywords):
-    return gymnasium.make(ID, action="latent", decoder=LetterDecoder(), **keywords)
+    return gymnasium.make(ID, **{"action": "latent", "decoder": LetterDecoder(), **keywords})
 
 
 @pytest.mark.filterwarnings("ignore:.*normalized")  # z is in standard deviations
@@ -163,6 +163,30 @@ def test_a_step_that_fails_changes_nothing():
     assert rewards.tolist() == [1.0, 1.0] and terminated.all()
     assert ended["final_info"]["prompt"].tolist() == infos["prompt"].tolist()
     np.testing.assert_array_equal(np.stack(list(ended["final_obs"])), before)
+
+
+def test_texts_that_exceed_the_decoders_context_are_refused_when_it_is_made():
+    """Not when such a prompt is drawn, hours later. Here each letter is a token."""
+
+    class Short(LetterDecoder):
+        context = 9
+
+    register(prompts=["a", "aaa"], max_new_tokens=6)
+    make(decoder=Short()).reset(seed=0)  # 3 + 6
+    for fields, message in (
+        ({"prompts": ["a", "aaaa"], "max_new_tokens": 6}, "prompt and budget together take 10 tok"),
+        (
+            {"prompts": ["a"], "max_new_tokens": 4, "max_context": 6, "reply": lambda p, t: None},
+            "max_context and a turn together take 10 tokens, but the decoder's context is 9",
+        ),
+    ):
+        register(**fields)
+        for n in (None, 2):
+            with pytest.raises(InputError, match=message):
+                if n is None:
+                    make(decoder=Short())
+                else:
+                    gymnasium.make_vec(ID, num_envs=n, action="latent", decoder=Short())
 
 
 def test_a_latent_for_each_turn_of_a_dialogue():

@@ -32,7 +32,8 @@ class LatentRows:
     :param decoding: "greedy": the likeliest token each time; "sampled": drawn.
     :param prior_coef: each action costs prior_coef · ½‖z‖², the negative log-density of z under the
         prior but for a constant: far from where it was trained a decoder writes nonsense.
-    :raises InputError: for a number out of range, or a decoder of another vocabulary.
+    :raises InputError: for a number out of range, a decoder of another vocabulary, or one whose
+        context is too small for the task's longest text.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class LatentRows:
                 f"the task's tokenizer ({task.tokenizer.vocab_size}): leave tokenizer out, and the "
                 "task takes the decoder's"
             )
+        _check_context(episodes, decoder)
         self.task, self.decoder = task, decoder
         self.limit, self.decoding, self.prior_coef = float(limit), decoding, float(prior_coef)
         self.episodes, self.size = episodes, len(episodes.lengths)
@@ -157,6 +159,22 @@ class LatentRows:
         result.rewards[:] -= costs
         for row, ending in result.endings.items():
             ending["reward_components"]["prior"] = -float(costs[row])
+
+
+def _check_context(episodes: EpisodeRows, decoder: LatentDecoder) -> None:
+    """Raises unless the decoder can write behind every text of the task, before any is written.
+
+    :raises InputError: saying how many tokens there are, and how many it takes.
+    """
+    task, context = episodes.task, getattr(decoder, "context", None)
+    # Each turn of a dialogue may ask for the whole budget, wherever it begins.
+    longest = episodes.width + (task.max_new_tokens if task.reply is not None else 0)
+    if context is not None and longest > context:
+        what = "max_context and a turn" if task.reply is not None else "prompt and budget"
+        raise InputError(
+            f"{what} together take {longest} tokens, but the decoder's context is {context}: lower "
+            "max_new_tokens or the prompts' length"
+        )
 
 
 def _is_number(value: object) -> bool:

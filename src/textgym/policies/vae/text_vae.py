@@ -160,6 +160,11 @@ class TextVAE(nn.Module):
         return self.config.latent_size
 
     @property
+    def context(self) -> int:
+        """The most tokens that a prompt and what is written behind it may take together."""
+        return self.config.max_position_embeddings
+
+    @property
     def observation_size(self) -> int:
         """Numbers that `encode_prompts` gives of each prompt."""
         return self.config.latent_size
