@@ -189,7 +189,7 @@ FILES = (
     ),
     Breakage(
         "1: an agent comes back with another reward, without a word",
-        "agents/building/checkpoint.py",
+        "agents/building/environment_record.py",
         (('        lost |= {"reward"}\n', "        pass\n"),),
         (OVERRIDES,),
         "asked_for_again",

@@ -12,7 +12,7 @@ from front_door import run_cli
 from rich.console import Console
 
 import textgym
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.agents.evaluation.report import Interval
 from textgym.agents.runs.held_out import HeldOutText, read_held_out
 from textgym.demonstration import chinese

@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import textgym
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.agents.evaluation.bundled_rewards import critic, with_a_floor
 from textgym.agents.runs.held_out import read_held_out
 from textgym.demonstration import start_model as demonstration

@@ -89,7 +89,7 @@ def make_agent(
     :raises UnknownNameError: for a name or keyword that does not exist, with the nearest known.
     """
     from textgym.agents.building.build import build_agent, record_agent
-    from textgym.agents.building.checkpoint import environment_record
+    from textgym.agents.building.environment_record import environment_record
     from textgym.agents.building.latent_agents import check_plays_tokens
     from textgym.agents.building.model_defaults import fit_to_model
     from textgym.agents.building.specs import spec_of
@@ -192,7 +192,7 @@ def _latent_agent(
 
     :raises InputError: for an environment that is an object, which has its actions already.
     """
-    from textgym.agents.building.checkpoint import environment_record
+    from textgym.agents.building.environment_record import environment_record
     from textgym.agents.building.latent_agents import build_latent_agent, latent_spec_of
     from textgym.agents.building.latent_checkpoint import LatentOrigin
 

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from textgym.agents.building.checkpoint import environment_of
+from textgym.agents.building.environment_record import environment_of
 from textgym.agents.building.latent_agents import build_latent_agent
 from textgym.agents.building.latent_checkpoint import (
     LatentCheckpoint,

@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from textgym.agents.building.checkpoint import environment_record
+from textgym.agents.building.environment_record import environment_record
 from textgym.agents.building.latent_agents import LatentSpec, build_latent_agent, latent_spec_of
 from textgym.agents.building.latent_checkpoint import LatentOrigin, save_latent_agent
 from textgym.agents.evaluation.held_out_prompts import HeldOutPrompts

@@ -25,7 +25,8 @@ MOVED = {
     "agents.kl": "agents.rollouts.kl",
     "agents.language_modelling": "agents.fitting.language_modelling agents.fitting.fine_tuning "
     "agents.fitting.training_in_run",
-    "agents.loading": "agents.building.checkpoint",
+    "agents.loading": "agents.building.checkpoint agents.building.environment_record "
+    "agents.building.reward_checkpoint",
     "agents.markdown": "agents.runs.markdown",
     "agents.maskable_rollout_buffer": "agents.rollouts.maskable_rollout_buffer",
     "agents.nlpo": "agents.algorithms.nlpo",

@@ -25,7 +25,7 @@ def resolve_reward(spec: object) -> Reward:
     if not isinstance(spec, str | Path):
         return check_reward(spec)
     if is_directory(spec):
-        from textgym.agents.building.checkpoint import load_reward
+        from textgym.agents.building.reward_checkpoint import load_reward
 
         return check_reward(load_reward(spec))
     name, arguments = split_arguments(str(spec), "reward")

@@ -8,7 +8,8 @@ import pytest
 from front_door import ENV, byte_lm, small_agent
 
 import textgym
-from textgym.agents.building.checkpoint import load_reward, read_agent, save_agent
+from textgym.agents.building.checkpoint import read_agent, save_agent
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.errors import InputError
 from textgym.manifest import write_manifest
 from textgym.policies.language_model.causal_lm import CausalLM

@@ -7,7 +7,8 @@ from front_door import ENV, byte_lm, small_agent
 from textgym_testing import assert_same_weights
 
 import textgym
-from textgym.agents.building.checkpoint import environment_record, read_agent, save_agent
+from textgym.agents.building.checkpoint import read_agent, save_agent
+from textgym.agents.building.environment_record import environment_record
 from textgym.agents.runs.callbacks import StopWhen
 from textgym.command_line.cli import main
 from textgym.command_line.config_file import read_config_file

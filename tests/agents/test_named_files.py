@@ -11,7 +11,8 @@ from bad_flags import watchdog
 from front_door import ENV, run_cli, small_agent
 
 import textgym
-from textgym.agents.building.checkpoint import environment_record, save_agent
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.building.environment_record import environment_record
 from textgym.agents.building.named_files import named_files
 from textgym.errors import InputError
 from textgym.manifest import sha256, write_manifest

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import textgym
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.agents.fitting import reward_fitting
 from textgym.errors import InputError
 

@@ -19,7 +19,8 @@ from front_door import byte_lm, small_agent
 from safetensors.torch import load_file, save_file
 
 import textgym
-from textgym.agents.building.checkpoint import load_reward, save_agent
+from textgym.agents.building.checkpoint import save_agent
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.errors import InputError, TextGymError
 from textgym.manifest import write_manifest
 from textgym.policies import TextVAE

@@ -5,7 +5,7 @@ import torch
 from front_door import ENV, byte_lm, run_cli
 
 import textgym
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.directories import atomic_directory
 from textgym.errors import InputError
 from textgym.manifest import MANIFEST, verify_directory

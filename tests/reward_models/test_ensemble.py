@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.errors import InputError
 from textgym.reward_models.learned.ensemble import Ensemble
 from textgym.reward_models.learned.features import NgramHasher

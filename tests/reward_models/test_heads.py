@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.errors import InputError
 from textgym.reward_models.learned.ensemble import Ensemble
 from textgym.reward_models.learned.head_fitting import Judgements, fit_head, fit_heads

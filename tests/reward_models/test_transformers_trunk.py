@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.envs.texts.labelled_rows import Preference
 from textgym.errors import InputError
 from textgym.reward_models.learned.fitting import fit_reward_model

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.agents.evaluation.report import Interval
 from textgym.agents.fitting.reward_fitting import fitting_bar
 from textgym.envs.tasks.quatrains import SYLLABLES, Form, Quatrain

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from textgym.agents.building.checkpoint import load_reward
+from textgym.agents.building.reward_checkpoint import load_reward
 from textgym.agents.evaluation.bundled_rewards import crowd, with_a_floor
 from textgym.agents.fitting.reward_fitting import fitting_bar
 from textgym.envs.tasks.movie_reviews import Review, load_movie_reviews

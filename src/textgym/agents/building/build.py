@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from textgym.agents.building.checkpoint import environment_of
+from textgym.agents.building.environment_record import environment_of
 from textgym.agents.building.keywords import check_keywords
 from textgym.agents.building.learning import LearnInRun
 from textgym.agents.building.named_files import named_files

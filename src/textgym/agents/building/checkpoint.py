@@ -1,4 +1,4 @@
-"""Agents and learned reward models on disk: what a checkpoint holds beside the language model.
+"""Agents on disk: what a checkpoint holds beside the language model.
 
 A checkpoint of an agent is a directory that transformers opens as the language model. Our trainer
 state stands beside it in safetensors and JSON: value head, optimizer, generators, settings, and the
@@ -8,14 +8,12 @@ With an adapter (`lora_rank`) the model at the top is the merged one; the adapte
 it, stands in `adapter/`, and in `base/` the model that both belong to, which is the reference too.
 """
 
-import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch import nn
 
 from textgym.agents.building.latent_checkpoint import save_latent_agent
 from textgym.agents.building.named_files import named_files
@@ -25,10 +23,8 @@ from textgym.agents.rollouts.kl import KLPenalty
 from textgym.agents.runs.fingerprints import computed_with
 from textgym.agents.runs.recorder_state import go_on_at
 from textgym.agents.runs.recording import recorder_of
-from textgym.agents.runs.settings import is_json, to_json
 from textgym.directories import atomic_directory
 from textgym.divergence import LARGEST_WEIGHT, check_weights
-from textgym.envs.task import Task
 from textgym.errors import DivergenceError, InputError
 from textgym.optimization import check_optimizer_state, to_arrays, to_tensors
 from textgym.paths import expand
@@ -44,17 +40,6 @@ from textgym.policies.language_model.models_by_name import open_model
 from textgym.policies.language_model.run_checkpoints import checkpoints_of, read_first_whole
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.policies.sb3.q_policy import SoftQPolicy
-from textgym.registry import tasks
-from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
-from textgym.reward_models.learned.ensemble import KIND as ENSEMBLE
-from textgym.reward_models.learned.ensemble import Ensemble
-from textgym.reward_models.learned.ngrams import NgramModel
-from textgym.reward_models.learned.process import ProcessRewardModel
-from textgym.reward_models.learned.transformers_trunk import TRUNK_FILE, TransformersTrunk
-from textgym.reward_models.learned.trunk_reward import TRUNK_FOLDER, TrunkRewardModel
-from textgym.reward_models.lexicon_scores import KIND as LEXICON
-from textgym.reward_models.lexicon_scores import LexiconScores
-from textgym.rewards import Reward
 from textgym.storage import read_json
 
 REFERENCE, BASE = "reference", "base"
@@ -83,56 +68,6 @@ _GROUP_SETTINGS = {
 }
 # Where a policy's state holds the language model, which a checkpoint holds once.
 _LANGUAGE_MODEL = ("lm.", "q_net.lm.", "quantile_net.lm.")
-
-
-def environment_record(
-    env_id: str,
-    *,
-    reward: object = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    lost: Iterable[str] = (),
-) -> dict[str, Any]:
-    """What a checkpoint keeps of an environment: names and JSON values, and what it cannot keep.
-
-    :param reward: the name of a reward model, the reward itself (which is then asked for again), or
-        None: the environment's own.
-    :param env_kwargs: fields of the task that were replaced.
-    :param lost: further names of objects that are asked for again.
-    """
-    fields = {
-        key: to_json(value) for key, value in (env_kwargs or {}).items() if key != "tokenizer"
-    }
-    kept = {key: value for key, value in fields.items() if is_json(value)}
-    is_named = isinstance(reward, str | Path)
-    lost = {*lost, *(fields.keys() - kept.keys())}
-    if reward is not None and not is_named:
-        lost |= {"reward"}
-    return {
-        "id": env_id,
-        "reward": str(reward) if is_named else None,
-        "env_kwargs": kept,
-        "not_saved": sorted(lost),
-    }
-
-
-def environment_of(task: Task) -> dict[str, Any]:
-    """`environment_record` of an environment that was made by hand: its task says what it is.
-
-    Fields that differ from those registered under its id are kept or, as objects, asked for again.
-    """
-    registered = tasks.resolve(task.id) if task.id in tasks else None
-    given: Mapping[str, Any] = registered if isinstance(registered, Mapping) else {}
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(task):
-        value = getattr(task, field.name)
-        if field.name in ("id", "reward", "tokenizer") or value is given.get(field.name):
-            continue
-        is_prompts = field.name in ("prompts", "heldout_prompts")
-        is_builtin = registered is not None and not given and is_prompts
-        if not is_builtin and value != given.get(field.name, field.default):
-            changed[field.name] = value
-    is_own = task.reward is given.get("reward")
-    return environment_record(task.id, reward=None if is_own else task.reward, env_kwargs=changed)
 
 
 def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
@@ -367,65 +302,6 @@ def kl_penalty(agent: BaseAlgorithm) -> KLPenalty | None:
     """The KL term of an agent: its buffer's, or its own where it has no rollout buffer."""
     buffer = getattr(agent, "rollout_buffer", None)
     return getattr(agent if buffer is None else buffer, "kl", None)
-
-
-def load_reward(directory: str | Path) -> Reward:
-    """A reward model that was saved: `fit_reward`'s on a trunk, one on n-grams, or several as one.
-
-    The trunk is opened here and handed over, so that reward models know no language model.
-
-    :raises InputError: if the directory holds none.
-    """
-    return read_first_whole(reward_directories(directory), _read_reward, must_have_manifest=True)
-
-
-def _read_reward(directory: Path) -> Reward:
-    fields = read_json(directory / "reward_model.json")
-    kind = fields.get("kind") if isinstance(fields, dict) else None
-    if kind == ENSEMBLE:
-        return Ensemble.from_pretrained(directory, _read_member)
-    if isinstance(kind, str) and kind in _TRUNK_KINDS:
-        trunk = open_trunk(directory / TRUNK_FOLDER)
-        return _TRUNK_KINDS[kind].from_pretrained(directory, trunk)
-    if kind == LEXICON:
-        return LexiconScores.from_pretrained(directory)
-    return NgramModel.from_pretrained(directory)
-
-
-_TRUNK_KINDS: dict[str, type[TrunkRewardModel]] = {
-    kind.kind: kind for kind in (TrunkRewardModel, BradleyTerryRewardModel, ProcessRewardModel)
-}
-
-
-def open_trunk(directory: Path) -> nn.Module:
-    """The trunk that a reward model saved: our language model, or a model of transformers'.
-
-    :raises InputError: naming the file and what is wrong with it.
-    """
-    if (directory / TRUNK_FILE).is_file():
-        return TransformersTrunk.reopen(directory)
-    return open_model(directory)
-
-
-def _read_member(directory: Path) -> Reward:
-    """A member of an ensemble, which is none itself: directories do not nest without end."""
-    fields = read_json(directory / "reward_model.json")
-    if isinstance(fields, dict) and fields.get("kind") == ENSEMBLE:
-        raise InputError(f"{directory}: an ensemble inside an ensemble")
-    return _read_reward(directory)
-
-
-def reward_directories(path: str | Path) -> list[Path]:
-    """The reward models that a path may mean: itself, or those of a run directory.
-
-    :raises InputError: if there is none.
-    """
-    places = checkpoints_of(path, "reward_model.json")
-    if not places:
-        raise InputError(
-            f"{path}: holds no reward_model.json, so it is no reward model (fit-reward)"
-        )
-    return places
 
 
 def _text_policy(agent: BaseAlgorithm) -> TextActorCriticPolicy | SoftQPolicy:
