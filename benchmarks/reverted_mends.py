@@ -631,7 +631,7 @@ RECORDS = (
     ),
     Breakage(
         "3: an ending is not counted",
-        "agents/runs/recording.py",
+        "agents/runs/rollout_figures.py",
         (
             (
                 "for reason in dict.fromkeys((*FINISH_REASONS, *reasons)):",

@@ -33,7 +33,8 @@ MOVED = {
     "agents.oracle": "agents.evaluation.oracle",
     "agents.policy_losses": "agents.algorithms.losses",
     "agents.readers": "agents.evaluation.readers",
-    "agents.recording": "agents.runs.recording agents.rollouts.recording_vec_env",
+    "agents.recording": "agents.runs.recording agents.runs.rollout_figures "
+    "agents.rollouts.recording_vec_env",
     "agents.reinforce": "agents.algorithms.reinforce",
     "agents.replay_buffer": "agents.rollouts.replay_buffer",
     "agents.resuming": "agents.runs.resuming",

@@ -18,7 +18,8 @@ import textgym
 from textgym.agents.building.build import build_agent
 from textgym.agents.building.words import PPO
 from textgym.agents.runs.metrics_writer import JSONLines
-from textgym.agents.runs.recording import episode_figures, recorder_of
+from textgym.agents.runs.recording import recorder_of
+from textgym.agents.runs.rollout_figures import episode_figures
 from textgym.errors import StorageError
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.rewards import RewardOutput

@@ -22,7 +22,7 @@ from textgym.agents.rollouts.episode_collector import (
     pack_episodes,
 )
 from textgym.agents.rollouts.kl import KLPenalty, kl_estimate
-from textgym.agents.runs.recording import KLFigures, RolloutFigures
+from textgym.agents.runs.rollout_figures import KLFigures, RolloutFigures
 from textgym.checks import check_numbers
 from textgym.divergence import check_arrays
 from textgym.moved import renamed

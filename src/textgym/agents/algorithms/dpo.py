@@ -27,7 +27,7 @@ from textgym.agents.rollouts.episode_collector import (
     minibatches,
     pack_episodes,
 )
-from textgym.agents.runs.recording import RolloutFigures
+from textgym.agents.runs.rollout_figures import RolloutFigures
 from textgym.checks import check_numbers
 from textgym.envs.task import Task
 from textgym.envs.texts.labelled_rows import Preference, Rows, read_ratings

@@ -19,7 +19,7 @@ from textgym.agents.rollouts.replayed_episodes import ReplayedEpisode, episodes_
 from textgym.agents.rollouts.rollout_buffer import pad_token_of
 from textgym.agents.rollouts.rollout_scores import score_by_rollout
 from textgym.agents.rollouts.split_rewards import await_score, spread, with_split
-from textgym.agents.runs.recording import RolloutFigures
+from textgym.agents.runs.rollout_figures import RolloutFigures
 from textgym.divergence import check_arrays
 from textgym.envs.scoring import Scores
 from textgym.errors import InputError

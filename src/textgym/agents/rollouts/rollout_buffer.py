@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from textgym.agents.rollouts.recording_vec_env import follow_env
 from textgym.agents.rollouts.rollout_scores import score_by_rollout
 from textgym.agents.rollouts.split_rewards import await_score, spread
-from textgym.agents.runs.recording import KLFigures, RolloutFigures
+from textgym.agents.runs.rollout_figures import KLFigures, RolloutFigures
 from textgym.divergence import check_arrays
 from textgym.envs.scoring import Scores
 from textgym.errors import InputError

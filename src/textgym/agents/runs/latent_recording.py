@@ -20,7 +20,7 @@ from textgym.agents.runs.logger_state import LoggerState, RowsUntil, cut_record,
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.metrics_writer import JSONLines
 from textgym.agents.runs.recorder_state import episode_of, episode_state
-from textgym.agents.runs.recording import episode_figures
+from textgym.agents.runs.rollout_figures import episode_figures
 from textgym.agents.runs.run import Run
 from textgym.saved_fields import SavedFields
 

@@ -7,11 +7,9 @@ figures, and what every algorithm of SB3 logs first and last in an update says w
 Every tag is explained in docs/metrics.md.
 """
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +27,12 @@ from textgym.agents.runs.logger_state import LoggerState, RowsUntil, mark_start
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.metrics_writer import JSONLines
 from textgym.agents.runs.reward_extra import tell_reward, write_reward_extra
+from textgym.agents.runs.rollout_figures import RolloutFigures, episode_figures, returns
 from textgym.agents.runs.rollout_rewards import only_collects, rollout_begins, rollout_ends
 from textgym.agents.runs.run import Run
 from textgym.chat_templates import ChatTemplate
 from textgym.policies.language_model.generation import encode_prompts, generate_tokens
 from textgym.policies.sb3.text_policy import TextPolicy
-from textgym.text_metrics.metrics import distinct_n, duplicate_share, repetition
 
 if TYPE_CHECKING:
     from textgym.agents.rollouts.recording_vec_env import RecordingVecEnv
@@ -42,42 +40,8 @@ if TYPE_CHECKING:
 # Is given the figures of a rollout by tag, and the infos of the episodes that ended in it.
 Listener = Callable[[dict[str, float], list[dict[str, Any]]], None]
 
-FINISH_REASONS = ("stop", "length", "context", "truncated")
 # What every algorithm of Stable-Baselines3 logs when an update begins, and when it is over.
 _UPDATE_BEGINS, _UPDATE_DONE = "train/learning_rate", "train/n_updates"
-
-
-@dataclass(frozen=True)
-class KLFigures:
-    """The KL term of a rollout; docs/metrics.md explains each.
-
-    :param per_episode, weighted: None where no episode ended.
-    """
-
-    coefficient: float
-    per_token: float
-    per_episode: float | None
-    weighted: float | None
-
-
-@dataclass(frozen=True)
-class RolloutFigures:
-    """What a rollout tells a `Recorder`.
-
-    :param tokens: completion tokens.
-    :param mean_log_prob: of the tokens, under the policy that drew them; None if they were given.
-    :param kl: None without a KL term.
-    :param total_reward: mean of what was optimised, where the algorithm knows it; None: the mean
-        reward of the episodes that ended, minus `kl.weighted`.
-    :param sampler_gap: nats per token between the sampler's log-probabilities and those that are
-        learned from; None where they are the same.
-    """
-
-    tokens: int
-    mean_log_prob: float | None
-    kl: KLFigures | None = None
-    total_reward: float | None = None
-    sampler_gap: float | None = None
 
 
 class Recorder:
@@ -179,17 +143,17 @@ class Recorder:
         for key, value in figures.items():
             logger.record(key, value, exclude=("stdout", "log") if key in untold else None)
         self.only_collects = self.env is not None and only_collects(self.env)
+        earned = returns(self.episodes)
         if not self.only_collects:
-            self.flat_rewards.add(_returns(self.episodes))
+            self.flat_rewards.add(earned)
         write_reward_extra(self.episodes, logger, self.run, self.agent.num_timesteps)
         if rollout.kl is not None:
             for name, figure in vars(rollout.kl).items():
                 if figure is not None and (self.episodes or name in ("coefficient", "per_token")):
                     logger.record(f"kl/{name}", figure)
                     heard[f"kl/{name}"] = figure
-        returns = _returns(self.episodes)
-        if returns:
-            environment = float(np.mean(returns))
+        if earned:
+            environment = float(np.mean(earned))
             weighted = 0.0 if rollout.kl is None else rollout.kl.weighted
             total = rollout.total_reward
             if total is None and weighted is not None:
@@ -344,52 +308,6 @@ def _alike_in_tables(keys: Iterable[str]) -> set[str]:
     long = {key: name[:30] for key, name in names.items() if len(name) > 33}
     counts = Counter(long.values())
     return {key for key, shown in long.items() if counts[shown] > 1}
-
-
-def episode_figures(episodes: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Text metrics of finished episodes, by tag; nothing where no episode ended.
-
-    :param episodes: infos of their last steps, as `TextVecEnv` in `VecMonitor` gives them.
-    """
-    if not episodes:
-        return {}
-    figures: dict[str, float] = {}
-    rewards = np.array(_returns(episodes))
-    if len(rewards):
-        figures |= {"reward/environment": float(rewards.mean()), "reward/std": float(rewards.std())}
-    written = [info for info in episodes if "completion" in info]
-    if written:
-        texts = [info["completion"] for info in written]
-        lengths = np.array([info["completion_length"] for info in written], dtype=np.float64)
-        figures |= {
-            "text/length": float(lengths.mean()),
-            "text/distinct_2": distinct_n(texts, 2),
-            "text/repetition": float(np.mean([repetition(text) for text in texts])),
-            "text/duplicates": duplicate_share(texts),
-            "text/prompts_cut": sum("prompt_cut" in info for info in episodes) / len(episodes),
-        }
-        if len(rewards) == len(lengths) and lengths.std() > 0 and rewards.std() > 0:
-            figures["reward/length_correlation"] = float(np.corrcoef(lengths, rewards)[0, 1])
-    spoken = [[turn["who"] for turn in info["turns"]] for info in episodes if "turns" in info]
-    if spoken:
-        figures["text/turns"] = float(np.mean([who.count("player") for who in spoken]))
-    # An outer `TimeLimit` ends an episode of `TextEnv` without a word.
-    reasons = [str(info.get("finish_reason", "truncated")) for info in episodes]
-    for reason in dict.fromkeys((*FINISH_REASONS, *reasons)):
-        figures[f"text/finish_{reason}"] = reasons.count(reason) / len(reasons)
-    components: dict[str, list[float]] = {}
-    for info in episodes:
-        for name, value in info.get("reward_components", {}).items():
-            applies = value == value  # NaN: the component says nothing of this text
-            components.setdefault(name, []).extend([float(value)] if applies else [])
-    for name, values in components.items():
-        figures[f"reward_components/{name}"] = float(np.mean(values)) if values else math.nan
-    return figures
-
-
-def _returns(episodes: Sequence[dict[str, Any]]) -> list[float]:
-    """The environment's reward of each episode that a monitor has seen."""
-    return [float(info["episode"]["r"]) for info in episodes if "episode" in info]
 
 
 def _explain_figures(logger: Logger) -> None:
