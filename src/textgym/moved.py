@@ -24,6 +24,7 @@ MOVED = {
     "agents.judges": "agents.evaluation.bundled_rewards",
     "agents.kl": "agents.rollouts.kl",
     "agents.language_modelling": "agents.fitting.language_modelling agents.fitting.fine_tuning "
+    "agents.fitting.fresh_models "
     "agents.fitting.training_in_run",
     "agents.loading": "agents.building.checkpoint agents.building.environment_record "
     "agents.building.reward_checkpoint",

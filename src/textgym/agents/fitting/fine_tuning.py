@@ -7,8 +7,13 @@ from typing import TypeVar
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from textgym.agents.fitting.language_modelling import BUDGET, own_model
-from textgym.agents.fitting.training_in_run import loop_settings, recorded, train_in_run
+from textgym.agents.fitting.training_in_run import (
+    BUDGET,
+    loop_settings,
+    own_model,
+    recorded,
+    train_in_run,
+)
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.chat_templates import EVERY_DAY, ChatTemplate, check_chat

@@ -2,13 +2,26 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from textgym.agents.fitting.training_in_run import loop_settings, recorded, train_in_run
+from textgym.agents.fitting.fresh_models import (
+    FRESH,
+    check_fresh,
+    check_unused,
+    fresh_model,
+    fresh_shape,
+)
+from textgym.agents.fitting.training_in_run import (
+    BUDGET,
+    loop_settings,
+    own_model,
+    recorded,
+    train_in_run,
+)
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
 from textgym.checks import check_numbers
@@ -16,29 +29,14 @@ from textgym.counts import count_of
 from textgym.directories import holds
 from textgym.envs.texts.corpus import files_of, read_texts, split_heldout
 from textgym.envs.texts.preparation.pipeline import Cleaner, default_rules
-from textgym.envs.texts.preparation.words import Segmenter
 from textgym.errors import InputError
 from textgym.optimization import muon_rate
-from textgym.policies.language_model.adapters import ALL_LINEAR, LoRA, add_adapter
-from textgym.policies.language_model.architectures import LSTM, TRANSFORMER, filled_in
-from textgym.policies.language_model.causal_lm import CausalLM
+from textgym.policies.language_model.adapters import ALL_LINEAR, LoRA
 from textgym.policies.language_model.language_model import LanguageModel
-from textgym.policies.language_model.models_by_name import open_last, own_policy
+from textgym.policies.language_model.models_by_name import open_last
 from textgym.policies.pretraining.documents import Document, text_documents
 from textgym.policies.pretraining.loop import TrainingReport
 from textgym.tokenizer import Tokenizer
-
-TOKENIZERS = ("bpe", "byte", "character", "word")
-# What a fresh model is made of, unless said.
-FRESH = {
-    "tokenizer": "bpe",
-    "vocab_size": 2048,
-    "architecture": TRANSFORMER,
-    "hidden_size": 128,
-    "num_hidden_layers": 4,
-}
-LSTM_LAYERS = 2
-BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every", "checkpoint_seconds")
 
 
 class TextDocuments:
@@ -160,13 +158,11 @@ def pretrain(
     muon_learning_rate = muon_rate(optimizer, muon_learning_rate, 0.02)
     settings = {"verb": "pretrain", **recorded(locals())}
     if policy is None:
-        if architecture == LSTM and num_hidden_layers is None:
-            settings["num_hidden_layers"] = LSTM_LAYERS
-        settings |= {k: v if settings[k] is None else settings[k] for k, v in FRESH.items()}
+        settings |= fresh_shape(settings)
     check_numbers(settings)
     lora = LoRA.of(lora_rank, lora_alpha, lora_targets, use_dora)
     if policy is None:
-        _check_fresh(settings, pad_token)
+        check_fresh(settings, pad_token)
     else:
         check_unused({name: settings[name] for name in FRESH})
     rules = default_rules(min_characters=min_characters, max_characters=max_characters)
@@ -182,9 +178,7 @@ def pretrain(
         # Else it was killed before the first of these.
         is_begun = resume and holds(run.last, "trainer.json")
         if policy is None:
-            lm: LanguageModel = (
-                open_last(run.last) if is_begun else _fresh_model(settings, training)
-            )
+            lm: LanguageModel = open_last(run.last) if is_begun else fresh_model(settings, training)
         else:
             lm = own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
         if lm.tokenizer.ends_prompts:
@@ -212,70 +206,6 @@ def pretrain(
     return result
 
 
-def check_unused(shape: Mapping[str, Any]) -> None:
-    """Raises if something of a fresh model was given beside a policy.
-
-    :raises InputError: naming it.
-    """
-    for name, value in shape.items():
-        if value is not None:
-            raise InputError(
-                f"{name} is of a fresh model, but policy= brings its own: leave one of them out"
-            )
-
-
-def _check_fresh(settings: Mapping[str, Any], pad_token: str | None) -> None:
-    """Raises unless a fresh model can be made.
-
-    :raises InputError: for a kind of tokenizer that there is not, a pad token, or a model that
-        does not fit this machine's memory.
-    """
-    if settings["tokenizer"] not in TOKENIZERS:
-        raise InputError(
-            f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {settings['tokenizer']!r}"
-        )
-    if pad_token is not None:
-        raise InputError("pad_token goes with policy=, a checkpoint directory: leave it out")
-    if settings["lora_rank"] is not None:
-        raise InputError("lora_rank goes with policy=: a fresh model has to learn all its weights")
-    filled_in(vocab_size=settings["vocab_size"], **_shape(settings)).check_memory(copies=4)
-
-
-def own_model(
-    policy: "str | Path | LanguageModel | BaseAlgorithm",
-    pad_token: str | None,
-    lora: LoRA | None,
-    seed: int,
-    *,
-    last: Path | None,
-) -> LanguageModel:
-    """The model that learns: a policy's own, or the one that a training goes on with.
-
-    :param last: the checkpoint that it goes on from; an adapter goes on upon the policy itself.
-    """
-    if last is not None and lora is None:
-        return open_last(last)
-    lm = own_policy(policy, pad_token=pad_token)
-    if lora is not None:
-        add_adapter(lm, lora, seed=seed)
-    return lm
-
-
-def _fresh_model(settings: Mapping[str, Any], texts: Iterable[str]) -> CausalLM:
-    """A tokenizer of its own kind for the texts, and a model with random weights."""
-    tokenizer = make_tokenizer(settings["tokenizer"], texts, settings["vocab_size"])
-    return CausalLM.new(tokenizer, seed=settings["seed"], **_shape(settings))
-
-
-def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Architecture, width, depth and context, in the words of `CausalLM.new`."""
-    names = ("architecture", "hidden_size", "num_hidden_layers")
-    return {
-        **{name: settings[name] for name in names},
-        "max_position_embeddings": settings["context"],
-    }
-
-
 def _heldout_line(
     result: TrainingReport, documents: Sequence[Document], texts: Sequence[str]
 ) -> str:
@@ -287,16 +217,3 @@ def _heldout_line(
         f"held-out perplexity {result.perplexity:.1f} per token, "
         f"{bits:.2f} bits per character ({count_of(len(texts), 'text')})"
     )
-
-
-def make_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of one of `TOKENIZERS` for the texts, as far as that kind depends on them."""
-    if kind == "byte":
-        return Tokenizer.byte()
-    if kind == "character":
-        return Tokenizer.character(texts)
-    if kind == "word":
-        segmenter = Segmenter()
-        segmented = (" ".join(segmenter.words(text)) for text in texts)
-        return Tokenizer.words(segmented, vocab_size=vocab_size)
-    return Tokenizer.train_bpe(texts, vocab_size=vocab_size)

@@ -1,10 +1,12 @@
-"""What the verbs that fit a language model share: settings, and the loop in a run directory."""
+"""What the verbs that fit a language model share: settings, the model, the loop in a run."""
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from torch.utils.tensorboard import SummaryWriter
 
 from textgym.agents.runs.run import Run
@@ -12,12 +14,17 @@ from textgym.agents.runs.settings import is_json, to_json
 from textgym.checks import check_device
 from textgym.envs.texts.corpus import are_files
 from textgym.errors import DivergenceError
+from textgym.policies.language_model.adapters import LoRA, add_adapter
 from textgym.policies.language_model.language_model import LanguageModel
+from textgym.policies.language_model.models_by_name import open_last, own_policy
 from textgym.policies.language_model.published import publish
 from textgym.policies.pretraining.documents import Document
 from textgym.policies.pretraining.loop import TrainingReport, train_language_model
 from textgym.policies.pretraining.objective import Objective
 from textgym.run_files import CHECKPOINTS
+
+# What may change where a run is gone on with.
+BUDGET = ("steps", "seconds", "epochs", "patience", "evaluate_every", "checkpoint_seconds")
 
 
 def recorded(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +55,26 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+def own_model(
+    policy: "str | Path | LanguageModel | BaseAlgorithm",
+    pad_token: str | None,
+    lora: LoRA | None,
+    seed: int,
+    *,
+    last: Path | None,
+) -> LanguageModel:
+    """The model that learns: a policy's own, or the one that a training goes on with.
+
+    :param last: the checkpoint that it goes on from; an adapter goes on upon the policy itself.
+    """
+    if last is not None and lora is None:
+        return open_last(last)
+    lm = own_policy(policy, pad_token=pad_token)
+    if lora is not None:
+        add_adapter(lm, lora, seed=seed)
+    return lm
 
 
 def train_in_run(

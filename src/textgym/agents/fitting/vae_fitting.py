@@ -10,13 +10,8 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from textgym.agents.fitting.fine_tuning import divided
-from textgym.agents.fitting.language_modelling import (
-    BUDGET,
-    TOKENIZERS,
-    check_unused,
-    make_tokenizer,
-)
-from textgym.agents.fitting.training_in_run import loop_settings, recorded, train_in_run
+from textgym.agents.fitting.fresh_models import TOKENIZERS, check_unused, make_tokenizer
+from textgym.agents.fitting.training_in_run import BUDGET, loop_settings, recorded, train_in_run
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.markdown import markdown_table
 from textgym.agents.runs.resuming import resumable
