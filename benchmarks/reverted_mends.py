@@ -342,8 +342,8 @@ TEXTS = (
         "tokenizer.py",
         (
             (
-                "rows = self._encode(self._continuing, texts)",
-                "rows = self._encode(self.backend, texts)",
+                "rows = self._encoder.encode_continuing(texts)",
+                "rows = self._encoder.encode(texts)",
             ),
         ),
         (CONTEXT,),

@@ -32,6 +32,7 @@ LEAVES = {
     "tokenizer_backends",
     "tokenizer_context",
     "tokenizer_decoding",
+    "tokenizer_encoding",
     "gguf_files",
     "hub_models",
     "tokenizer_files",

@@ -5,7 +5,6 @@ A thin layer over the `tokenizers` library. What is saved is a `tokenizer.json` 
 "<|eos|>" gets its characters, so no text can end an episode or pass for padding.
 """
 
-import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,8 +26,6 @@ from textgym.tokenizer_backends import (
 )
 from textgym.tokenizer_context import (
     clean_unicode,
-    continuation_backend,
-    cut_names,
     describe,
     end_ids,
     is_context_free,
@@ -36,6 +33,7 @@ from textgym.tokenizer_context import (
     unknown_ids,
 )
 from textgym.tokenizer_decoding import ContinuationDecoder, Ids
+from textgym.tokenizer_encoding import TextEncoder
 from textgym.tokenizer_files import (
     ROLES,
     SpecialTokens,
@@ -100,7 +98,7 @@ class Tokenizer:
         self._mark_specials()
         added = backend.get_added_tokens_decoder().items()
         special = {token_id for token_id, token in added if token.special}
-        self._special_ids = special.difference(unknown_ids(backend))
+        self._encoder = TextEncoder(backend, special.difference(unknown_ids(backend)))
         used = set(backend.get_vocab(with_added_tokens=True).values())
         self.vocab_size = max(used) + 1
         if self.vocab_size > MOST_TOKENS:
@@ -188,7 +186,7 @@ class Tokenizer:
         self, texts: Sequence[str], *, add_special_tokens: bool = False
     ) -> list[list[int]]:
         """Token ids of many texts at once (in parallel where the library can)."""
-        rows = self._encode(self.backend, texts)
+        rows = self._encoder.encode(texts)
         if add_special_tokens and (self.start_ids or self.prompt_end_ids):
             return [self.start_ids + row + self.prompt_end_ids for row in rows]
         return rows
@@ -225,61 +223,17 @@ class Tokenizer:
         tokenizer can write it there. A decoder behind an encoder begins a text of its own.
         """
         if self.ends_prompts:
-            return self._encode(self.backend, texts)
-        rows = self._encode(self._continuing, texts)
+            return self._encoder.encode(texts)
+        rows = self._encoder.encode_continuing(texts)
         if not self._is_context_free:
             for i, (prefix, text) in enumerate(zip(prefixes, texts, strict=True)):
                 if self._continuation.behind(self._continuation.probe, rows[i]) != text:
-                    rows[i] = self._encode_whole(prefix, text) or rows[i]
+                    rows[i] = self._encoder.encode_behind(prefix, text) or rows[i]
         return rows
-
-    def _encode(self, backend: _Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, none of them special."""
-        try:
-            encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):
-            for text in texts:
-                clean_unicode(text)
-            raise
-        except BaseException as error:
-            raise refused(error, "the tokenizer cannot encode a text") from None
-        rows: list[list[int]] = [encoding.ids for encoding in encodings]
-        for i, row in enumerate(rows):
-            if not self._special_ids.isdisjoint(row):
-                rows[i] = self._encode_spelled(backend, texts[i])
-        return rows
-
-    def _encode_spelled(self, backend: _Tokenizer, text: str) -> list[int]:
-        """Token ids of a text with the name of a special token that the model takes for a word.
-
-        The name is cut in two; what is special still has no other spelling and is left out.
-        """
-        names = filter(None, map(self.backend.id_to_token, self._special_ids))
-        first, *others = cut_names(text, names)
-        parts = [backend.encode(first, add_special_tokens=False)]
-        parts += [self._continuing.encode(part, add_special_tokens=False) for part in others]
-        return [i for part in parts for i in part.ids if i not in self._special_ids]
 
     def encode_marked(self, text: str) -> list[int]:
         """Token ids of a text that no user wrote: the names of special tokens are those tokens."""
-        return list(self._marking.encode(text, add_special_tokens=False).ids)
-
-    @functools.cached_property
-    def _marking(self) -> _Tokenizer:
-        """The backend as it finds special tokens in a text."""
-        marking = _Tokenizer.from_str(self.to_json())
-        marking.encode_special_tokens = False
-        return marking
-
-    @functools.cached_property
-    def _continuing(self) -> _Tokenizer:
-        """The backend as it encodes what is not the start of a text."""
-        return continuation_backend(self.backend)
-
-    def _encode_whole(self, prefix: str, text: str) -> list[int]:
-        """The ids of `text` where both are encoded as one; empty if those of `prefix` change."""
-        before, whole = self.encode_batch([prefix, prefix + text])
-        return whole[len(before) :] if whole[: len(before)] == before else []
+        return self._encoder.encode_marked(text)
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of token ids; bytes that are no valid UTF-8 become U+FFFD."""
