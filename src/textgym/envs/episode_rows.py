@@ -9,18 +9,20 @@ were.
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from textgym.checks import check_memory
+from textgym.envs.episode_infos import add_dialogue, ending_info, finish_reason, start_info
 from textgym.envs.grouped_prompts import GroupedPrompts
 from textgym.envs.legal_tokens import compile_constraint
 from textgym.envs.replies import DIALOGUE_COLUMNS, Answer, Question, Replies
 from textgym.envs.scoring import FinishedText, Scores
+from textgym.envs.step_result import StepResult
 from textgym.envs.stopping import StopRule
 from textgym.envs.task import Task
-from textgym.envs.texts.prompts import Prompt, fresh_columns
+from textgym.envs.texts.prompts import Prompt
 from textgym.envs.turns import Replied, Turn
 from textgym.errors import InputError
 from textgym.tokenizer_decoding import Ids
@@ -38,23 +40,6 @@ _ARRAYS = (
     "_turn_rewards",
 )
 _LISTS = ("_prompts", "_game_states")
-
-
-class StepResult(NamedTuple):
-    """What one step did to n rows.
-
-    :param rewards: float64 [n].
-    :param is_terminated: bool [n]: stopped, or met the budget.
-    :param is_truncated: bool [n]: met an outer limit or a full context; such a text is not scored.
-    :param endings: the info of each row that ended.
-    :param waiting: the texts of rows that ended whose score is still to come (see `Scores`).
-    """
-
-    rewards: np.ndarray
-    is_terminated: np.ndarray
-    is_truncated: np.ndarray
-    endings: dict[int, dict[str, Any]]
-    waiting: dict[int, FinishedText]
 
 
 class EpisodeRows:
@@ -141,7 +126,7 @@ class EpisodeRows:
             self._turns[row] = []
             self._game_states[row] = {}
             self._turn_rewards[row] = 0.0
-        return [_start_info(prompt) for prompt, _ in dealt]
+        return [start_info(prompt) for prompt, _ in dealt]
 
     # ---- playing -----------------------------------------------------------
 
@@ -228,7 +213,9 @@ class EpisodeRows:
         result = StepResult(rewards, is_terminated, is_truncated, {}, {})
         rows = np.flatnonzero(is_terminated | is_truncated).tolist()
         if rows:
-            reasons = [_reason(is_terminated[row], is_stop[row], is_full[row]) for row in rows]
+            reasons = [
+                finish_reason(is_terminated[row], is_stop[row], is_full[row]) for row in rows
+            ]
             self._end(rows, reasons, cuts, result, replies)
         return result, replies
 
@@ -267,27 +254,14 @@ class EpisodeRows:
             for row in rows
         ]
         for row, reason, parts in zip(rows, reasons, turns, strict=True):
-            prompt = self._prompt(row)
-            ending = result.endings[row] = {
-                "finish_reason": reason,
-                "prompt": prompt.text,
-                "prompt_length": len(prompt.ids),
-                "completion": "".join([part.text for part in parts]),
-                "completion_length": int(self._used[row]) + 1,
-                "reward_components": {},
-            }
-            if prompt.cut:
-                ending["prompt_cut"] = prompt.cut
-            if self.groups.size > 1:
-                ending["group"] = int(self._group_of[row])
-            if prompt.columns:
-                ending["columns"] = fresh_columns(prompt)
+            group = int(self._group_of[row]) if self.groups.size > 1 else None
+            length = int(self._used[row]) + 1
+            ending = ending_info(self._prompt(row), parts, reason, length, group)
             if self._replies is not None:
                 state = replies[row].answer.state if row in replies else self._game_states[row]
                 paid = float(self._turn_rewards[row] + result.rewards[row])
-                ending["turns"] = [part.as_column() for part in parts]
-                ending["state"] = copy.deepcopy(state)
-                ending["reward_components"]["turn_rewards"] = paid
+                add_dialogue(ending, parts, state, paid)
+            result.endings[row] = ending
         asked = []
         for i, (row, reason) in enumerate(zip(rows, reasons, strict=True)):
             if reason == "length" and self.task.unfinished_score is not None:
@@ -329,15 +303,12 @@ class EpisodeRows:
             self.tokens[row, self._turn_starts[row] : self.lengths[row] + 1].tolist()
             for row in rows
         ]
-        texts = self.task.tokenizer.decode_continuations(before, self._without_stop(ids))
+        said = self._stop.without_stop_token(ids)
+        texts = self.task.tokenizer.decode_continuations(before, said)
         return [
             Turn(text[: cuts.get(row, len(text))], own, start)
             for row, text, own, start in zip(rows, texts, ids, before, strict=True)
         ]
-
-    def _without_stop(self, rows: list[list[int]]) -> list[list[int]]:
-        """Rows of ids without the stop token at their end, which is no text even if it looks so."""
-        return [ids[:-1] if ids and self._stop.is_stop_token[ids[-1]] else ids for ids in rows]
 
     # ---- looking -----------------------------------------------------------
 
@@ -350,7 +321,7 @@ class EpisodeRows:
     def start_infos(self) -> dict[int, dict[str, Any]]:
         """The reset info of each row that has begun."""
         begun = enumerate(self._prompts)
-        return {row: _start_info(prompt) for row, prompt in begun if prompt is not None}
+        return {row: start_info(prompt) for row, prompt in begun if prompt is not None}
 
     def turn_count(self, row: int) -> int:
         """How many turns of the row's dialogue are finished, the environment's included."""
@@ -363,7 +334,7 @@ class EpisodeRows:
 
     def continued(self, row: int, ids: Ids) -> str:
         """The text of token ids as the player's current turn in a row."""
-        own = self._without_stop([list(map(int, ids))])
+        own = self._stop.without_stop_token([list(map(int, ids))])
         return self.task.tokenizer.decode_continuations(
             [self.tokens[row, : self._turn_starts[row]]], own
         )[0]
@@ -417,19 +388,4 @@ class EpisodeRows:
             for row, value in zip(rows, getattr(part, name), strict=True):
                 getattr(self, name)[row] = value
         self._steps = part._steps
-        whole = [np.zeros(len(self._rows), dtype=array.dtype) for array in result[:3]]
-        for array, found in zip(whole, result[:3], strict=True):
-            array[chosen] = found
-        endings = {rows[place]: ending for place, ending in result.endings.items()}
-        waiting = {rows[place]: text for place, text in result.waiting.items()}
-        return StepResult(whole[0], whole[1], whole[2], endings, waiting)
-
-
-def _start_info(prompt: Prompt) -> dict[str, Any]:
-    return {"prompt": prompt.text, "prompt_length": len(prompt.ids), **fresh_columns(prompt)}
-
-
-def _reason(is_terminated: bool, is_stop: bool, is_full: bool) -> str:
-    if is_terminated:
-        return "stop" if is_stop else "length"
-    return "context" if is_full else "truncated"
+        return result.among(rows, len(self._rows))

@@ -10,9 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from textgym.envs.episode_rows import EpisodeRows, StepResult
+from textgym.envs.episode_rows import EpisodeRows
 from textgym.envs.latent_rows import LatentRows
 from textgym.envs.rendering import METADATA, TextPrinter, check_render_mode
+from textgym.envs.step_result import StepResult
 from textgym.envs.task import Task
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.latent_decoders import LatentDecoder

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from gymnasium import spaces
 
-from textgym.envs.episode_rows import EpisodeRows, StepResult
+from textgym.envs.episode_rows import EpisodeRows
+from textgym.envs.step_result import StepResult
 from textgym.errors import InputError, unknown_name
 from textgym.latent_decoders import LatentDecoder, check_latents
 

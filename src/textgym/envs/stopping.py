@@ -64,6 +64,10 @@ class StopRule:
                 cuts[row] = min(found)
         return cuts
 
+    def without_stop_token(self, rows: list[list[int]]) -> list[list[int]]:
+        """Rows of ids without the stop token at their end, which is no text even if it looks so."""
+        return [ids[:-1] if ids and self.is_stop_token[ids[-1]] else ids for ids in rows]
+
 
 def _may_end(tokenizer: Tokenizer, strings: tuple[str, ...]) -> np.ndarray:
     """Bool [v]: the tokens whose text holds a stop string's last character, or half a character."""

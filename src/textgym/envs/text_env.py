@@ -8,8 +8,9 @@ import numpy as np
 from gymnasium import spaces
 
 from textgym.constraints.automaton import Automaton
-from textgym.envs.episode_rows import EpisodeRows, StepResult
+from textgym.envs.episode_rows import EpisodeRows
 from textgym.envs.rendering import METADATA, TextPrinter, check_render_mode
+from textgym.envs.step_result import StepResult
 from textgym.envs.task import Task
 from textgym.envs.text_space import TextSpace
 from textgym.envs.token_row import TokenRow

@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from textgym.constraints.automaton import Automaton
-from textgym.envs.episode_rows import EpisodeRows, StepResult
+from textgym.envs.episode_rows import EpisodeRows
 from textgym.envs.rendering import METADATA, check_render_mode
 from textgym.envs.saved_rows import (
     groups_state,
@@ -19,6 +19,7 @@ from textgym.envs.saved_rows import (
     task_summary,
 )
 from textgym.envs.scoring import Scores
+from textgym.envs.step_result import StepResult
 from textgym.envs.task import Task
 from textgym.envs.text_env import token_spaces
 from textgym.errors import InputError
