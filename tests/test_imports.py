@@ -63,6 +63,7 @@ LEAVES = {
     "near_copy_index",
     "splits",
     "terminal",
+    "transformers_files",
     "trl_rewards",
     "typed_arguments",
 }

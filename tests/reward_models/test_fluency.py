@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -17,6 +18,7 @@ from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.reward_models import Fluency, SentenceEncoder, Similarity, TransformersReader
 from textgym.rewards import call_reward
+from textgym.tokenizer import Tokenizer
 
 PROMPTS, TEXTS = ["The film ", "", "A "], ["was good", "was bad, bad", ""]
 SENTENCE_ENCODER = "TEXTGYM_SENTENCE_ENCODER"
@@ -94,8 +96,6 @@ def test_a_model_of_transformers_reads_as_its_own_loss_says(causal):
 
 
 def test_one_directory_read_by_our_decoder_and_by_transformers(tmp_path):
-    from textgym.tokenizer import Tokenizer
-
     lm = CausalLM.new(
         Tokenizer.byte(), seed=0, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, intermediate_size=32, max_position_embeddings=64,
@@ -114,8 +114,22 @@ def test_a_directory_without_a_model(tmp_path):
     with pytest.raises(InputError, match="expected the directory of a sentence encoder"):
         Similarity(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="transformers cannot open a sentence encoder"):
+    with pytest.raises(InputError, match="transformers cannot open it"):
         Similarity(tmp_path)
+
+
+def test_a_reader_reads_no_pickled_weights(tmp_path):
+    lm = CausalLM.new(
+        Tokenizer.byte(), seed=0, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, intermediate_size=32, max_position_embeddings=64,
+    )  # fmt: skip
+    lm.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    torch.save(load_file(weights), tmp_path / "pytorch_model.bin")
+    assert TransformersReader(tmp_path).bits([""], ["a"]) is not None
+    weights.unlink()
+    with pytest.raises(InputError, match="transformers cannot open it"):
+        TransformersReader(tmp_path)
 
 
 def test_ngrams_and_novelty_read_a_corpus_file(tmp_path):

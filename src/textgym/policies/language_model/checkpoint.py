@@ -272,10 +272,7 @@ def _read_foreign(
         lm = cls(config, tokenizer)
     trunk = lm.get_submodule("model")
     assert isinstance(trunk, ForeignTrunk)
-    try:
-        whole = config.read(directory, dtype)
-    except InputError as error:
-        raise InputError(f"{directory}: {error}") from None
+    whole = config.read(directory, dtype)
     _check_finite(whole.state_dict(), directory)  # before `take`, which compares logits
     try:
         lm.lm_head = trunk.take(whole)

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import torch
 
 from textgym.errors import InputError
-from textgym.extras import import_extra, without_bars
+from textgym.extras import import_extra
 from textgym.policies.language_model.model_size import ModelSize
 from textgym.policies.language_model.transformers_config import check_not_quantized
+from textgym.transformers_files import read_model
 
 _NO_SHAPE = ("model_type", "written_by", "attn_implementation")
 _MOST_LAYERS = 1024
@@ -181,33 +182,25 @@ class ForeignConfig(ModelSize):
     def read(self, directory: Path, dtype: torch.dtype) -> Any:
         """transformers' whole model with the weights of a directory.
 
-        :raises InputError: saying what is wrong with it.
+        :raises InputError: naming the directory and what is wrong with it.
         """
-        transformers = import_extra("transformers", extra="transformers", what=f"{directory}")
-        try:
-            with without_bars(transformers):
-                model, told = getattr(transformers, self.opener).from_pretrained(
-                    str(directory),
-                    config=self.config,
-                    dtype=dtype,
-                    use_safetensors=True,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,  # they are told of, and refused below
-                )
-        except Exception as error:  # a damaged file ends in any of a dozen
-            reason = " ".join(str(error).split())
-            raise InputError(f"transformers cannot open it ({reason:.200})") from None
+        more = {
+            "config": self.config,
+            "dtype": dtype,
+            "output_loading_info": True,
+            "ignore_mismatched_sizes": True,  # they are told of, and refused below
+        }
+        model, told = read_model(self.opener, directory, what=f"{directory}", **more)
         for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if told[kind] and kind == "mismatched_keys":
                 name, found, expected = min(told[kind])
                 raise InputError(
-                    f"{name!r:.100} has shape {tuple(found)}, but its configuration calls for "
-                    f"{tuple(expected)}"
+                    f"{directory}: {name!r:.100} has shape {tuple(found)}, but its configuration "
+                    f"calls for {tuple(expected)}"
                 )
             if told[kind]:
                 first = min(map(str, told[kind]))
                 what = kind.replace("_keys", "")
-                raise InputError(f"{what} weights, {first:.100} among {len(told[kind])}")
+                count = len(told[kind])
+                raise InputError(f"{directory}: {what} weights, {first:.100} among {count}")
         return model.eval()

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from textgym.errors import InputError
-from textgym.extras import import_extra
 from textgym.paths import expand
+from textgym.transformers_files import read_model, read_tokenizer
 
 _CONTENT = "\ue000"  # of the Private Use Area: stands for a text in a chat template
 
@@ -161,18 +161,9 @@ class TransformersWords(TokenWords):
 
     def __init__(self, directory: str | Path, *, batch_size: int = 16) -> None:
         path = expand(directory)
-        transformers = import_extra(
-            "transformers", extra="transformers", what="a judge from a directory of transformers'"
-        )
-        closed = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(path, **closed)
-            self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                path, use_safetensors=True, dtype=torch.float32, **closed
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: transformers cannot open it ({reason:.160})") from None
+        what = "a judge from a directory of transformers'"
+        self.tokenizer: Any = read_tokenizer(path, what=what)
+        self.model: Any = read_model("AutoModelForCausalLM", path, what=what, dtype=torch.float32)
         self.model.requires_grad_(False).eval()
         self.is_chat = bool(getattr(self.tokenizer, "chat_template", None))
         self._before, self._after = self._ends()

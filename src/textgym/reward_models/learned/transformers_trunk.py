@@ -15,10 +15,10 @@ from tokenizers import Tokenizer as Backend
 from torch import Tensor, nn
 
 from textgym.errors import InputError
-from textgym.extras import import_extra, without_bars
 from textgym.paths import expand
 from textgym.saved_fields import SavedFields
 from textgym.storage import read_json, require_regular_file, write_json_atomically
+from textgym.transformers_files import read_model
 
 TRUNK_FILE = "trunk.json"
 MOST_LAYERS = 64
@@ -88,9 +88,6 @@ class TransformersTrunk(nn.Module):
         :raises InputError: naming the directory and what is wrong with it, or the extra to install.
         """
         place = Path(expand(directory))
-        transformers = import_extra(
-            "transformers", extra="transformers", what=f"the trunk in {directory}"
-        )
         config = read_json(place / "config.json")
         if isinstance(config, dict) and config.get("auto_map"):
             raise InputError(
@@ -99,15 +96,8 @@ class TransformersTrunk(nn.Module):
             )
         if not any(place.glob("*.safetensors")):
             raise InputError(f"{place}: holds no .safetensors file; pickled weights are not read")
-        safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            with without_bars(transformers):
-                model = transformers.AutoModel.from_pretrained(
-                    str(place), use_safetensors=True, dtype=torch.float32, **safe
-                )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{place}: transformers cannot open it ({reason:.200})") from None
+        what = f"the trunk in {directory}"
+        model = read_model("AutoModel", place, what=what, dtype=torch.float32)
         pad = getattr(model.config, "pad_token_id", None)
         tokenizer = TransformersTokenizer(_backend(place), int(pad or 0))
         return cls(model, tokenizer, layers).eval()

@@ -11,8 +11,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from textgym.errors import InputError
-from textgym.extras import import_extra
 from textgym.paths import expand
+from textgym.transformers_files import read_model, read_tokenizer
 
 BATCH = 16  # texts that are read at once
 
@@ -22,7 +22,7 @@ class TransformersReader:
 
     Only the directory is read, no hub is asked and no code of the model's own is run.
 
-    :param directory: with `config.json`, weights and a fast tokenizer.
+    :param directory: with `config.json`, safetensors and a fast tokenizer.
     :param device: where it reads.
     :param name: what its figures are filed under; default: the directory's name.
     :raises InputError: without transformers, or for a directory that it cannot open.
@@ -98,25 +98,13 @@ def open_pretrained(directory: str | Path, auto: str, *, what: str) -> tuple[Any
     :param what: is opened, for errors.
     :raises InputError: without transformers, or for a directory that it cannot open.
     """
-    library = import_extra("transformers", extra="transformers", what=what)
     path = expand(directory)
     if not (path / "config.json").is_file():
         raise InputError(
             f"{path}: expected the directory of {what}, with config.json, weights and tokenizer"
         )
-    keywords = {"local_files_only": True, "trust_remote_code": False}
-    bars = library.utils.logging
-    has_bars = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        tokenizer = library.AutoTokenizer.from_pretrained(str(path), use_fast=True, **keywords)
-        model = getattr(library, auto).from_pretrained(str(path), dtype=torch.float32, **keywords)
-    except Exception as error:  # transformers raises nearly everything
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: transformers cannot open {what}: {reason:.160}") from None
-    finally:
-        if has_bars:
-            bars.enable_progress_bar()
+    tokenizer = read_tokenizer(path, what=what, use_fast=True)
+    model = read_model(auto, path, what=what, dtype=torch.float32)
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"{path}: {what} needs a fast tokenizer (tokenizer.json): save it as one")
     return model.eval().requires_grad_(False), tokenizer
