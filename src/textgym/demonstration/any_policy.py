@@ -22,7 +22,6 @@ from textgym.policies.language_model.adapters import LoRA, add_adapter
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.loop import TrainingReport, train_language_model
-from textgym.storage import read_json, write_json_atomically
 
 RATED_TOKENS = 260_000  # of all rated reviews, about: what a head is fitted on and tried on
 CHECKPOINT_SECONDS = 600.0  # one is large: the model with the adapter, and without
@@ -95,20 +94,8 @@ class PolicyDemo(ReviewDemo):
         )
         self.say_how_long(step, needed, quick, f"a pass over {PASS_TOKENS} tokens")
 
-    def reward_model(self, start: LanguageModel) -> dict[str, Any]:
+    def crowd(self, start: LanguageModel) -> Crowd:
         """See `ReviewDemo`."""
-        place, record = self.directory / "reward_model", self.directory / "reward_model.json"
-        if (place / "reward_model.json").is_file() and record.is_file():
-            self.console.print("[bold]3. The reward model[/bold] is there already")
-            return dict(read_json(record))
-        self.console.print("[bold]3. Reward model[/bold] of people's ratings of reviews")
-        crowd = self._crowd()
-        self.console.print(f"   {crowd.report}", highlight=False)
-        crowd.model.save_pretrained(place)
-        write_json_atomically(record, crowd.report.figures())
-        return dict(read_json(record))
-
-    def _crowd(self) -> Crowd:
         assert self.base is not None
         if self.shipped is not None:
             return self.shipped.crowd(self.base)

@@ -25,11 +25,12 @@ from textgym.demonstration.report import (
     texts_table,
     write_texts,
 )
+from textgym.demonstration.reward import Crowd
 from textgym.demonstration.settings import ENVIRONMENT, PolicySettings, Settings
 from textgym.envs.tasks import movie_reviews
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Document, pair_documents
-from textgym.storage import write_text_atomically
+from textgym.storage import read_json, write_json_atomically, write_text_atomically
 
 COMPARISON = "comparison"
 REWARD = "textgym.demonstration.reward:crowd_with_a_floor"
@@ -62,8 +63,8 @@ class ReviewDemo(Demo):
         """A language model of movie reviews, which stands in `start` then."""
 
     @abstractmethod
-    def reward_model(self, start: LanguageModel) -> dict[str, Any]:
-        """A model of what people preferred, which stands in `reward_model`; its figures."""
+    def crowd(self, start: LanguageModel) -> Crowd:
+        """A model of what people preferred."""
 
     @abstractmethod
     def training(self) -> dict[str, Any]:
@@ -108,6 +109,19 @@ class ReviewDemo(Demo):
         """The first two parts; nothing of them is in memory afterwards. The reward's figures."""
         start = self.timed("start", self.start)
         return self.timed("reward_model", lambda: self.reward_model(start))
+
+    def reward_model(self, start: LanguageModel) -> dict[str, Any]:
+        """The model of what people preferred stands in `reward_model` then; returns its figures."""
+        place, record = self.directory / "reward_model", self.directory / "reward_model.json"
+        if (place / "reward_model.json").is_file() and record.is_file():
+            self.console.print("[bold]3. The reward model[/bold] is there already")
+        else:
+            self.console.print("[bold]3. Reward model[/bold] from people's ratings of reviews")
+            crowd = self.crowd(start)
+            self.console.print(f"   {crowd.report}", highlight=False)
+            crowd.model.save_pretrained(place)
+            write_json_atomically(record, crowd.report.figures())
+        return dict(read_json(record))
 
     def compare(self, split: str) -> Study:
         """Training with each β: a comparison of as many cells, in a directory of its own.

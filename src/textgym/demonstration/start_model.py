@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgym.demonstration.reviews import ReviewDemo, part_of, review_pairs
-from textgym.demonstration.reward import fit_crowd
+from textgym.demonstration.reward import Crowd, fit_crowd
 from textgym.demonstration.settings import MAX_NEW_TOKENS, Settings, seconds_of_a_step
 from textgym.envs.tasks import movie_reviews
 from textgym.paths import START
@@ -13,7 +13,6 @@ from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import text_documents
 from textgym.policies.pretraining.loop import train_language_model
-from textgym.storage import read_json, write_json_atomically
 from textgym.tokenizer import Tokenizer
 
 
@@ -108,14 +107,9 @@ class StartModelDemo(ReviewDemo):
         quick = Settings.quick().estimate(step, from_scratch=self.from_scratch)
         self.say_how_long(step, needed, quick)
 
-    def reward_model(self, start: LanguageModel) -> dict[str, Any]:
-        """Fit a model of what people preferred; returns its figures."""
-        place, record = self.directory / "reward_model", self.directory / "reward_model.json"
-        if (place / "reward_model.json").is_file() and record.is_file():
-            self.console.print("[bold]3. The reward model[/bold] is there already")
-            return dict(read_json(record))
-        self.console.print("[bold]3. Reward model[/bold] from people's ratings of reviews")
-        model, report = fit_crowd(
+    def crowd(self, start: LanguageModel) -> Crowd:
+        """See `ReviewDemo`."""
+        return fit_crowd(
             start,
             steps=self.settings.reward_steps,
             learning_rate=self.settings.reward_learning_rate,
@@ -123,10 +117,6 @@ class StartModelDemo(ReviewDemo):
             seed=self.seed,
             progress_bar=self.progress_bar,
         )
-        self.console.print(f"   {report}", highlight=False)
-        write_json_atomically(record, report.figures())
-        model.save_pretrained(place)
-        return dict(read_json(record))
 
     def say_what_trains(self) -> None:
         """See `ReviewDemo`."""
