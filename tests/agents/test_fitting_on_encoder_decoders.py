@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+import yaml
 from front_door import run_cli
 from textgym_seq2seq import opened, saved
 
@@ -74,6 +75,25 @@ def test_it_ranks_texts_that_it_never_saw_and_comes_back(family, tmp_path):
     again = textgym.rewards_by_name.resolve_reward(tmp_path / "again")
     assert np.array_equal(again(prompts, [row["chosen"] for row in held_out]), better)
     assert opened(tmp_path / "again" / "trunk").tokenizer.ends_prompts
+
+
+def test_a_model_and_its_directory_are_fitted_to_the_same_bits(tmp_path):
+    saved(tmp_path / "lm", "t5")
+    scores = []
+    for name, policy in (("directory", tmp_path / "lm"), ("model", opened(tmp_path / "lm"))):
+        out = tmp_path / name
+        textgym.fit_reward(
+            pairs(40, 0),
+            policy=policy,
+            out=out,
+            steps=4,
+            progress_bar=False,
+            report=lambda text: None,
+        )
+        used = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+        assert (used["optimizer"], used["learning_rate"]) == ("adamw", 5e-5), name
+        scores.append(textgym.rewards_by_name.resolve_reward(out)(["Say: "], ["sun and mud"]))
+    assert scores[0] == scores[1]
 
 
 def test_the_command_line_fits_heads_and_says_what_it_does_not_take(tmp_path):

@@ -8,6 +8,7 @@ import peft
 import pytest
 import torch
 import transformers
+import yaml
 from safetensors.torch import load_file, save_file
 from textgym_testing import rollout, set_up
 
@@ -257,3 +258,21 @@ def test_numbers_are_as_the_model_has_them(gpt2):
     assert lm.config.max_position_embeddings == 64 and lm.config.tie_word_embeddings
     assert lm.lm_head.weight is lm.model.embed_tokens.weight
     assert lm.config.parameter_count == sum(p.numel() for p in lm.parameters())
+
+
+def test_a_reward_model_on_one_takes_the_same_settings_however_it_is_given(tmp_path):
+    saved(tmp_path / "lm", "gpt2")
+    pairs = [{"prompt": f"{i}: ", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(40)]
+    used = {}
+    for name, policy in (("directory", tmp_path / "lm"), ("model", opened(tmp_path / "lm"))):
+        textgym.fit_reward(
+            pairs,
+            policy=policy,
+            out=tmp_path / name,
+            freeze=True,
+            progress_bar=False,
+            report=lambda text: None,
+        )
+        config = yaml.safe_load((tmp_path / name / "config.yaml").read_text(encoding="utf-8"))
+        used[name] = [config[key] for key in ("optimizer", "learning_rate", "muon_learning_rate")]
+    assert used == {"directory": ["adamw", 5e-5, None], "model": ["adamw", 5e-5, None]}

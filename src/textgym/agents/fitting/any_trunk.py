@@ -13,12 +13,19 @@ from textgym.errors import InputError
 from textgym.hub_models import hub_directory, is_hub_name
 from textgym.paths import expand, is_directory, model_directory
 from textgym.policies.language_model.architectures import is_known_family
+from textgym.policies.language_model.foreign_config import ForeignConfig
 from textgym.policies.language_model.models_by_name import own_policy
 from textgym.reward_models.learned.transformers_trunk import TransformersTrunk
 from textgym.storage import read_json
 
 
-def is_foreign(policy: object) -> bool:
+def is_foreign(trunk: nn.Module) -> bool:
+    """Whether transformers runs a trunk, whatever it was opened from."""
+    is_language_model = isinstance(getattr(trunk, "config", None), ForeignConfig)
+    return is_language_model or isinstance(trunk, TransformersTrunk)
+
+
+def _is_other_family(policy: object) -> bool:
     """Whether a directory holds a model that our decoder does not read, such as an encoder."""
     place = hub_directory(str(policy)) if is_hub_name(policy) else policy
     if not isinstance(place, str | Path) or not is_directory(place):
@@ -39,7 +46,7 @@ def open_any_trunk(policy: Any, *, layers: int = 1, pad_token: str | None = None
     :param layers: see `TransformersTrunk`; of our own decoder the last one only.
     :raises InputError: as `own_policy` and `TransformersTrunk.open`.
     """
-    if is_foreign(policy):
+    if _is_other_family(policy):
         directory = model_directory(policy)
         if not _is_encoder_decoder(directory):
             return TransformersTrunk.open(directory, layers=layers)

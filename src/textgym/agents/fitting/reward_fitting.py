@@ -119,7 +119,11 @@ def fit_reward(
     :raises StorageError: if `out` cannot be written or is in use.
     """
     check_numbers({k: v for k, v in locals().items() if k != "separator"})
-    own_optimizer = "adamw" if is_foreign(policy) else "muon"
+    _check_choices(objective, freeze, heads, penalty, ngrams, lexicon)
+    rows: list[Any] = list(read_steps(ratings) if objective == PROCESS else read_ratings(ratings))
+    trunk = open_any_trunk(policy, layers=layers, pad_token=pad_token).to(pick_device(device))
+    if optimizer is None:
+        optimizer = "adamw" if is_foreign(trunk) else "muon"
     settings = {
         "verb": "fit_reward",
         "ratings": to_json(files_of(ratings)),
@@ -137,19 +141,16 @@ def fit_reward(
         "epochs": epochs,
         "seconds": seconds,
         "batch_size": batch_size,
-        "optimizer": own_optimizer if optimizer is None else optimizer,
-        "learning_rate": learning_rate or (5e-5 if is_foreign(policy) else 1e-3),
+        "optimizer": optimizer,
+        "learning_rate": learning_rate or (5e-5 if is_foreign(trunk) else 1e-3),
         "dropout": dropout,
         "seed": seed,
         "pad_token": pad_token,
         "checkpoint_seconds": checkpoint_seconds,
     }
-    settings["muon_learning_rate"] = muon_rate(settings["optimizer"], muon_learning_rate, 0.01)
+    settings["muon_learning_rate"] = muon_rate(optimizer, muon_learning_rate, 0.01)
     lost = [name for name in ("policy", "ratings") if settings[name] is None]
     settings |= {"not_saved": lost} if lost else {}
-    _check_choices(objective, freeze, heads, penalty, ngrams, lexicon)
-    rows: list[Any] = list(read_steps(ratings) if objective == PROCESS else read_ratings(ratings))
-    trunk = open_any_trunk(policy, layers=layers, pad_token=pad_token).to(pick_device(device))
     name = absolute(out).name
     shared: dict[str, Any] = {"dropout": dropout, "seed": seed, "name": name}
     model: TrunkRewardModel
@@ -244,7 +245,7 @@ def _fit(
     if isinstance(model, ProcessRewardModel):
         return model, fit_process(model, rows, **keywords)
     keywords["seconds"] = settings["seconds"]
-    if is_foreign(settings["policy"]) and state is None:
+    if is_foreign(model.trunk) and state is None:
         # The head first: a random one would pull the trunk's features apart (Kumar et al. 2022).
         fit_heads(model, rows, seed=seed, learning_curve=False)
     if settings["ngrams"]:
