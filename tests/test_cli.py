@@ -17,6 +17,7 @@ import textgym
 from textgym import registry
 from textgym.command_line.options import from_command_line, kind_of
 from textgym.command_line.verbs import VERBS, verb_flags
+from textgym.errors import InputError
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.signatures import parameter_texts
 
@@ -219,6 +220,25 @@ def test_tables_are_given_as_key_and_value():
         "stop": ".",
         "prompts": ["a", "b"],
     }
+
+
+def test_an_entry_of_a_table_has_the_type_of_the_tasks_field():
+    flag = next(flag for flag in verb_flags("evaluate", []) if flag.name == "env_kwargs")
+    given = ["system=3", "chat=True", "stop=7", "max-new-tokens=12", "unfinished-score=-1"]
+    fields = from_command_line(flag, [*given, "reward-timeout=none", "latent-limit=2"])
+    assert fields == {
+        "system": "3",
+        "chat": True,
+        "stop": "7",
+        "max_new_tokens": 12,
+        "unfinished_score": -1.0,
+        "reward_timeout": None,
+        "latent_limit": 2,  # no field of a task, so nothing says what it is
+    }
+    assert isinstance(fields["unfinished_score"], float)
+    assert from_command_line(flag, ['system="3"', 'stop="\\n"']) == {"system": "3", "stop": "\n"}
+    with pytest.raises(InputError, match="max_new_tokens must be a whole number, got 'many'"):
+        from_command_line(flag, ["max-new-tokens=many"])
 
 
 def test_listings_name_everything_that_is_registered():

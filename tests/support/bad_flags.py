@@ -55,7 +55,7 @@ NO_JSON = ("-1", "NaN", "Infinity", "1" + "0" * 22, '""', "[]", "[1]", '{"a": 1}
 GOOD_FIELDS = {
     "unfinished_score": ("-1", "5", "1.5"),
     "reward_retries": ("5",),
-    "stop": ("[]",),
+    "stop": tuple(value for value in NO_JSON if value not in ('""', "[1]")),  # texts, or none
     "constraint": ('""',),
 }
 
@@ -240,7 +240,7 @@ def _field_cases(run, field, turn):
         Case(
             "evaluate",
             ("evaluate", *run, "--env-kwargs", f"{field}={value}"),
-            (field, "''", "prompts"),
+            (field, "''", "prompts", f"{value}: expected a file"),
         )
         for value in values
     ]

@@ -6,10 +6,9 @@ help from the `:param` lines, so that the two cannot differ.
 
 import contextlib
 import inspect
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ import typer
 from textgym.errors import InputError
 from textgym.paths import check_path
 from textgym.signatures import texts_of
+from textgym.typed_arguments import typed_arguments
 
 Kind = Literal["text", "integer", "number", "switch", "texts", "table"]
 
@@ -47,6 +47,7 @@ class Flag:
     :param default: what the function fills in; `inspect.Parameter.empty` if it must be given.
     :param is_argument: given by position.
     :param is_path: names a file or a directory.
+    :param entries_of: of a table, what takes its entries as parameters, which say their types.
     :param word: may stand for the number, alone or with a number after it ("auto_0.1"); "": none.
     """
 
@@ -57,6 +58,7 @@ class Flag:
     is_argument: bool = False
     is_path: bool = False
     word: str = ""
+    entries_of: Callable[..., Any] | None = None
 
     @property
     def option(self) -> str:
@@ -212,10 +214,11 @@ def with_default(flag: Flag, default: Any) -> Flag:
 def from_command_line(flag: Flag, value: Any) -> Any:
     """A value as Typer gives it, as the function takes it.
 
-    :raises InputError: for what is no number, or a table's entry that is not KEY=VALUE.
+    :raises InputError: for what is no number, or a table's entry that is not KEY=VALUE, or not of
+        the type that its key has.
     """
     if flag.kind == "table":
-        return dict(_entry(flag, text) for text in value)
+        return _table(flag, value)
     if flag.kind in ("integer", "number"):
         return _number(flag, value, flag.option)
     if flag.kind == "texts" and len(value) == 1 and flag.is_argument:
@@ -223,14 +226,19 @@ def from_command_line(flag: Flag, value: Any) -> Any:
     return list(value) if flag.kind == "texts" else value
 
 
-def _entry(flag: Flag, text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not separator or not key.strip():
-        raise InputError(f"{flag.option}: expected KEY=VALUE, got {text!r}")
-    try:
-        return key.strip().replace("-", "_"), json.loads(value)
-    except ValueError:
-        return key.strip().replace("-", "_"), value
+def _table(flag: Flag, entries: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE entries; a value is of its key's type, or else read as JSON, or a word."""
+    texts = {}
+    for entry in entries:
+        key, separator, value = entry.partition("=")
+        if not separator or not key.strip():
+            raise InputError(f"{flag.option}: expected KEY=VALUE, got {entry!r}")
+        texts[key.strip().replace("-", "_")] = value
+    return typed_arguments(flag.entries_of or _anything, texts, flag.option)
+
+
+def _anything(**entries: Any) -> None:
+    """Takes entries of which nothing is known."""
 
 
 def from_file(flag: Flag, value: Any, where: str) -> Any:

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from textgym import registry
@@ -128,6 +128,7 @@ _PROMPTS = {
     "compare": "a file of held-out prompts (.txt, .jsonl, .csv); without it, the task's own",
     "train": "a file of held-out prompts (.txt, .jsonl, .csv); without it, the task's own",
 }
+_TASK = "textgym.envs.task:Task"  # whose fields are given as `env_kwargs`
 # Of no use in a shell.
 _NOT_IN_A_SHELL = ("tensorboard_log", "use_sde", "sde_sample_freq")
 
@@ -139,7 +140,10 @@ def verb_flags(name: str, arguments: Sequence[str]) -> list[Flag]:
     """
     verb = VERBS[name]
     documents = [_import(reference) for reference in verb.documented_by]
-    flags = flags_of(verb.function, documented_by=documents, hidden=verb.hidden)
+    flags = [
+        replace(flag, entries_of=_import(_TASK)) if flag.name == "env_kwargs" else flag
+        for flag in flags_of(verb.function, documented_by=documents, hidden=verb.hidden)
+    ]
     if name in _PROMPTS:
         flags = [
             _as_path(flag, _PROMPTS[name]) if flag.name == "prompts" else flag for flag in flags
