@@ -17,7 +17,7 @@ from textgym.agents.evaluation.report import Interval
 from textgym.agents.runs.held_out import HeldOutText, read_held_out
 from textgym.demonstration import chinese
 from textgym.demonstration.chinese import ChineseSettings
-from textgym.demonstration.chinese_figures import Poems, Span, figures_of, written
+from textgym.demonstration.chinese_figures import Poems, figures_of, written
 from textgym.demonstration.chinese_readers import (
     JUDGE,
     TASTE,
@@ -67,11 +67,6 @@ def test_a_judge_that_was_not_asked_has_no_figure():
     figures = figures_of(Poems([FIRST] * 2, [held_out(REST)] * 2), "wujue", set())
     assert "judge" not in figures and figures["duplicates"] == 0.5
     assert written(None) == ""
-
-
-def test_spans_are_apart_only_without_a_common_point():
-    assert Span(0.5, 0.4, 0.6).is_apart_from(Span(0.8, 0.7, 0.9))
-    assert not Span(0.5, 0.4, 0.7).is_apart_from(Span(0.8, 0.7, 0.9))
 
 
 def test_the_area_under_the_curve_is_that_of_all_pairs():

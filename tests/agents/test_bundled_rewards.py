@@ -62,5 +62,5 @@ def test_they_tell_praise_from_scorn_and_are_fitted_once() -> None:
 
 def test_held_out_reviews_show_that_length_is_no_taste():
     result = agreement_on_reviews(Length(10_000), texts=400)
-    assert result.low < 0.5 < result.high and not result.is_above_chance
+    assert result.low < 0.5 < result.high
     assert result.accuracy < result.baseline < result.rater_vs_rater < result.rater_vs_rest

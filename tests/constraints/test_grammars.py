@@ -109,7 +109,6 @@ def test_masks_are_those_of_brute_force(tokens):
             expected = [i + 3 for i, token in enumerate(tokens) if text + token in beginnings]
             expected += [EOS] * is_nested(text)
             assert np.flatnonzero(found.is_legal(state)).tolist() == sorted(expected), text
-            assert found.is_full_match(state) == is_nested(text)
             checked += 1
     assert checked >= 7
 

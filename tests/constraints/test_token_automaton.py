@@ -86,7 +86,6 @@ def test_by_hand():
     legal = [np.flatnonzero(automaton.is_legal(s)).tolist() for s in automaton.states([3, 4, 5])]
     a, b, c, bc = 3, 4, 5, 6
     assert legal == [[a], [b, bc], [EOS, c], [EOS]]
-    assert [automaton.is_full_match(s) for s in automaton.states([a, bc])] == [False, False, True]
 
 
 def test_a_text_that_left_may_only_stop():

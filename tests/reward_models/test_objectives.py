@@ -54,7 +54,6 @@ def test_davidson_by_hand():
         assert loss == pytest.approx(-math.log(weight / total))
     one, other = np.array([math.log(2)]), np.array([0.0])
     assert objective.win_probability(one, other) == pytest.approx([2 / 3])
-    assert objective.tie_probability(one, other) == pytest.approx([math.sqrt(2) / total])
 
 
 def test_davidson_takes_shares_of_ties_and_finds_nu():

@@ -78,10 +78,6 @@ class Automaton(ABC):
         """bool `[v]`: the tokens that may come next; one at least. Worked out at each call."""
 
     @abstractmethod
-    def is_full_match(self, state: int) -> bool:
-        """Whether the completion so far satisfies the constraint as it stands."""
-
-    @abstractmethod
     def advance(self, state: int, token_id: int) -> int:
         """The state after one more token; `LEFT` where it is not legal, or stops."""
 

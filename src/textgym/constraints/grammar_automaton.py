@@ -56,10 +56,6 @@ class GrammarAutomaton(Automaton):
             is_legal[self.stop_token_ids] = True
         return is_legal
 
-    def is_full_match(self, state: int) -> bool:
-        """Whether the completion so far satisfies the grammar as it stands."""
-        return state != LEFT and bool(self._parser(state).is_accepting())
-
     def advance(self, state: int, token_id: int) -> int:
         """The state after one more token; `LEFT` where it is not legal, or stops."""
         if state == LEFT or not self._is_written[token_id]:

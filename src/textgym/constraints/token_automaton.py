@@ -91,10 +91,6 @@ class TokenAutomaton(Automaton):
             is_legal[self.stop_token_ids] = True
         return is_legal
 
-    def is_full_match(self, state: int) -> bool:
-        """Whether the completion so far satisfies the constraint as it stands."""
-        return bool(self._is_final[state])
-
     def advance(self, state: int, token_id: int) -> int:
         """The state after one more token; as `successors` says, for one token and remembered."""
         key = state, token_id

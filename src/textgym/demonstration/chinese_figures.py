@@ -50,10 +50,6 @@ class Span:
         mean, half = interval.mean, interval.half_width
         return cls(mean, mean - half, mean + half)
 
-    def is_apart_from(self, other: "Span") -> bool:
-        """Whether the two intervals have no point in common."""
-        return self.low > other.high or other.low > self.high
-
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 

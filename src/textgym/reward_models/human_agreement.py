@@ -48,11 +48,6 @@ class HumanAgreement:
     texts: int
     abstained: int = 0
 
-    @property
-    def is_above_chance(self) -> bool:
-        """Whether the whole interval lies above one half."""
-        return self.low > 0.5
-
     def rows(self) -> list[tuple[str, str]]:
         """Label and value of each line of a printed table; without what is not known."""
         interval = f" ({self.low:.3f} to {self.high:.3f})" if self.low == self.low else ""

@@ -42,11 +42,6 @@ class AuditTexts:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    @property
-    def has_prompts(self) -> bool:
-        """Whether texts have prompts that differ."""
-        return len(set(self.prompts)) > 1
-
 
 def of_ratings(rows: Sequence[Rated], rng: np.random.Generator, *, most: int = 400) -> AuditTexts:
     """Rated texts: the better half of them is right, and each has a partner in the other half.

@@ -62,7 +62,6 @@ class Objective(nn.Module):
     """
 
     name: ClassVar[str]
-    needs_ratings: ClassVar[bool] = False
 
     @classmethod
     def of(cls, ratings: Ratings | None) -> Self:
@@ -141,11 +140,6 @@ class Davidson(Objective):
         """σ(a - b): of the pairs that are no ties."""
         return np.asarray(expit(first - second))
 
-    def tie_probability(self, first: Scores, second: Scores) -> Scores:
-        """Float64 [p], ν / (ν + 2 cosh(d/2))."""
-        nu = float(self.log_nu.detach().exp())
-        return np.asarray(nu / (nu + 2 * np.cosh((first - second) / 2)))
-
 
 class Regression(Objective):
     """Every rating is normal about its text's score, in standard deviations of all ratings.
@@ -153,7 +147,7 @@ class Regression(Objective):
     :param mean, std: of the training ratings.
     """
 
-    name, needs_ratings = "regression", True
+    name = "regression"
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         super().__init__()
@@ -195,7 +189,7 @@ class Classifier(Objective):
         and 1 are no and yes.
     """
 
-    name, needs_ratings = "classifier", True
+    name = "classifier"
 
     def __init__(self, threshold: float = 0.5) -> None:
         super().__init__()
@@ -235,7 +229,7 @@ class Ordinal(Objective):
     :raises InputError: for other numbers of levels.
     """
 
-    name, needs_ratings = "ordinal", True
+    name = "ordinal"
 
     def __init__(self, levels: npt.ArrayLike, shares: npt.ArrayLike | None = None) -> None:
         super().__init__()

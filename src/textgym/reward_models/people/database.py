@@ -7,7 +7,6 @@ connections write.
 
 import contextlib
 import fcntl
-import os
 import sqlite3
 import threading
 import time
@@ -213,8 +212,3 @@ def _locked(path: Path, wait: float) -> IO[str]:
                     f"{path}: another process writes it; end that one, or reach its server by URL"
                 ) from None
             time.sleep(0.02)
-
-
-def is_writable(path: Path) -> bool:
-    """Whether the file, or the folder for a new one, can be written."""
-    return os.access(path if path.exists() else path.parent, os.W_OK)

@@ -13,7 +13,6 @@ from textgym.errors import InputError
 from textgym.storage import require_regular_file
 
 STOP_WORD_LANGUAGES = ("en", "zh")
-WORDNET = "wordnet"
 
 
 def word_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
