@@ -57,7 +57,12 @@ def check_table(name: str, given: Any, takers: Sequence[type]) -> None:
     """
     if not isinstance(given, Mapping):
         raise InputError(f"{name} must be a table of settings, got {given!r:.60}")
-    known = {p for taker in takers for p in inspect.signature(vars(taker)["__init__"]).parameters}
+    known = {
+        parameter.name
+        for taker in takers
+        for parameter in inspect.signature(vars(taker)["__init__"]).parameters.values()
+        if parameter.kind is not parameter.VAR_KEYWORD and parameter.name != "self"
+    }
     for key in given:
-        if key not in known - {"self"}:
-            raise unknown_name(f"key of {name}:", str(key), known - {"self"})
+        if key not in known:
+            raise unknown_name(f"key of {name}:", str(key), known)

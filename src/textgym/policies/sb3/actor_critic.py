@@ -7,9 +7,9 @@ SB3's own methods mean what they mean in SB3. `forward` decodes one token agains
 Legend: `n` rows, `L` width of a row, `A` acted positions, `v` actions, `d` hidden size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -21,7 +21,6 @@ from torch.utils.checkpoint import checkpoint
 from textgym.checks import check_numbers
 from textgym.divergence import ADVICE
 from textgym.errors import DivergenceError, InputError
-from textgym.policies.language_model.adapters import ALL_LINEAR
 from textgym.policies.language_model.chunks import in_chunks
 from textgym.policies.language_model.packing import (
     PackedSegments,
@@ -29,15 +28,11 @@ from textgym.policies.language_model.packing import (
     parts_of,
     row_lengths,
 )
-from textgym.policies.language_model.precision import autocast
+from textgym.policies.language_model.precision import autocast, dtype_of
 from textgym.policies.language_model.sampling import chosen_log_probs, draw, log_prob_and_entropy
-from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.language_model.trunk import Trunk
 from textgym.policies.sb3.exchange import Exchange
-from textgym.policies.sb3.model_and_spaces import (
-    ModelLike,
-    check_rows,
-)
+from textgym.policies.sb3.model_and_spaces import check_rows
 from textgym.policies.sb3.shared_backward import TokenDistribution
 from textgym.policies.sb3.text_policy import TextPolicy
 
@@ -45,39 +40,19 @@ from textgym.policies.sb3.text_policy import TextPolicy
 class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
     """A causal language model that chooses tokens, with a value head.
 
-    :param observation_space: `Box` of token ids, one right-padded row.
-    :param action_space: `Discrete` over the tokenizer's vocabulary.
-    :param lr_schedule: SB3's.
-    :param model: a `LanguageModel` (copied, never changed under its owner), a checkpoint directory,
-        or `(config, tokenizer)` for fresh weights. None: a small fresh model, bytes only.
     :param value_trunk: `"shared"`: the value head reads the policy's hidden states; `"own"`: those
         of a copy of the trunk that learns values only.
-    :param temperature, top_k, top_p: the distribution that is sampled from, and whose
-        log-probabilities are learned (see `Sampling`).
-    :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
-        `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
-    :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
-    :param trunk_start_update: updates before the trunk begins to learn (same optimizer); an update
-        is what the algorithm learns from one rollout, in however many steps.
-    :param masks: which tokens are legal; None: as the environment's observation space says, which
-        is all of them for a task without a constraint.
-    :param use_cache: False recomputes every prefix; results are the same.
     :param dtype: "float32", or "bfloat16": products by autocast, while what learns stays in
         float32 (under an adapter the other weights are kept in bfloat16).
     :param gradient_checkpointing: keep only what goes into each layer for the backward pass, and
         compute the rest again: less memory, and a third more time.
     :param micro_batch_tokens: read a minibatch in parts of so many tokens, prompts included, and
         each again in the backward pass; gradients are those of the whole. None: at once.
-    :param lora_rank: rank of a LoRA adapter, which is then all of the language model that learns;
-        None: all its weights learn. The KL term's reference is the model with its adapter off.
-    :param lora_alpha: what the adapter's matrices are multiplied by, times the rank; twice the rank
-        unless said.
-    :param lora_targets: the linear layers that get an adapter, with commas between ("q_proj,
-        v_proj"), or "all-linear": all but the head.
-    :param use_dora: DoRA: the length of a weight's rows learns apart from their direction.
-    :raises InputError: if spaces and model do not fit.
+    :param keywords: those of `TextPolicy`.
+    :raises InputError: if spaces and model do not fit, or a number makes no sense.
     """
 
+    sb3_settings: ClassVar[Mapping[str, Any]] = {"net_arch": []}
     excluded_ids: Tensor
 
     def __init__(
@@ -86,32 +61,18 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         action_space: spaces.Space[Any],
         lr_schedule: Callable[[float], float],
         *,
-        model: ModelLike = None,
         value_trunk: str = "shared",
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        value_lr_scale: float = 1.0,
-        trunk_start_step: int = 0,
-        trunk_start_update: int = 0,
-        masks: TokenMasks | None = None,
-        use_cache: bool = True,
         dtype: str = "float32",
         gradient_checkpointing: bool = False,
         micro_batch_tokens: int | None = None,
-        lora_rank: int | None = None,
-        lora_alpha: float | None = None,
-        lora_targets: str = ALL_LINEAR,
-        use_dora: bool = False,
         use_sde: bool = False,
-        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
-        optimizer_kwargs: dict[str, Any] | None = None,
+        **keywords: Any,
     ) -> None:
         if value_trunk not in ("shared", "own"):
             raise InputError(f"value_trunk must be 'shared' or 'own', got {value_trunk!r}")
         if use_sde:
             raise InputError("use_sde is for continuous actions; tokens are discrete")
-        if value_trunk == "own" and lora_rank is not None:
+        if value_trunk == "own" and keywords.get("lora_rank") is not None:
             raise InputError(
                 "value_trunk='own' learns a second whole trunk, which lora_rank is to save: leave "
                 "one of them out"
@@ -124,35 +85,8 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         self.gradient_checkpointing = gradient_checkpointing
         self.micro_batch_tokens = micro_batch_tokens
         self.value_trunk = value_trunk
-        self._set_up(
-            observation_space,
-            action_space,
-            model=model,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            value_lr_scale=value_lr_scale,
-            trunk_start_step=trunk_start_step,
-            trunk_start_update=trunk_start_update,
-            masks=masks,
-            use_cache=use_cache,
-            optimizer_class=optimizer_class,
-            dtype=dtype,
-            lora={
-                "lora_rank": lora_rank,
-                "lora_alpha": lora_alpha,
-                "lora_targets": lora_targets,
-                "use_dora": use_dora,
-            },
-        )
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch=[],
-            optimizer_class=optimizer_class,
-            optimizer_kwargs=optimizer_kwargs,
-        )
+        self.dtype = dtype_of(dtype)
+        super().__init__(observation_space, action_space, lr_schedule, **keywords)
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         self.lm, excluded_ids = self._open_model()

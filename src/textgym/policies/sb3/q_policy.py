@@ -8,22 +8,16 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from textgym.errors import InputError
-from textgym.policies.language_model.adapters import ALL_LINEAR
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.sampling import draw
-from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.sb3.exchange import Exchange
-from textgym.policies.sb3.model_and_spaces import (
-    ModelLike,
-    check_rows,
-)
+from textgym.policies.sb3.model_and_spaces import check_rows
 from textgym.policies.sb3.q_network import TargetQNetwork, TextQNetwork
 from textgym.policies.sb3.text_policy import TextPolicy
 
@@ -31,30 +25,13 @@ from textgym.policies.sb3.text_policy import TextPolicy
 class SoftQPolicy(TextPolicy, BasePolicy):
     """What the text policies of DQN and QR-DQN have in common.
 
-    :param observation_space: `Box` of token ids, one right-padded row.
-    :param action_space: `Discrete` over the tokenizer's vocabulary.
-    :param lr_schedule: SB3's.
-    :param model: as `TextActorCriticPolicy`'s; it is also the prior, as it is at the start.
     :param q_temperature: α, how much reward moves the odds of a token by one nat. Small: greedier,
         and further from the prior.
+    :param n_values: outputs of the value head, which the subclass fixes.
     :param temperature, top_k, top_p: how tokens are drawn while playing (see `Sampling`). This is
         what explores; SB3's ε would play uniform tokens.
-    :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
-        `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
-    :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
-    :param trunk_start_update: updates before the trunk begins to learn (same optimizer); an update
-        is what the algorithm learns from one rollout, in however many steps.
-    :param use_cache: False recomputes every prefix; results are the same.
-    :param masks: which tokens are legal; None: as the environment's observation space says. The
-        others have no probability, in the policy as in the prior.
-    :param lora_rank: rank of a LoRA adapter, which is then all of the language model that learns;
-        None: all its weights learn. The KL term's reference is the model with its adapter off.
-    :param lora_alpha: what the adapter's matrices are multiplied by, times the rank; twice the rank
-        unless said.
-    :param lora_targets: the linear layers that get an adapter, with commas between ("q_proj,
-        v_proj"), or "all-linear": all but the head.
-    :param use_dora: DoRA: the length of a weight's rows learns apart from their direction.
-    :param n_values: outputs of the value head, which the subclass fixes.
+    :param keywords: these three and the others are those of `TextPolicy`; `model` is also the
+        prior, as it is at the start, and an illegal token has no probability in either.
     :raises InputError: if spaces and model do not fit, or a number makes no sense.
     """
 
@@ -68,56 +45,16 @@ class SoftQPolicy(TextPolicy, BasePolicy):
         action_space: spaces.Space[Any],
         lr_schedule: Callable[[float], float],
         *,
-        model: ModelLike = None,
         q_temperature: float = 0.5,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        value_lr_scale: float = 1.0,
-        trunk_start_step: int = 0,
-        trunk_start_update: int = 0,
-        use_cache: bool = True,
-        masks: TokenMasks | None = None,
-        lora_rank: int | None = None,
-        lora_alpha: float | None = None,
-        lora_targets: str = ALL_LINEAR,
-        use_dora: bool = False,
         n_values: int = 1,
-        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
-        optimizer_kwargs: dict[str, Any] | None = None,
+        **keywords: Any,
     ) -> None:
         if not (0 < q_temperature < float("inf")):
             raise InputError(
                 f"q_temperature must be a positive number, in reward per nat, got {q_temperature}"
             )
         self.q_temperature, self.n_values = float(q_temperature), n_values
-        self._set_up(
-            observation_space,
-            action_space,
-            model=model,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            value_lr_scale=value_lr_scale,
-            trunk_start_step=trunk_start_step,
-            trunk_start_update=trunk_start_update,
-            masks=masks,
-            use_cache=use_cache,
-            optimizer_class=optimizer_class,
-            lora={
-                "lora_rank": lora_rank,
-                "lora_alpha": lora_alpha,
-                "lora_targets": lora_targets,
-                "use_dora": use_dora,
-            },
-        )
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            optimizer_class=optimizer_class,
-            optimizer_kwargs=optimizer_kwargs,
-        )
+        super().__init__(observation_space, action_space, lr_schedule, **keywords)
 
     @property
     def lm(self) -> LanguageModel:  # type: ignore[override]

@@ -1,7 +1,7 @@
 """The base of the Stable-Baselines3 policies: model, settings, caches, modes, optimizer."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from textgym.divergence import refuse_bad_gradients
 from textgym.errors import InputError
 from textgym.optimization import ScaledAdam
-from textgym.policies.language_model.adapters import LoRA, add_adapter
+from textgym.policies.language_model.adapters import ALL_LINEAR, LoRA, add_adapter
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.generation import never_sampled
 from textgym.policies.language_model.language_model import LanguageModel
-from textgym.policies.language_model.precision import dtype_of
 from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.language_model.token_masks import TokenMasks
 from textgym.policies.language_model.trunk import Trunk
@@ -32,9 +31,38 @@ from textgym.policies.sb3.model_and_spaces import (
 class TextPolicy:
     """Stands before one of Stable-Baselines3's policy classes in the list of bases.
 
-    A policy calls `_set_up` before SB3's constructor, which calls `_build`; that opens the model
-    with `_open_model` and ends with `_start`. It has its language model as `lm`.
+    SB3's constructor calls `_build`, which opens the model with `_open_model` and ends with
+    `_start`. A policy has its language model as `lm`.
+
+    :param observation_space: `Box` of token ids, one right-padded row.
+    :param action_space: `Discrete` over the tokenizer's vocabulary.
+    :param lr_schedule: SB3's.
+    :param model: a `LanguageModel` (copied, never changed under its owner), a checkpoint directory,
+        or `(config, tokenizer)` for fresh weights. None: a small fresh model, bytes only.
+    :param temperature, top_k, top_p: the distribution that is sampled from, and whose
+        log-probabilities are learned (see `Sampling`).
+    :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
+        `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
+    :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
+    :param trunk_start_update: updates before the trunk begins to learn (same optimizer); an update
+        is what the algorithm learns from one rollout, in however many steps.
+    :param masks: which tokens are legal; None: as the environment's observation space says, which
+        is all of them for a task without a constraint.
+    :param use_cache: False recomputes every prefix; results are the same.
+    :param lora_rank: rank of a LoRA adapter, which is then all of the language model that learns;
+        None: all its weights learn. The KL term's reference is the model with its adapter off.
+    :param lora_alpha: what the adapter's matrices are multiplied by, times the rank; twice the rank
+        unless said.
+    :param lora_targets: the linear layers that get an adapter, with commas between ("q_proj,
+        v_proj"), or "all-linear": all but the head.
+    :param use_dora: DoRA: the length of a weight's rows learns apart from their direction.
+    :raises InputError: if spaces and model do not fit, or a number makes no sense.
     """
+
+    dtype: torch.dtype = torch.float32
+    """In which products are computed; a policy that takes another sets it first."""
+    sb3_settings: ClassVar[Mapping[str, Any]] = {}
+    """More of what SB3's constructor is given."""
 
     if TYPE_CHECKING:  # what SB3's classes give
         lm: LanguageModel
@@ -45,29 +73,28 @@ class TextPolicy:
         optimizer_kwargs: dict[str, Any]
         training: bool
 
-    def _set_up(
+    def __init__(
         self,
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
+        lr_schedule: Callable[[float], float],
         *,
-        model: ModelLike,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        value_lr_scale: float,
-        trunk_start_step: int,
-        trunk_start_update: int,
-        masks: TokenMasks | None,
-        use_cache: bool,
-        optimizer_class: type[torch.optim.Optimizer],
-        lora: Mapping[str, Any],
-        dtype: str = "float32",
+        model: ModelLike = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        value_lr_scale: float = 1.0,
+        trunk_start_step: int = 0,
+        trunk_start_update: int = 0,
+        masks: TokenMasks | None = None,
+        use_cache: bool = True,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        lora_targets: str = ALL_LINEAR,
+        use_dora: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        """Check and keep what the constructor was given.
-
-        :param lora: `lora_rank`, `lora_alpha`, `lora_targets` and `use_dora`.
-        :raises InputError: if the spaces are no tokens, or a number makes no sense.
-        """
         check_spaces(observation_space, action_space)
         self.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         if temperature == 0:
@@ -77,11 +104,24 @@ class TextPolicy:
         check_optimizer(optimizer_class, value_lr_scale, trunk_start_step, trunk_start_update)
         self.masks = TokenMasks.of_space(observation_space) if masks is None else masks
         self.use_cache = use_cache
-        self.dtype = dtype_of(dtype)
-        self.lora_keywords, self.lora = dict(lora), LoRA.of(**lora)
+        self.lora_keywords = {
+            "lora_rank": lora_rank,
+            "lora_alpha": lora_alpha,
+            "lora_targets": lora_targets,
+            "use_dora": use_dora,
+        }
+        self.lora = LoRA.of(lora_rank, lora_alpha, lora_targets, use_dora)
         self.value_lr_scale, self.trunk_start_step = value_lr_scale, trunk_start_step
         self.trunk_start_update = trunk_start_update
         self._spec = {"model": model}  # in a dictionary: no module may be set before SB3's __init__
+        super().__init__(  # type: ignore[call-arg]
+            observation_space,
+            action_space,
+            lr_schedule,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            **self.sb3_settings,
+        )
 
     def _open_model(self) -> tuple[LanguageModel, Tensor]:
         """The policy's own model, and `[k]` int64, the actions that are never sampled."""
