@@ -1052,7 +1052,12 @@ BAD_INPUT = (
     Breakage(
         "6: a generated text moves the cursor of a terminal",
         "command_line/output.py",
-        (('print(for_output(f"{prompt}{text}"))', 'print(f"{prompt}{text}")'),),
+        (
+            (
+                'print(for_output(f"{prompt}{between}{text}"))',
+                'print(f"{prompt}{between}{text}")',
+            ),
+        ),
         ("tests/test_terminal.py",),
     ),
     Breakage(
