@@ -64,7 +64,11 @@ def export(
 def _export_adapter(run: Path, place: Path, card: str) -> Path:
     """The adapter of a run's best checkpoint, and whose it is."""
     from textgym.agents.runs.settings import read_config
-    from textgym.policies.language_model.adapter_directories import ADAPTER_CONFIG, BASE_NAME
+    from textgym.policies.language_model.adapter_directories import (
+        ADAPTER_CONFIG,
+        BASE_NAME,
+        is_adapter,
+    )
     from textgym.policies.language_model.adapters import ADAPTER, ADAPTER_WEIGHTS
     from textgym.policies.language_model.checkpoint import checkpoint_directory
 
@@ -74,6 +78,11 @@ def _export_adapter(run: Path, place: Path, card: str) -> Path:
         raise InputError(
             f"{run}: holds no adapter: it is no run that was trained with lora_rank, so export the "
             "whole model"
+        )
+    if not is_hub_name(base) and is_adapter(model_directory(base)):
+        raise InputError(
+            f"{run}: began as {base}, an adapter itself, and an adapter names a whole model as its "
+            "base: leave adapter out, and the whole model is written"
         )
     content = read_json(best / ADAPTER / ADAPTER_CONFIG)
     content[BASE_NAME] = base if is_hub_name(base) else str(absolute(model_directory(base)))

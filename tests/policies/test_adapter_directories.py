@@ -152,6 +152,27 @@ def test_a_run_with_lora_gives_its_adapter_alone(family, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_an_adapter_on_an_adapter_is_not_given_away_alone(tmp_path):
+    """What would be written names no base that opens; the whole model is the way."""
+    byte_lm().save_pretrained(tmp_path / "base")
+
+    def run(policy, out):
+        textgym.train(
+            ENV, agent="grpo", policy=policy, timesteps=32, n_envs=4, lora_rank=2,
+            out=out, progress_bar=False,
+        )  # fmt: skip
+
+    run(tmp_path / "base", tmp_path / "first")
+    textgym.export(tmp_path / "first", out=tmp_path / "alone", adapter=True)
+    run(tmp_path / "alone", tmp_path / "second")
+    with pytest.raises(InputError, match="an adapter itself, .* leave adapter out, and the whole"):
+        textgym.export(tmp_path / "second", out=tmp_path / "no", adapter=True)
+    assert not (tmp_path / "no").exists()
+    textgym.export(tmp_path / "second", out=tmp_path / "whole")
+    one, other = (CausalLM.from_pretrained(tmp_path / name) for name in ("second", "whole"))
+    assert torch.equal(one.lm_head.weight, other.lm_head.weight)
+
+
 def test_what_cannot_be_is_one_line(tmp_path):
     saved(tmp_path, "llama")
     adapter = tmp_path / "adapter"
