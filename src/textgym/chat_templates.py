@@ -140,9 +140,12 @@ class ChatTemplate:
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of what a user says, up to where the model is to answer.
 
-        :raises InputError: as `render`.
+        :raises InputError: as `render`; or if the template makes nothing of it.
         """
-        return self.encode(self._messages([text]))
+        ids = self.encode(self._messages([text]))
+        if not ids:
+            raise InputError("the chat template of the policy's tokenizer writes nothing")
+        return ids
 
     def encode_reply(self, turns: Sequence[str], *, is_stopped: bool) -> list[int]:
         """Token ids from the end of the model's last turn to where it is to answer again.

@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 _MOST_BYTES = 2**28
+_MOST_OF_A_NUMBER = 2**13  # bytes; with larger ones a single step takes minutes
 _OF_A_VALUE = 64  # bytes that one takes beside its text, about
 # Filters and methods whose result may be as large as the product of their arguments.
 _GROWING = frozenset(
@@ -72,7 +73,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """`+`, `*`, `**` or `%`."""
-        self._check(_size_of(operator, left, right))
+        size = _size_of(operator, left, right)
+        self._check(size)
+        if isinstance(left, int) and isinstance(right, int) and size > _MOST_OF_A_NUMBER:
+            raise MemoryError(f"takes more than {_MOST_OF_A_NUMBER:,} bytes for a number")
         return self.counted(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, called: Any, *args: Any, **keywords: Any) -> Any:

@@ -165,7 +165,7 @@ def test_an_adapter_on_an_adapter_is_not_given_away_alone(tmp_path):
     run(tmp_path / "base", tmp_path / "first")
     textgym.export(tmp_path / "first", out=tmp_path / "alone", adapter=True)
     run(tmp_path / "alone", tmp_path / "second")
-    with pytest.raises(InputError, match="an adapter itself, .* leave adapter out, and the whole"):
+    with pytest.raises(InputError, match=r"an adapter itself, .* leave adapter out, and the whole"):
         textgym.export(tmp_path / "second", out=tmp_path / "no", adapter=True)
     assert not (tmp_path / "no").exists()
     textgym.export(tmp_path / "second", out=tmp_path / "whole")
