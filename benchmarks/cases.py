@@ -53,6 +53,7 @@ def agent_cases(shape: Shape, groups: Sequence[str], epochs: int = EPOCHS) -> di
         for name, n_steps in (("mixed", COMPLETION), ("mixed, long", long)):
             cases[name] = ppo_case(make_ppo(shape, make_env(shortest=SHORTEST), n_steps))
     if "bfloat16" in groups:
+        env = make_env(vocabulary=shape.vocabulary)  # of its own: agents would refill one's rows
         half = make_ppo(shape, env, COMPLETION, n_epochs=epochs, dtype="bfloat16")
         cases["bfloat16"] = ppo_case(half)
     if "variants" in groups:
