@@ -5,9 +5,9 @@
 
 Each step passes the text in a process of its own. Speed is processor time without that of making
 the text, so that a busy machine does not matter; memory is the process's resident set, with what
-is swapped out, after a tenth of the text and at the end. `datasketch` is not a step: it is the
-library's MinHash LSH at the same number of hashes, beside our index of near-copies (it needs `pip
-install datasketch`).
+is swapped out, after a tenth of the text and at the end, with the step still there. `datasketch` is
+not a step: it is the library's MinHash LSH at the same number of hashes, beside our index of
+near-copies (it needs `pip install datasketch`).
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Meter:
     def __init__(self, texts: Iterable[str], megabytes: float) -> None:
         self.texts, self.total = texts, megabytes * 1e6
         self.read = self.documents = 0
-        self.early = 0.0
+        self.early = self.end = 0.0
 
     def __iter__(self) -> Iterator[str]:
         for text in self.texts:
@@ -67,6 +67,7 @@ class Meter:
             if not self.early and self.read > self.total / 10:
                 self.early = resident()
             yield text
+        self.end = resident()  # now, since a step that has ended gives back what it held
 
 
 def resident() -> float:
@@ -84,11 +85,11 @@ def measure(name: str, megabytes: float) -> dict[str, float]:
         left = sum(1 for _ in kept_by_datasketch(meter))
     else:
         left = sum(1 for _ in TextPipeline([step_of(spec)] if name else []).texts(meter))
-    seconds, end = time.process_time() - start, resident()
-    growth = 1e6 * (end - meter.early) / max(0.9 * left, 1)
+    seconds = time.process_time() - start
+    growth = 1e6 * (meter.end - meter.early) / max(0.9 * left, 1)
     return {
         "seconds": seconds, "megabytes": meter.read / 1e6, "documents": meter.documents,
-        "left": left, "early": meter.early, "end": end, "growth": growth,
+        "left": left, "early": meter.early, "end": meter.end, "growth": growth,
     }  # fmt: skip
 
 

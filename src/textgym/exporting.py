@@ -79,6 +79,11 @@ def _export_adapter(run: Path, place: Path, card: str) -> Path:
             f"{run}: holds no adapter: it is no run that was trained with lora_rank, so export the "
             "whole model"
         )
+    if not is_hub_name(base) and not model_directory(base).exists():
+        raise InputError(
+            f"{run}: began as {base}, which is not there as seen from this folder: export from the "
+            "folder that it was trained in, since the adapter names its base"
+        )
     if not is_hub_name(base) and is_adapter(model_directory(base)):
         raise InputError(
             f"{run}: began as {base}, an adapter itself, and an adapter names a whole model as its "

@@ -214,3 +214,22 @@ def test_what_cannot_be_is_one_line(tmp_path):
         refused(text)
     weights.unlink()
     refused("adapter_model.safetensors")
+
+
+def test_an_adapter_does_not_name_a_base_that_is_not_there(tmp_path, monkeypatch):
+    """A run holds its policy as it was given, seen from the folder of the training."""
+    byte_lm().save_pretrained(tmp_path / "base")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    textgym.train(
+        ENV, agent="grpo", policy="base", timesteps=32, n_envs=4, lora_rank=2,
+        out="run", progress_bar=False,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="began as base, which is not there as seen from this"):
+        textgym.export(tmp_path / "run", out="alone", adapter=True)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    monkeypatch.chdir(tmp_path)
+    textgym.export("run", out="alone", adapter=True)
+    content = json.loads((tmp_path / "alone" / "adapter_config.json").read_text())
+    assert content["base_model_name_or_path"] == str(tmp_path / "base")
