@@ -2,10 +2,10 @@
 
     python benchmarks/reverse_text.py --policy smollm2 --seeds 0 1 2 --sft 0 --shuffled 0
 
-A short fine-tuning shows some right answers; GRPO then sees other words and the similarity of an
-answer to the right one, never the answer. Beside it, where asked for: as much computing spent on
-showing the right answers to the words that GRPO plays (`--sft`), and GRPO with each reward given to
-another text (`--shuffled`). All are read on words that nothing has seen. Runs that are done
+A short fine-tuning shows some right answers; GRPO then sees other words and what an answer is worth
+(`graded`), never the right one. Beside it, where asked for: as much computing spent on showing the
+right answers to the words that GRPO plays (`--sft`), and GRPO with each reward given to another
+text (`--shuffled`). All are read on words that nothing has seen. Runs that are done
 (`--runs`) are not made again. Some five minutes of one core a run, and one and a half to read it.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from demo_policy import cell
 from demo_seeds import titled, write
-from reversed_words import KINDS, LETTERS, kind, letters, row, shuffled, similarity, splits
+from reversed_words import KINDS, LETTERS, graded, kind, letters, row, shuffled, similarity, splits
 
 import textgym
 from textgym.agents.evaluation.report import Interval
@@ -134,7 +134,7 @@ class Runs:
         start, timesteps = self.folder / "start", self.arguments.timesteps
 
         def make(out: Path) -> None:
-            register(self.words["rl"], shuffled(seed) if is_shuffled else similarity)
+            register(self.words["rl"], shuffled(seed) if is_shuffled else graded)
             reinforced(start, out, seed=seed, timesteps=timesteps)
 
         return self._figures(f"{'shuffled' if is_shuffled else 'grpo'}-{seed}", make, start)
@@ -163,8 +163,9 @@ def table(columns: dict[str, dict[str, Any]], words: Sequence[str]) -> list[str]
         for what, label in (("similarity", "similarity"), ("exact", "exact match")):
             rows.append((f"{label}, {how}", [plus(run[how][what]) for run in runs]))
     for how in ("drawn", "likeliest"):
-        gains = [gain(run, runs[0], words, how) for run in runs[1:]]
-        rows.append((f"similarity above the start's, word by word, {how}", ["", *gains]))
+        for what, label in (("similarity", "similarity"), ("exact", "exact match")):
+            gains = [gain(run, runs[0], words, how, what) for run in runs[1:]]
+            rows.append((f"{label} above the start's, word by word, {how}", ["", *gains]))
     rows.append(("KL, nats per text", [plus(run["kl"]) if "kl" in run else "" for run in runs]))
     for label in KINDS:
         shares = [f"{run['likeliest']['kinds'][label]:.3f}" for run in runs]
@@ -177,12 +178,25 @@ def table(columns: dict[str, dict[str, Any]], words: Sequence[str]) -> list[str]
     ]
 
 
-def gain(run: dict[str, Any], start: dict[str, Any], words: Sequence[str], how: str) -> str:
-    """Similarity above the start's over the same words: mean ± half of the 95% interval."""
+def gain(
+    run: dict[str, Any], start: dict[str, Any], words: Sequence[str], how: str, what: str
+) -> str:
+    """What is above the start's over the same words: mean ± half of the 95% interval.
+
+    :param how: "drawn" or "likeliest".
+    :param what: "similarity" or "exact".
+    """
     rights = [word[::-1] for word in words]
-    after, before = (np.array(similarity(r[how]["answers"], rights)) for r in (run, start))
+    after, before = (_scores(r[how]["answers"], rights, what) for r in (run, start))
     difference = Interval.of(after - before)
     return f"{difference.mean:+.3f} ± {difference.half_width:.3f}"
+
+
+def _scores(answers: Sequence[str], rights: Sequence[str], what: str) -> np.ndarray:
+    """Of each answer."""
+    if what == "similarity":
+        return np.array(similarity(answers, rights))
+    return (np.array(answers) == np.array(rights)).astype(float)
 
 
 def bars(

@@ -35,14 +35,26 @@ def test_what_an_answer_earns(load_benchmark):
     assert words.similarity(given, ["aet"] * 4) == pytest.approx([1, 2 / 3, 6 / 7, 0])
 
 
+def test_what_grpo_is_paid(load_benchmark):
+    words = load_benchmark("reversed_words")
+    # One letter of three replaced, left out or put in costs a third; half is for the answer itself.
+    given = [" a e t", "aex", "ae", " t a e t", "ate", "", "xyzabc"]
+    assert words.graded(given, ["aet"] * 7) == pytest.approx(
+        [1, 1 / 3, 1 / 3, 1 / 3, 1 / 6, 0, 0]
+    )  # to "ate" two are replaced; "xyzabc" is six away, further than the answer is long
+    assert [words.edits(*pair) for pair in (("kitten", "sitting"), ("", "ab"), ("ab", ""))] == [
+        3, 2, 2,
+    ]  # fmt: skip
+
+
 def test_shuffled_rewards_are_the_same_ones_and_nobody_keeps_his_own(load_benchmark):
     words = load_benchmark("reversed_words")
-    given = [" a e t", "aex", " t a e t", "", "xyza", "t"]
-    true = words.similarity(given, ["aet"] * 6)
+    given = ["tenretni", "tenretn", "tenrtn", "tenrn", "tnrn", ""]
+    true = words.graded(given, ["tenretni"] * 6)
     assert len(set(true)) == 6
     reward = words.shuffled(0)
     for _ in range(20):
-        wrong = reward(given, ["aet"] * 6)
+        wrong = reward(given, ["tenretni"] * 6)
         assert sorted(wrong) == sorted(true)
         assert all(a != b for a, b in zip(wrong, true, strict=True))
 
@@ -75,9 +87,10 @@ def test_the_gain_is_of_the_same_words(load_benchmark):
     start = {"drawn": {"answers": ["aet", "xyz"]}}
     run = {"drawn": {"answers": ["aet", "eus"]}}
     # Differences 0 and 1 - 0: mean .5, deviation .7071, 1.96 · .7071 / √2 = .98.
-    assert (
-        load_benchmark("reverse_text").gain(run, start, ["tea", "sue"], "drawn") == "+0.500 ± 0.980"
-    )
+    gain = load_benchmark("reverse_text").gain
+    assert gain(run, start, ["tea", "sue"], "drawn", "similarity") == "+0.500 ± 0.980"
+    run["drawn"]["answers"] = ["aet", "uus"]  # nearer, not right
+    assert gain(run, start, ["tea", "sue"], "drawn", "exact") == "+0.000 ± 0.000"
 
 
 def test_it_runs_and_makes_no_run_twice(load_benchmark, tmp_path, monkeypatch):
