@@ -40,8 +40,9 @@ GRPO = {
     "n_epochs": 2,
     "learning_rate": 1e-3,
     "final_learning_rate": 1e-4,
-    "kl_coef": 0.02,
+    "kl_coef": 0.0,  # an answer is right or not: nothing to game
     "lora_rank": 8,
+    "dtype": "bfloat16",
 }
 Make = Callable[[Path], None]  # fills a run's folder
 SHOWN = 24  # words whose answers the page shows
@@ -242,9 +243,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="of GRPO")
     parser.add_argument("--sft", type=int, nargs="*", default=[], help="seeds of more fine-tuning")
     parser.add_argument("--shuffled", type=int, nargs="*", default=[], help="seeds of the control")
-    parser.add_argument("--timesteps", type=int, default=3_600, help="completion tokens of GRPO")
+    parser.add_argument("--timesteps", type=int, default=7_000, help="completion tokens of GRPO")
     parser.add_argument("--start-steps", type=int, default=32, help="of 16 words")
-    parser.add_argument("--sft-steps", type=int, default=80, help="of 16 words: of more")
+    parser.add_argument("--sft-steps", type=int, default=120, help="of 16 words: of more")
     parser.add_argument("--split", choices=["test", "validation"], default="test")
     parser.add_argument("--words", type=int, default=300, help="that the figures are of")
     parser.add_argument("--runs", type=Path, default=Path("runs/reverse_text"))
