@@ -1,6 +1,7 @@
 """Latent actions on a task whose best z is known in closed form: who finds it, in how many texts?
 
     python benchmarks/latent_oracle.py [--seeds 3] [--texts 2500] [--words sac td3 ...]
+    python benchmarks/latent_oracle.py --words td3 --texts 4000 --rate 3e-4
 
 The prompt is a number x, one of five; the decoder writes z down in figures; a text earns 1 minus
 its squared distance to (x, -x/2). So the best mean reward is 1, at z = (x, -x/2), the best z that
@@ -147,7 +148,9 @@ class Result:
     seconds: float
 
 
-def run(word: str, seed: int, texts: int, *, is_shuffled: bool) -> Result:
+def run(
+    word: str, seed: int, texts: int, *, is_shuffled: bool, rate: float | None = None
+) -> Result:
     """Train one agent."""
     looks, start = Looks(), time.process_time()
     agent = textgym.make_agent(
@@ -157,6 +160,7 @@ def run(word: str, seed: int, texts: int, *, is_shuffled: bool) -> Result:
         reward=shuffled(seed) if is_shuffled else near,
         seed=seed,
         n_envs=16,
+        **({} if rate is None else {"learning_rate": rate}),
     )
     agent.learn(texts, callback=looks)
     first = next((step for step, share in looks.looks if share >= BAR), None)
@@ -219,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=2500)
+    parser.add_argument("--rate", type=float, help="of learning; without it the word's default")
     parser.add_argument("--words", nargs="+", default=WORDS, choices=WORDS)
     parser.add_argument("--rows", type=Path, default=Path("runs/latent_oracle.jsonl"))
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -236,7 +241,9 @@ def main() -> None:
                 case = (word, seed, is_shuffled)
                 if case in {(r.word, r.seed, r.is_shuffled) for r in results}:
                     continue
-                results.append(run(word, seed, options.texts, is_shuffled=is_shuffled))
+                rate = options.rate
+                found = run(word, seed, options.texts, is_shuffled=is_shuffled, rate=rate)
+                results.append(found)
                 with open(options.rows, "a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(results[-1])) + "\n")
         print(row(word, results, options.seeds), flush=True)
