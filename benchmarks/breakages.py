@@ -266,8 +266,8 @@ BREAKAGES = (
         "policies/language_model/sampling.py",
         (
             (
-                "scale = grad_chosen[:, None] + grad_entropy",
-                "scale = grad_chosen[:, None] - grad_entropy",
+                "scale = scale - surprise",
+                "scale = scale + surprise",
             ),
         ),
         ("tests/policies/test_sampling.py",),
