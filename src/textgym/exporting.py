@@ -79,18 +79,19 @@ def _export_adapter(run: Path, place: Path, card: str) -> Path:
             f"{run}: holds no adapter: it is no run that was trained with lora_rank, so export the "
             "whole model"
         )
-    if not is_hub_name(base) and not model_directory(base).exists():
+    directory = None if is_hub_name(base) else model_directory(base)
+    if directory is not None and not directory.exists():
         raise InputError(
             f"{run}: began as {base}, which is not there as seen from this folder: export from the "
             "folder that it was trained in, since the adapter names its base"
         )
-    if not is_hub_name(base) and is_adapter(model_directory(base)):
+    if directory is not None and is_adapter(directory):
         raise InputError(
             f"{run}: began as {base}, an adapter itself, and an adapter names a whole model as its "
             "base: leave adapter out, and the whole model is written"
         )
     content = read_json(best / ADAPTER / ADAPTER_CONFIG)
-    content[BASE_NAME] = base if is_hub_name(base) else str(absolute(model_directory(base)))
+    content[BASE_NAME] = base if directory is None else str(absolute(directory))
     with atomic_directory(place) as staging:
         text = json_text(content, indent=2) + "\n"
         (staging / ADAPTER_CONFIG).write_text(text, encoding="utf-8")

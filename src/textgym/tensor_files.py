@@ -1,6 +1,8 @@
 """Tensors on disk as safetensors: the header is looked at before anything is read."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -9,6 +11,7 @@ from torch import Tensor
 from textgym.errors import InputError
 from textgym.storage import require_regular_file
 
+T = TypeVar("T")
 _METADATA = {"format": "pt"}  # a second entry would come in another order each time
 
 
@@ -28,12 +31,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     :raises InputError: naming the file, if it is missing, damaged or no regular file.
     """
-    require_regular_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
-        raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
+    return _read(path, lambda file, name: file.get_tensor(name))
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -41,12 +39,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
     :raises InputError: naming the file, if it is missing, damaged or no regular file.
     """
-    require_regular_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-    except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
-        raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
+    return _read(path, lambda file, name: tuple(file.get_slice(name).get_shape()))
 
 
 def tensor_kinds(path: Path) -> dict[str, str]:
@@ -54,10 +47,15 @@ def tensor_kinds(path: Path) -> dict[str, str]:
 
     :raises InputError: naming the file, if it is missing, damaged or no regular file.
     """
+    return _read(path, lambda file, name: str(file.get_slice(name).get_dtype()))
+
+
+def _read(path: Path, value: Callable[[Any, str], T]) -> dict[str, T]:
+    """A value of each tensor, from the open file and the tensor's name."""
     require_regular_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: str(file.get_slice(name).get_dtype()) for name in file.keys()}
+            return {name: value(file, name) for name in file.keys()}
     except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
         raise InputError(f"{path}: not a safetensors file that can be read ({error})") from None
 
