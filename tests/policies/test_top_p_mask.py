@@ -5,10 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from front_door import small_agent
 from textgym_agents import SGD
 from textgym_testing import PAD, assert_same_weights, letter_env, tiny_lm
 
 from textgym.errors import InputError
+from textgym.policies.language_model import chunks
 from textgym.policies.language_model.packing import pack_rows, row_lengths
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 from textgym.policies.sb3.top_p_mask import TopPMaskPolicy
@@ -190,3 +192,16 @@ def test_saving_keeps_the_mask(tmp_path):
 def test_keywords_that_make_no_sense(keywords, message):
     with pytest.raises(InputError, match=message):
         new_policy(**keywords)
+
+
+def test_the_mask_is_read_once_however_many_chunks_there_would_be(monkeypatch):
+    agent = small_agent("nlpo", n_steps=16, dtype="bfloat16")
+    calls = []
+    agent.policy.mask_lm.model.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(chunks, "LARGEST", 259 * 2)  # two rows of the byte tokenizer
+    rows = torch.full((6, 4), 5)
+    packed, actions = pack_rows(rows, torch.full((6,), 4)), torch.full((6,), 6)
+    agent.policy._log_probs_of(packed, actions)
+    assert len(calls) == 1
+    agent.policy.evaluate_actions(packed, actions)
+    assert len(calls) == 2

@@ -150,7 +150,7 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
 
         actions = actions.long().flatten()
         hidden = self._hidden(self.lm, self._pack(packed))
-        return in_chunks(of_rows, hidden, self.lm.config.vocab_size)[0]
+        return self._of_parts(of_rows, hidden)[0]
 
     def get_distribution(  # type: ignore[override]
         self, obs: Tensor | PackedSegments
@@ -251,6 +251,12 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
             logits = self._logits(rows, packed[part], actions[part])
             return log_prob_and_entropy(logits, actions[part])
 
+        return self._of_parts(of_rows, hidden)
+
+    def _of_parts(
+        self, of_rows: Callable[[Tensor, slice], tuple[Tensor, ...]], hidden: Tensor
+    ) -> tuple[Tensor, ...]:
+        """What is computed from the logits of some rows at a time; see `in_chunks`."""
         return in_chunks(of_rows, hidden, self.lm.config.vocab_size)
 
     def _values(self, hidden: Tensor) -> Tensor:

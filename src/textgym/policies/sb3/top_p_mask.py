@@ -4,6 +4,7 @@ Ramamurthy et al. (2023), "Is Reinforcement Learning (Not) for Natural Language 
 section 4. The mask counts wherever the distribution is used: in sampling as in the loss.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from textgym.errors import InputError
 from textgym.policies.language_model.packing import PackedSegments
 from textgym.policies.language_model.precision import autocast
-from textgym.policies.language_model.sampling import Sampling, log_prob_and_entropy
+from textgym.policies.language_model.sampling import Sampling
 from textgym.policies.sb3.actor_critic import TextActorCriticPolicy
 
 
@@ -52,11 +53,11 @@ class TopPMaskPolicy(TextActorCriticPolicy):
             self._decoders["rollout mask"].expect(actions)
         return actions, values, log_probs
 
-    def _log_prob_and_entropy(
-        self, hidden: Tensor, packed: PackedSegments, actions: Tensor
+    def _of_parts(
+        self, of_rows: Callable[[Tensor, slice], tuple[Tensor, ...]], hidden: Tensor
     ) -> tuple[Tensor, ...]:
         """All at once: in chunks the mask's model would read all tokens for each of them."""
-        return log_prob_and_entropy(self._logits(hidden, packed, actions), actions)
+        return of_rows(hidden, slice(0, len(hidden)))
 
     def _logits(
         self,
