@@ -25,6 +25,11 @@ DEFINED = """{% if tools is not none %}T{% endif %}{% if documents is defined %}
 {% endgeneration %}{% if a is defined %}leaks{% endif %}
 {{ m | tojson(sort_keys=true, separators=(',', ':')) }}{% endfor %}"""
 LOOP = "{% for i in range(99999) %}"
+# Each macro calls the one before it twice.
+DOUBLING = "{% macro m0() %}{% endmacro %}" + "".join(
+    f"{{% macro m{i + 1}() %}}{{{{ m{i}() }}}}{{{{ m{i}() }}}}{{% endmacro %}}" for i in range(40)
+)
+DOUBLING += "{{ m40() }}"
 CHAT = [
     {"role": "user", "content": " <b>Hello</b>, «you» "},
     {"role": "assistant", "content": "Hm?\n\n"},
@@ -105,6 +110,9 @@ def test_where_a_template_may_stand():
             "{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}",
             "more than 2,000,000 characters",
         ),
+        (LOOP + LOOP + "{% continue %}{% endfor %}{% endfor %}", "within 2,000,000 steps"),
+        (LOOP + LOOP.replace(" %}", " if j %}") + "{% endfor %}{% endfor %}", "2,000,000 steps"),
+        (DOUBLING, "2,000,000 steps"),
         ("{% include 'other' %}", "fails: .*"),
         ("{% for m in messages %}{{ m.content + 1 }}{% endfor %}", "fails: can only concatenate"),
     ],
@@ -199,6 +207,21 @@ def test_memory_is_counted_for_each_rendering():
     )
     for _ in range(6):
         assert template.render([], add_generation_prompt=True) == "b"
+
+
+def test_steps_are_counted_for_each_rendering():
+    template = ChatTemplate(with_template(LOOP.replace("99999", "60000") + "{% endfor %}b"))
+    for _ in range(6):
+        assert template.render([], add_generation_prompt=True) == "b"
+
+
+def test_a_debugger_sees_a_rendering(monkeypatch):
+    """Steps are counted by the template itself: the thread's trace function stays where it is."""
+    seen = []
+    monkeypatch.setattr(ChatTemplate, "_now", lambda self, text: seen.append(sys.gettrace()) or "")
+    template = ChatTemplate(with_template("{{ strftime_now('%Y') }}"))
+    template.render([], add_generation_prompt=True)
+    assert seen == [sys.gettrace()]
 
 
 def test_generate_answers_a_message(tmp_path):

@@ -7,10 +7,8 @@ reaches no file and no module, for a limited number of steps and with a limited 
 import functools
 import itertools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from types import FrameType
 from typing import Any
 
 from textgym.errors import InputError
@@ -18,7 +16,7 @@ from textgym.extras import import_extra
 from textgym.tokenizer import Tokenizer
 from textgym.tokenizer_context import clean_unicode, cut_names
 
-_MOST_STEPS, _MOST_CHARACTERS = 2_000_000, 2_000_000
+_MOST_CHARACTERS = 2_000_000
 _CUT = "\ue000"  # of the Private Use Area: stands inside a special token's name that a user wrote
 _ANSWER = "\ue001"  # stands for what a model says
 _FILE = "<chat template>"
@@ -105,15 +103,14 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
             **self._tokens(),
         }
-        self._sandbox.taken = 0
+        self._sandbox.begin()
         try:
-            with _LimitedSteps():
-                parts, size = [], 0
-                for part in self._template.generate(given):
-                    parts.append(part)
-                    size += len(part)
-                    if size > _MOST_CHARACTERS:
-                        raise _Endless(f"writes more than {_MOST_CHARACTERS:,} characters")
+            parts, size = [], 0
+            for part in self._template.generate(given):
+                parts.append(part)
+                size += len(part)
+                if size > _MOST_CHARACTERS:
+                    raise InputError(f"writes more than {_MOST_CHARACTERS:,} characters")
         except Exception as error:  # whatever a program may raise
             raise _failure(error) from None
         return "".join(parts)
@@ -299,33 +296,6 @@ def _failure(error: Exception) -> InputError:
     """What a template did wrong, in one line."""
     reason = " ".join(f"{error}".split()) or type(error).__name__
     return InputError(f"the chat template of the policy's tokenizer fails: {reason:.200}")
-
-
-class _Endless(Exception):
-    """A template that goes on and on."""
-
-
-class _LimitedSteps:
-    """Raises in a template that runs for too many lines: counted, so that it is never chance.
-
-    The thread's trace function is taken for that time, and given back.
-    """
-
-    def __enter__(self) -> None:
-        self.steps, self.before = 0, sys.gettrace()
-        sys.settrace(self._call)
-
-    def __exit__(self, *error: object) -> None:
-        sys.settrace(self.before)
-
-    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
-        return self._line if frame.f_code.co_filename == _FILE else None
-
-    def _line(self, frame: FrameType, event: str, argument: object) -> Any:
-        self.steps += 1
-        if self.steps > _MOST_STEPS:
-            raise _Endless(f"does not end within {_MOST_STEPS:,} steps")
-        return self._line
 
 
 def _raise(message: str) -> None:

@@ -1,9 +1,9 @@
-"""Jinja's sandbox for programs of strangers, with a limit on the memory that they take.
+"""Jinja's sandbox for programs of strangers, with limits on the steps and memory that they take.
 
 Jinja's own keeps a program from files and modules, but not from `'a' * 10**10`. Here what makes a
 value counts its bytes, and what may make one far larger than its arguments (`*`, `**`, `~`, `join`,
-`center`, ...) is refused before it does. Bytes are counted and never given back, so that a program
-is always refused or never.
+`center`, ...) is refused before it does. Bytes are counted and never given back, and steps are what
+a program does, not the time that it takes, so that it is always refused or never.
 """
 
 import functools
@@ -20,7 +20,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-_MOST_BYTES = 2**28
+_MOST_STEPS, _MOST_BYTES = 2_000_000, 2**28
 _MOST_OF_A_NUMBER = 2**13  # bytes; with larger ones a single step takes minutes
 _OF_A_VALUE = 64  # bytes that one takes beside its text, about
 # Filters and methods whose result may be as large as the product of their arguments.
@@ -31,12 +31,17 @@ _GROWING = frozenset(
 )
 
 
+class Endless(Exception):
+    """A template that goes on and on."""
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
-    """An environment as transformers has it for chat templates, which counts bytes.
+    """An environment as transformers has it for chat templates, which counts steps and bytes.
 
     :param filters: beside Jinja's own.
 
-    `taken` is how many bytes a program has taken; set it to 0 before one runs.
+    `steps` and `taken` are how many steps and bytes a program has taken; call `begin` before one
+    runs.
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -45,7 +50,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
         )
-        self.taken = 0
+        self.begin()
         self.finalize = self._shown
         self.concat = self.joined  # type: ignore[method-assign]
         self.code_generator_class = _Counting
@@ -53,13 +58,28 @@ class Sandbox(ImmutableSandboxedEnvironment):
         functions = {**self.filters, **filters}
         self.filters = {name: self._counting(name, f) for name, f in functions.items()}
 
+    def begin(self) -> None:
+        """Count from 0."""
+        self.steps = self.taken = 0
+
+    def step(self, steps: int) -> bool:
+        """Count what a program is about to do; always true.
+
+        :raises Endless: if that is too much.
+        """
+        self.steps += steps
+        if self.steps > _MOST_STEPS:
+            raise Endless(f"does not end within {_MOST_STEPS:,} steps")
+        return True
+
     def counted(self, value: Any) -> Any:
         """A value that a program made, its bytes counted.
 
         :raises MemoryError: if that is too much.
         """
-        self._check(sys.getsizeof(value))
-        self.taken += sys.getsizeof(value)
+        size = sys.getsizeof(value)
+        self._check(size)
+        self.taken += size
         return value
 
     def joined(self, parts: Iterable[Any]) -> str:
@@ -73,6 +93,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """`+`, `*`, `**` or `%`."""
+        if operator == "+" and type(left) is type(right) is str:  # nearly all that templates do
+            self._check(sys.getsizeof(left) + sys.getsizeof(right))
+            return self.counted(left + right)
         size = _size_of(operator, left, right)
         self._check(size)
         if isinstance(left, int) and isinstance(right, int) and size > _MOST_OF_A_NUMBER:
@@ -117,7 +140,23 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Counting(CodeGenerator):
-    """Compiles a template so that `~`, slices, lists and tables count what they make."""
+    """Compiles a template that counts its steps, and what `~`, slices, lists and tables make.
+
+    Steps are about the lines of Python that a template becomes, rather more. Those of a block (of a
+    loop, a macro, a condition) are counted before it runs, those of a loop's condition at each
+    item: a trace function would cost more than what it watches.
+    """
+
+    def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
+        body = list(nodes)
+        self.writeline(f"environment.step({8 + sum(map(_lines, body))})")
+        super().blockvisit(body, frame)
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:
+        if node.test is not None:
+            step = nodes.EnvironmentAttribute("step(3)")  # written as it stands, so it is a call
+            node.test = nodes.And(step, node.test)
+        super().visit_For(node, frame)
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.joined((")
@@ -156,6 +195,13 @@ class _Generation(Extension):
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body).set_lineno(line)
+
+
+def _lines(node: nodes.Node) -> int:
+    """Lines of Python that a statement becomes, rather more; without those of blocks inside."""
+    if isinstance(node, nodes.If):
+        return 1 + len(node.elif_) * 2
+    return 2 * len(node.nodes) if isinstance(node, nodes.Output) else 3
 
 
 def _as_list(value: Any) -> Any:
