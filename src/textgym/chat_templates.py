@@ -22,7 +22,8 @@ _ANSWER = "\ue001"  # stands for what a model says
 _FILE = "<chat template>"
 _ROLES = ("bos_token", "eos_token", "pad_token")
 _FURTHER_ROLES = ("unk_token", "sep_token", "cls_token", "mask_token")
-# What a template that writes the date gets where a seed must mean the same tomorrow.
+# What a template that writes the date gets: a model is asked as it learned, and a seed means the
+# same tomorrow. It is the date that Llama 3's own templates fall back to.
 EVERY_DAY = datetime(2024, 7, 26)
 
 
@@ -47,13 +48,13 @@ class ChatTemplate:
     """A tokenizer's chat template, compiled once, and what a model answers by it.
 
     :param system: a system message in front of what a user says; None: the template's own, if any.
-    :param today: what a template that writes the date gets; None: the day on which it is asked.
+    :param today: what a template that writes the date gets.
     :raises InputError: in one line, if there is no template or it cannot be read, and for a model
         with an encoder, which reads one prompt.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, system: str | None = None, today: datetime | None = None
+        self, tokenizer: Tokenizer, *, system: str | None = None, today: datetime = EVERY_DAY
     ) -> None:
         if tokenizer.ends_prompts:
             raise InputError(
@@ -86,7 +87,7 @@ class ChatTemplate:
         return environment.template_class.from_code(environment, code, known)
 
     def _now(self, text: str) -> str:
-        return (self.today or datetime.now()).strftime(text)
+        return self.today.strftime(text)
 
     def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
         """The text that it makes of messages, as transformers' `apply_chat_template` does.
@@ -288,7 +289,7 @@ def encode_chats(
     return [template.encode(c, add_generation_prompt=add_generation_prompt) for c in chats]
 
 
-def _again(tokenizer: Tokenizer, system: str | None, today: datetime | None) -> ChatTemplate:
+def _again(tokenizer: Tokenizer, system: str | None, today: datetime) -> ChatTemplate:
     return ChatTemplate(tokenizer, system=system, today=today)
 
 

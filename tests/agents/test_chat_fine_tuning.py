@@ -15,7 +15,7 @@ import textgym
 from textgym import registry
 from textgym.agents.fitting.fine_tuning import chat_documents
 from textgym.agents.runs.run import Run
-from textgym.chat_templates import EVERY_DAY, ChatTemplate
+from textgym.chat_templates import ChatTemplate
 from textgym.envs.task import Task
 from textgym.envs.texts.conversations import read_conversations
 from textgym.envs.texts.labelled_rows import Pair, read_pairs
@@ -45,7 +45,7 @@ def chat_lm(template=CHATML, **keywords):
 
 
 def documents_of(rows, tokenizer, *, system=None, context=256):
-    template = ChatTemplate(tokenizer, system=system, today=EVERY_DAY)
+    template = ChatTemplate(tokenizer, system=system)
     return list(chat_documents(list(read_conversations(rows)), template, context=context))
 
 

@@ -16,7 +16,7 @@ from textgym_resuming import digests, rows_of
 
 import textgym
 from textgym import registry
-from textgym.chat_templates import ChatTemplate
+from textgym.chat_templates import ChatTemplate, encode_chats
 from textgym.envs.episode_rows import EpisodeRows
 from textgym.envs.latent_rows import LatentRows
 from textgym.envs.task import Task
@@ -239,8 +239,14 @@ def test_the_day_in_a_template_is_always_the_same():
     made = Task(id=ID, prompts=["a"], reward=letters_of_the_prompt, tokenizer=dated, chat=True)
     (prompt,) = made.prompt_source().all()
     assert dated.decode(prompt.ids.tolist()) == "26 Jul 2024a"
-    today = ChatTemplate(dated).render([{"content": "a"}], add_generation_prompt=True)
-    assert today == datetime.now().strftime("%d %b %Y") + "a"
+    written = ChatTemplate(dated).encode_prompt("a")
+    assert written == prompt.ids.tolist() == encode_chats(dated, [[{"content": "a"}]])[0]
+    lm = CausalLM.new(dated, seed=0, **SHAPE)
+    asked = lm.tokenizer.decode(prompt.ids.tolist())
+    greedy = {"max_new_tokens": 5, "temperature": 0.0}
+    assert lm.generate("a", chat=True, **greedy) == lm.generate(asked, **greedy)
+    told = ChatTemplate(dated, today=datetime(2030, 1, 2))
+    assert dated.decode(told.encode_prompt("a")) == "02 Jan 2030a"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from textgym.async_rewards import is_async
-from textgym.chat_templates import EVERY_DAY, ChatTemplate, check_chat
+from textgym.chat_templates import ChatTemplate, check_chat
 from textgym.checks import check_numbers
 from textgym.constraints import AnyConstraint, as_constraint
 from textgym.envs.replies import (
@@ -19,9 +19,6 @@ from textgym.errors import InputError, unknown_name
 from textgym.reward_answers import LARGEST_SCORE
 from textgym.rewards import Reward, asked_rewards, check_arguments, check_reward
 from textgym.tokenizer import Tokenizer
-
-# What a template that writes the date gets, so that a seed means the same tomorrow; the date that
-# Llama 3's own templates fall back to.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,7 +153,7 @@ class Task:
         """
         if not self.chat:
             return None
-        return ChatTemplate(self.tokenizer, system=self.system, today=EVERY_DAY)
+        return ChatTemplate(self.tokenizer, system=self.system)
 
     def prompt_source(self) -> PromptSource:
         """The prompts, read, encoded and checked.

@@ -16,7 +16,7 @@ from textgym.agents.fitting.training_in_run import (
 )
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.resuming import resumable
-from textgym.chat_templates import EVERY_DAY, ChatTemplate, check_chat
+from textgym.chat_templates import ChatTemplate, check_chat
 from textgym.checks import check_numbers
 from textgym.counts import count_of
 from textgym.directories import holds
@@ -101,7 +101,7 @@ def sft(
         # Else it was killed before the first of these.
         is_begun = resume and holds(run.last, "trainer.json")
         lm = own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
-        template = ChatTemplate(lm.tokenizer, system=system, today=EVERY_DAY) if chat else None
+        template = ChatTemplate(lm.tokenizer, system=system) if chat else None
         documents = _documents(chosen, lm, template)
         what = "conversation" if chat else "pair"
         report(f"{count_of(len(chosen), what)} to learn from, {len(kept)} held out")
