@@ -9,17 +9,19 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from textgym.errors import InputError
 from textgym.extras import import_extra
 from textgym.tokenizer import Tokenizer
 from textgym.tokenizer_context import clean_unicode, cut_names
+from textgym.tokenizer_files import TOKENIZER_CONFIG
 
 _MOST_CHARACTERS = 2_000_000
 _CUT = "\ue000"  # of the Private Use Area: stands inside a special token's name that a user wrote
 _ANSWER = "\ue001"  # stands for what a model says
 _FILE = "<chat template>"
+_JINJA, _JSON = "chat_template.jinja", "chat_template.json"
 _ROLES = ("bos_token", "eos_token", "pad_token")
 _FURTHER_ROLES = ("unk_token", "sep_token", "cls_token", "mask_token")
 # What a template that writes the date gets: a model is asked as it learned, and a seed means the
@@ -29,19 +31,25 @@ EVERY_DAY = datetime(2024, 7, 26)
 
 def chat_template(tokenizer: Tokenizer) -> str | None:
     """The template of a tokenizer's directory, its default one where it has several; or None."""
-    files = tokenizer.files
-    if "chat_template.jinja" in files.templates:
-        return files.templates["chat_template.jinja"]
+    return _template_and_file(tokenizer)[0]
+
+
+def _template_and_file(tokenizer: Tokenizer) -> tuple[str | None, str]:
+    """The template, and the name of the file that holds it."""
+    files, name = tokenizer.files, TOKENIZER_CONFIG
     found: Any = files.settings.get("chat_template")
-    if found is None and "chat_template.json" in files.templates:
+    if _JINJA in files.templates:
+        name, found = _JINJA, files.templates[_JINJA]
+    elif found is None and _JSON in files.templates:
+        name = _JSON
         try:
-            found = json.loads(files.templates["chat_template.json"])["chat_template"]
+            found = json.loads(files.templates[_JSON])["chat_template"]
         except (ValueError, LookupError, TypeError):
-            raise InputError("chat_template.json: expected a table with a chat_template") from None
+            raise InputError(f"{_JSON}: expected a table with a chat_template") from None
     if isinstance(found, list):
         named = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
         found = named.get("default")
-    return found if isinstance(found, str) else None
+    return (found if isinstance(found, str) else None), name
 
 
 class ChatTemplate:
@@ -85,6 +93,46 @@ class ChatTemplate:
             raise _failure(error) from None
         known = environment.make_globals({})
         return environment.template_class.from_code(environment, code, known)
+
+    def checked(self, *, answers: bool = False) -> Self:
+        """The template itself, if what is said makes a difference to what it writes.
+
+        :param answers: what a model answers has to as well, since it is learned.
+        :raises InputError: naming the file of the tokenizer that holds it. What it raises itself
+            is left to whoever renders messages that are meant.
+        """
+        if self._is_same(["a"], ["b"]):
+            raise InputError(
+                f"{self._place()}: the chat template writes the same whatever a user says, so that "
+                "the model would see no prompt: let it write each message['content'], which is a "
+                "text, or leave chat out"
+            )
+        if answers and self._is_same(["a", "b"], ["a", "c"]):
+            raise InputError(
+                f"{self._place()}: the chat template leaves out what a model answers, so that "
+                "nothing could be learned: let it write each message['content'], which is a text, "
+                "or leave chat out"
+            )
+        return self
+
+    def _is_same(self, turns: Sequence[str], others: Sequence[str]) -> bool:
+        """Whether it writes two conversations alike."""
+        is_asked = len(turns) % 2 == 1
+        try:
+            one, other = (
+                self.render(self._messages(said), add_generation_prompt=is_asked)
+                for said in (turns, others)
+            )
+        except InputError:
+            return False
+        return one == other
+
+    def _place(self) -> str:
+        """The file that holds it."""
+        source, name = self.tokenizer.files.source, _template_and_file(self.tokenizer)[1]
+        if source is None:
+            return f"{name} of the policy's tokenizer"
+        return f"{source / name if source.is_dir() else source}"
 
     def _now(self, text: str) -> str:
         return self.today.strftime(text)

@@ -21,7 +21,8 @@ from textgym.storage import json_text, read_json, read_small_file, require_regul
 from textgym.tokenizer_context import describe, unknown_ids
 
 ROLES = ("pad_token", "eos_token", "bos_token")
-_CONFIG, _SPECIALS = "tokenizer_config.json", "special_tokens_map.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+_CONFIG, _SPECIALS = TOKENIZER_CONFIG, "special_tokens_map.json"
 _GENERATION = "generation_config.json"
 _OWN_SETTINGS = {
     "tokenizer_class": "PreTrainedTokenizerFast",
@@ -55,12 +56,14 @@ class TokenizerFiles:
     :param specials: of `special_tokens_map.json`, or None where there is none.
     :param generation: of `generation_config.json`, or None where there is none.
     :param templates: chat templates of their own files, by their path in the directory.
+    :param source: the directory, or the one file with all of them, for errors; None: made here.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     specials: dict[str, Any] | None = None
     generation: dict[str, Any] | None = None
     templates: dict[str, str] = field(default_factory=dict)
+    source: Path | None = field(default=None, compare=False)
 
     @classmethod
     def read(cls, directory: Path) -> "TokenizerFiles":
@@ -74,6 +77,7 @@ class TokenizerFiles:
             specials=_read_object(directory / _SPECIALS),
             generation=_read_object(directory / _GENERATION),
             templates={path.relative_to(directory).as_posix(): _read_text(path) for path in paths},
+            source=directory,
         )
 
     def named(self, role: str) -> str | None:

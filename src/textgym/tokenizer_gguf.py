@@ -127,7 +127,7 @@ def gguf_tokenizer_files(file: GGUFFile) -> TokenizerFiles:
     template = fields.content.get("tokenizer.chat_template")
     if isinstance(template, str):
         settings["chat_template"] = template
-    return TokenizerFiles(settings=settings, generation=_generation(file))
+    return TokenizerFiles(settings=settings, generation=_generation(file), source=file.path)
 
 
 def _generation(file: GGUFFile) -> dict[str, int | list[int]]:

@@ -166,3 +166,46 @@ def test_what_is_not_given_changes_nothing():
     assert with_chat({"max_new_tokens": 3}, None, None) == {"max_new_tokens": 3}
     assert with_chat(None, True, None) == {"chat": True}
     assert with_chat({"chat": True}, True, "S") == {"chat": True, "system": "S"}
+
+
+# Some templates take what is said only as a list of parts, each with a type; a text has none.
+PARTS = CHATML.replace(
+    "message['content'] | trim",
+    "(message['content'] | selectattr('type') | map(attribute='text') | join)",
+)
+# It writes prompts, and of answers only where they end.
+PROMPTS_ALONE = CHATML.replace(
+    "message['content'] | trim", "('' if message['role'] == 'assistant' else message['content'])"
+)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.jinja"])
+def test_a_template_that_does_not_write_what_is_said_is_refused(file, tmp_path):
+    """A model would see the same prompt each time."""
+    place, shape = tmp_path / "lm", {**SHAPE, "max_position_embeddings": 128}
+
+    def write(template):
+        is_own = file == "chat_template.jinja"
+        tokenizer = with_template(template, templates={file: template} if is_own else {})
+        CausalLM.new(tokenizer, seed=0, **shape).save_pretrained(place)
+
+    write(PARTS)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    sft = ["sft", tmp_path / "rows.jsonl", "--policy", place, "--steps", 1, "--no-progress-bar"]
+    task = ["textgym/Length-v0", "--policy", place]
+    for words in (
+        [*sft, "--out", tmp_path / "run"],
+        ["train", *task, "--timesteps", 8, "--out", tmp_path / "run"],
+        ["evaluate", *task, "--n-episodes", 2],
+        ["generate", place, "--prompt", "a"],
+    ):
+        code, _, error = run_cli(*words, "--chat")
+        assert code == 2 and error.count("\n") == 1, error
+        assert f"{place / file}: the chat template writes the same whatever a user says" in error
+    assert not (tmp_path / "run").exists()
+    write(PROMPTS_ALONE)
+    code, _, error = run_cli(*sft, "--out", tmp_path / "run", "--chat")
+    assert code == 2 and f"{place / file}: the chat template leaves out what a model" in error
+    assert not (tmp_path / "run").exists()
+    code, _, error = run_cli("generate", place, "--prompt", "a", "--max-new-tokens", 2, "--chat")
+    assert code == 0, error

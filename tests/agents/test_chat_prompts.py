@@ -256,7 +256,8 @@ def test_the_day_in_a_template_is_always_the_same():
         (
             {
                 "tokenizer": with_template(
-                    "{{ raise_exception('no é') if 'é' in messages[0].content }}x"
+                    "{{ raise_exception('no é') if 'é' in messages[0].content }}"
+                    "{{ messages[0].content }}"
                 )
             },
             r"^prompts\[2\]: the chat template of the policy's tokenizer fails: no é$",

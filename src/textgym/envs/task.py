@@ -149,11 +149,11 @@ class Task:
     def chat_template(self) -> ChatTemplate | None:
         """What writes the prompts for the player; None where they stand as they are.
 
-        :raises InputError: see `ChatTemplate`.
+        :raises InputError: see `ChatTemplate` and its `checked`.
         """
         if not self.chat:
             return None
-        return ChatTemplate(self.tokenizer, system=self.system)
+        return ChatTemplate(self.tokenizer, system=self.system).checked()
 
     def prompt_source(self) -> PromptSource:
         """The prompts, read, encoded and checked.

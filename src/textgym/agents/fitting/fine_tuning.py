@@ -101,7 +101,9 @@ def sft(
         # Else it was killed before the first of these.
         is_begun = resume and holds(run.last, "trainer.json")
         lm = own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)
-        template = ChatTemplate(lm.tokenizer, system=system) if chat else None
+        template = None
+        if chat:
+            template = ChatTemplate(lm.tokenizer, system=system).checked(answers=True)
         documents = _documents(chosen, lm, template)
         what = "conversation" if chat else "pair"
         report(f"{count_of(len(chosen), what)} to learn from, {len(kept)} held out")

@@ -172,7 +172,7 @@ def generate(
 ) -> list[str]:
     """See `LanguageModel.generate`; `generator` is the caller's own, on the model's device."""
     check_chat(chat, system)
-    template = ChatTemplate(lm.tokenizer, system=system) if chat else None
+    template = ChatTemplate(lm.tokenizer, system=system).checked() if chat else None
     rows = encode_prompts(lm, prompts, max_new_tokens, chat=template)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     tokens = generate_tokens(
