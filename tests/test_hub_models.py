@@ -3,6 +3,7 @@
 import shutil
 import socket
 import sys
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -80,8 +81,6 @@ def test_a_name_in_the_cache_is_a_policy_wherever_one_is_named(cache, published)
 
 def read_policy_digest(run):
     """The hash of what the policy was when a run began."""
-    from pathlib import Path
-
     return read(Path(run) / "provenance.json")["start"]["policy"][NAME]
 
 
@@ -152,3 +151,76 @@ def test_without_the_library_it_says_what_to_install(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match=r"somebody/small-lm: no such directory.*textgym\[transf"):
         CausalLM.from_pretrained(NAME)
+
+
+SMALL_RUN = {"agent": "grpo", "timesteps": 32, "n_envs": 4, "lora_rank": 2, "progress_bar": False}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the network was asked for; the cache may be looked into."""
+    download, names = huggingface_hub.snapshot_download, []
+
+    def ask(name, **keywords):
+        if not keywords.get("local_files_only"):
+            names.append(name)
+        return download(name, **keywords)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", ask)
+    return names
+
+
+def test_an_adapter_on_a_model_of_the_hub_names_it_so(cache, published, asked):
+    put(cache, published)
+    textgym.train(ENV, policy=NAME, out="run", **SMALL_RUN)
+    textgym.export("run", out="alone", adapter=True)
+    assert read(Path("alone/adapter_config.json"))["base_model_name_or_path"] == NAME
+    CausalLM.from_pretrained("alone")
+    shutil.rmtree(cache)
+    with pytest.raises(InputError, match="nor is there such a model in the hub's cache: export"):
+        textgym.export("run", out="no", adapter=True)
+    assert not asked
+
+
+def test_a_path_of_a_run_is_no_name_elsewhere(cache, asked, tmp_path, monkeypatch):
+    """runs/sft has the shape of a name of the hub, where no folder is called runs."""
+    byte_lm().save_pretrained("runs/sft")
+    textgym.train(ENV, policy="runs/sft", out="runs/lora", **SMALL_RUN)
+    run = Path("runs/lora").absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"began as runs/sft, which is not there as seen from this "
+                       "folder, nor"):  # fmt: skip
+        textgym.export(run, out="no", adapter=True)
+    textgym.export(run, out="whole")
+    assert "holds for these weights" in Path("whole/README.md").read_text()
+    assert not asked and not Path("no").exists()
+    monkeypatch.chdir(run.parents[1])
+    textgym.export(run, out=tmp_path / "alone", adapter=True)
+    named = read(tmp_path / "alone" / "adapter_config.json")["base_model_name_or_path"]
+    assert named == str(run.parent / "sft")
+
+
+@pytest.mark.parametrize("verb", ["sft", "pretrain"])
+def test_a_training_of_an_adapter_does_not_go_on_upon_another_model(
+    verb, cache, asked, tmp_path, monkeypatch
+):
+    """What it reads again is its policy: the one that it began with, from where it was named."""
+    byte_lm().save_pretrained("runs/sft")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b", "text": "ab"}\n' * 3)
+    out, quiet = Path("runs/lora").absolute(), {"progress_bar": False, "report": str}
+    fit = getattr(textgym, verb)
+    fit(rows, policy="runs/sft", out=out, lora_rank=2, steps=2, heldout=0, **quiet)
+    (tmp_path / "elsewhere").mkdir()
+    here = Path.cwd()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"policy runs/sft had SHA-256 .*, has nothing there"):
+        fit(out=out, resume=True, steps=4, **quiet)
+    assert not asked
+    monkeypatch.chdir(here)
+    fit(out=out, resume=True, steps=4, **quiet)
+    shutil.rmtree("runs/sft")
+    byte_lm(seed=5).save_pretrained("runs/sft")
+    with pytest.raises(InputError, match=r"policy runs/sft had SHA-256 .*, has SHA-256"):
+        fit(out=out, resume=True, steps=6, **quiet)

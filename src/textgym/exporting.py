@@ -6,9 +6,9 @@ from typing import Any
 
 from textgym.directories import atomic_directory
 from textgym.errors import InputError
-from textgym.hub_models import is_hub_name
+from textgym.hub_models import cached_hub_directory, is_hub_name
 from textgym.json_lines import read_metrics, read_rows
-from textgym.paths import absolute, expand, model_directory
+from textgym.paths import absolute, model_directory
 from textgym.run_files import CONFIG, HELD_OUT, METRICS
 from textgym.storage import json_text, read_json
 
@@ -79,19 +79,21 @@ def _export_adapter(run: Path, place: Path, card: str) -> Path:
             f"{run}: holds no adapter: it is no run that was trained with lora_rank, so export the "
             "whole model"
         )
-    directory = None if is_hub_name(base) else model_directory(base)
-    if directory is not None and not directory.exists():
+    directory, is_of_hub = _base_directory(base), is_hub_name(base)
+    if directory is None:
+        # A path such as runs/sft has the shape of a name there.
+        cache = ", nor is there such a model in the hub's cache" if is_of_hub else ""
         raise InputError(
-            f"{run}: began as {base}, which is not there as seen from this folder: export from the "
-            "folder that it was trained in, since the adapter names its base"
+            f"{run}: began as {base}, which is not there as seen from this folder{cache}: export "
+            "from the folder that it was trained in, since the adapter names its base"
         )
-    if directory is not None and is_adapter(directory):
+    if is_adapter(directory):
         raise InputError(
             f"{run}: began as {base}, an adapter itself, and an adapter names a whole model as its "
             "base: leave adapter out, and the whole model is written"
         )
     content = read_json(best / ADAPTER / ADAPTER_CONFIG)
-    content[BASE_NAME] = base if directory is None else str(absolute(directory))
+    content[BASE_NAME] = base if is_of_hub else str(absolute(directory))
     with atomic_directory(place) as staging:
         text = json_text(content, indent=2) + "\n"
         (staging / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
@@ -149,17 +151,26 @@ def _licence_of_base(base: Any) -> list[str]:
     """The licence note of the model that a run started from."""
     if base is None:
         return ["## Licence", "", "The weights began fresh: the licence is yours to choose."]
+    return _licence(_base_directory(str(base)), str(base))
+
+
+def _base_directory(base: str) -> Path | None:
+    """Where the model stands that a run began as, if it does; the network is not asked."""
     try:
-        return _licence(model_directory(str(base)), str(base))
-    except InputError:  # it is not here any more
-        return _licence(expand("."), str(base), is_there=False)
+        place = cached_hub_directory(base) if is_hub_name(base) else model_directory(base)
+    except InputError:  # a fetched one that is gone
+        return None
+    return place if place is not None and place.exists() else None
 
 
-def _licence(place: Path, name: str, *, is_there: bool = True) -> list[str]:
-    """What the card beside a model says of its licence."""
-    card = place / "README.md"
+def _licence(place: Path | None, name: str) -> list[str]:
+    """What the card beside a model says of its licence.
+
+    :param place: of the model; None: nobody knows.
+    """
+    card = None if place is None else place / "README.md"
     said = []
-    if is_there and card.is_file():
+    if card is not None and card.is_file():
         text = card.read_text(encoding="utf-8", errors="replace")
         said = [line.strip() for line in text.splitlines() if "licen" in line.lower()][:3]
     lines = ["## Licence", "", f"That of the base model `{name}` holds for these weights."]

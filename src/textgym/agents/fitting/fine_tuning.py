@@ -95,9 +95,8 @@ def sft(
     lora = LoRA.of(lora_rank, lora_alpha, lora_targets, use_dora)
     rows: list[Pair | Conversation] = [*(read_conversations if chat else read_pairs)(data)]
     chosen, kept, note = divided(rows, [row.texts for row in rows], heldout, seed)
-    with run_for_verb(
-        out, settings, inputs={"data": files_of(data)}, start={"policy": policy}, resume=resume
-    ) as run:
+    inputs = {"data": files_of(data), **({} if lora is None else {"policy": policy})}
+    with run_for_verb(out, settings, inputs=inputs, start={"policy": policy}, resume=resume) as run:
         # Else it was killed before the first of these.
         is_begun = resume and holds(run.last, "trainer.json")
         lm = own_model(policy, pad_token, lora, seed, last=run.last if is_begun else None)

@@ -170,9 +170,8 @@ def pretrain(
     training, held = split_heldout(texts, heldout, seed, report=report)
     if steps is None and seconds is None:
         steps = 2000
-    with run_for_verb(
-        out, settings, inputs={"corpus": files_of(corpus)}, start={"policy": policy}, resume=resume
-    ) as run:
+    inputs = {"corpus": files_of(corpus), **({} if lora is None else {"policy": policy})}
+    with run_for_verb(out, settings, inputs=inputs, start={"policy": policy}, resume=resume) as run:
         held_texts = list(held)  # one pass over the corpus, which also counts for the report
         report(str(texts.report))
         # Else it was killed before the first of these.
