@@ -9,12 +9,12 @@ import torch
 import transformers
 from front_door import SHAPE, run_cli
 from textgym_checkpoints import CHATML, END, HEADERS, LLAMA3, chat_tokenizer, with_template
+from textgym_resuming import interrupted_at
 from textgym_testing import assert_same_weights
 
 import textgym
 from textgym import registry
 from textgym.agents.fitting.fine_tuning import chat_documents
-from textgym.agents.runs.run import Run
 from textgym.chat_templates import ChatTemplate
 from textgym.envs.task import Task
 from textgym.envs.texts.conversations import read_conversations
@@ -218,7 +218,7 @@ def test_rows_are_divided_as_without_a_template(tmp_path, monkeypatch):
                      "4 held out"]  # fmt: skip
 
 
-def test_resuming_is_exact_and_needs_no_flag(tmp_path, monkeypatch):
+def test_resuming_is_exact_and_needs_no_flag(tmp_path):
     lines = [json.dumps({"messages": [{"role": "user", "content": f"{i}"},
                                       {"role": "assistant", "content": f"{i} and {i}"}]})
              for i in range(24)]  # fmt: skip
@@ -228,15 +228,7 @@ def test_resuming_is_exact_and_needs_no_flag(tmp_path, monkeypatch):
     settings = {"policy": tmp_path / "lm", "chat": True, "system": "S", "evaluate_every": 3}
     settings |= {"patience": None, "batch_size": 4, "learning_rate": 1e-2, "steps": 8, **QUIET}
     textgym.sft(tmp_path / "c.jsonl", out=tmp_path / "whole", **settings)
-    add_metrics = Run.add_metrics
-
-    def interrupted(run, figures):
-        add_metrics(run, figures)
-        if figures["step"] == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "add_metrics", interrupted)
+    with interrupted_at(3):
         parts = textgym.sft(tmp_path / "c.jsonl", out=tmp_path / "parts", **settings)
     assert parts.steps == 3
     with pytest.raises(InputError, match="the run has system='S', but system='T' was given"):

@@ -4,11 +4,11 @@ import peft
 import pytest
 import torch
 from front_door import ENV, byte_lm, run_cli, small_agent
+from textgym_resuming import interrupted_at
 from transformers import AutoModelForCausalLM
 
 import textgym
 from textgym.agents.building.checkpoint import kl_penalty, save_agent
-from textgym.agents.runs.run import Run
 from textgym.errors import InputError
 from textgym.policies.language_model.adapters import adapter_state, is_of_adapter
 from textgym.policies.language_model.causal_lm import CausalLM
@@ -139,21 +139,13 @@ def test_sb3_saves_and_loads_it_too(tmp_path):
     again.learn(128)
 
 
-def test_fine_tuning_goes_on_exactly_and_leaves_a_merged_model(tmp_path, monkeypatch):
+def test_fine_tuning_goes_on_exactly_and_leaves_a_merged_model(tmp_path):
     pairs = [{"prompt": f"{i}", "completion": f" {i} and {i}"} for i in range(24)]
     byte_lm().save_pretrained(tmp_path / "lm")
     settings = {"policy": tmp_path / "lm", "lora_rank": 2, "evaluate_every": 3, "patience": None}
     settings |= {"progress_bar": False, "report": str, "batch_size": 4, "learning_rate": 1e-2}
     textgym.sft(pairs, out=tmp_path / "whole", steps=8, **settings)
-    add_metrics = Run.add_metrics
-
-    def interrupted(run, figures):
-        add_metrics(run, figures)
-        if figures["step"] == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "add_metrics", interrupted)
+    with interrupted_at(3):
         assert textgym.sft(pairs, out=tmp_path / "parts", steps=8, **settings).steps == 3
     textgym.sft(pairs, out=tmp_path / "parts", resume=True, progress_bar=False, report=str)
     whole, parts = (CausalLM.from_pretrained(tmp_path / name) for name in ("whole", "parts"))

@@ -1,10 +1,13 @@
 """Runs that are compared to the last bit, and a small task that every algorithm plays."""
 
+import contextlib
 import hashlib
 import json
+from unittest import mock
 
 import textgym
 from textgym import registry
+from textgym.agents.runs.run import Run
 
 ID = "test/Resumed-v0"
 PROMPTS = ["a", "bcd", "cdabb"]
@@ -26,6 +29,20 @@ SMALL = {
     "best_of_n": {"num_generations": 4},
     "dpo": {"num_generations": 2, "n_groups": 4},
 }  # fmt: skip
+
+
+@contextlib.contextmanager
+def interrupted_at(step):
+    """Ctrl-C once the figures of a step are recorded."""
+    add_metrics = Run.add_metrics
+
+    def add(run, figures):
+        add_metrics(run, figures)
+        if figures["step"] == step:
+            raise KeyboardInterrupt
+
+    with mock.patch.object(Run, "add_metrics", add):
+        yield
 
 
 def score(prompts, completions, **columns):
