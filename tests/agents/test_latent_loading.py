@@ -145,11 +145,26 @@ def test_an_agent_without_a_run(tmp_path, vae):
     assert textgym.load_agent(tmp_path / "agent", env=env).env.num_envs == 5
 
 
+def test_an_activation_of_torch_is_kept_by_its_name(tmp_path, vae):
+    def activation_after(word, **keywords):
+        agent = textgym.make_agent(word, ID, decoder=vae, n_envs=2, **keywords)
+        textgym.save_agent(agent, tmp_path)
+        return type(textgym.load_agent(tmp_path).actor.mu[1])
+
+    assert activation_after("td3") is nn.SiLU
+    assert activation_after("td3", policy_kwargs={"activation_fn": nn.ELU}) is nn.ELU
+    # Of an earlier version, whose default was the library's own: ReLU.
+    assert activation_after("td3", policy_kwargs={}) is nn.ReLU
+
+
 def test_objects_are_asked_for_again(tmp_path):
     def reward(prompts, completions):
         return [float(len(text)) for text in completions]
 
-    decoder, kwargs = LetterDecoder(), {"activation_fn": nn.ELU}
+    class OfMine(nn.ELU):
+        """An activation that torch does not have."""
+
+    decoder, kwargs = LetterDecoder(), {"activation_fn": OfMine}
     fields = {"prompts": ["a", "b"]}
     agent = textgym.make_agent(
         "sac", ID, decoder=decoder, reward=reward, policy_kwargs=kwargs, env_kwargs=fields, n_envs=2
@@ -220,6 +235,9 @@ def test_a_checkpoint_names_no_code_no_files_and_no_words(tmp_path, vae):
     refused("'batch_size' must be a number here", keywords={"batch_size": "many"})
     refused("'tensorboard_log' must be a number here", keywords={"tensorboard_log": "x"})
     refused("'kl_coef'", keywords={"kl_coef": 1})
+    for activation in ("os:getcwd", "Module", 5):
+        refused("activation_fn must be", policy_kwargs={"activation_fn": activation})
+    refused("net_arch must be numbers", policy_kwargs={"net_arch": "many"})
     refused("critic.optimizer does not fit", training=broken(record["training"]))
     refused("damaged state of the training", training=3)
     far = json.loads(

@@ -54,14 +54,22 @@ def _actor_critic(n_envs: int, latents: int) -> dict[str, Any]:
 
 def _deterministic(n_envs: int, latents: int) -> dict[str, Any]:
     from stable_baselines3.common.noise import NormalActionNoise
+    from torch.nn import SiLU
 
     # In units of half the space: a standard deviation of the prior where the limit is 3.
     noise = NormalActionNoise(np.zeros(latents), np.full(latents, 1 / 3))
-    return {**_actor_critic(n_envs, latents), "action_noise": noise}
+    # A critic learns the best texts as those where all its units are off. With ReLU it is flat
+    # there, so that an actor without noise of its own stops at the edge and never moves again.
+    policy = {"activation_fn": SiLU}
+    return {**_actor_critic(n_envs, latents), "action_noise": noise, "policy_kwargs": policy}
 
 
 def _crossq(n_envs: int, latents: int) -> dict[str, Any]:
-    return {**_actor_critic(n_envs, latents), "policy_delay": 1}
+    # Its own defaults are for a million updates: averages over hundreds of them, critics 1,024
+    # wide, and an entropy coefficient that takes thousands to fall from 1.
+    policy = {"batch_norm_momentum": 0.1, "net_arch": [256, 256]}
+    settings = {"policy_delay": 1, "ent_coef": "auto_0.1", "policy_kwargs": policy}
+    return {**_actor_critic(n_envs, latents), **settings}
 
 
 def _ppo(n_envs: int, latents: int) -> dict[str, Any]:

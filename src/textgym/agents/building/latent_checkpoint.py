@@ -39,6 +39,7 @@ from textgym.tensor_files import read_tensors, tensor_shapes, write_tensors
 
 WEIGHTS, TRAINING = "policy.safetensors", "training.safetensors"
 FORMAT = 1
+_ACTIVATIONS = frozenset(torch.nn.modules.activation.__all__)
 _NEVER_KEPT = ("tensorboard_log",)  # where something is written, which no checkpoint says
 _OF_THE_POLICY = ("use_sde",)  # keywords of an algorithm that give its policy other weights
 
@@ -72,7 +73,7 @@ class SavedLatentAgent:
     :param decoder: the decoder's directory, absolute; None for an object.
     :param decoder_sha256: of what stood there.
     :param settings: `latent_limit`, `decoding` and `prior_coef`, where they were given.
-    :param policy_kwargs: of the stock policy (JSON values).
+    :param policy_kwargs: of the stock policy (JSON values; the activation by its name in torch.nn).
     :param environment: as `environment_record` gives it; None in checkpoints of an earlier version,
         which have none of the rest either.
     :param n_envs, seed: as `make_agent`'s.
@@ -139,8 +140,10 @@ def save_latent_agent(
                 "is saved: take a smaller learning_rate"
             )
     kept = agent.policy_kwargs.items()
-    policy_kwargs = {k: to_json(v) for k, v in kept if not k.startswith("optimizer")}
+    policy_kwargs = _named({k: v for k, v in kept if not k.startswith("optimizer")})
     given = {k: to_json(v) for k, v in origin.keywords.items() if k not in _NEVER_KEPT}
+    if isinstance(given.get("policy_kwargs"), dict):
+        given["policy_kwargs"] = _named(given["policy_kwargs"])
     lost = sorted(name for name, value in given.items() if not is_json(value))
     fields = origin.environment["env_kwargs"]
     saved = SavedLatentAgent(
@@ -231,7 +234,7 @@ def saved_keywords(
             )
     freq = kept.get("train_freq")
     units = {"train_freq": tuple(freq)} if isinstance(freq, list) else {}
-    return {"policy_kwargs": saved.policy_kwargs, **kept, **units}
+    return {"policy_kwargs": _unnamed(saved.policy_kwargs), **kept, **units}
 
 
 def acting_agent(checkpoint: LatentCheckpoint, env: VecEnv) -> BaseAlgorithm:
@@ -302,7 +305,7 @@ def _read(directory: Path) -> tuple[SavedLatentAgent, dict[str, torch.Tensor], A
         decoder=fields.text("decoder") if fields.has("decoder") else None,
         decoder_sha256=fields.text("decoder_sha256") if fields.has("decoder_sha256") else None,
         settings=fields.table("settings").content,
-        policy_kwargs=_numbers_only(fields.table("policy_kwargs")),
+        policy_kwargs=_numbers_and_activation(fields.table("policy_kwargs")),
         **(_origin(fields) if fields.has("environment") else {}),
     )
     tensors = _finite_tensors(directory / WEIGHTS)
@@ -347,13 +350,32 @@ def _finite_tensors(file: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _numbers_only(fields: SavedFields) -> dict[str, Any]:
-    """Keywords of a policy, which a file may give as numbers only.
+def _named(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a policy, with an activation of torch's by its name."""
+    named = {key: to_json(value) for key, value in policy_kwargs.items()}
+    name = getattr(named.get("activation_fn"), "__name__", None)
+    if name in _ACTIVATIONS and named["activation_fn"] is getattr(torch.nn, name):
+        named["activation_fn"] = name
+    return named
 
-    :raises InputError: naming the first that holds a text.
+
+def _unnamed(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords again."""
+    activation = policy_kwargs.get("activation_fn")
+    found = {} if activation is None else {"activation_fn": getattr(torch.nn, activation)}
+    return {**policy_kwargs, **found}
+
+
+def _numbers_and_activation(fields: SavedFields) -> dict[str, Any]:
+    """Keywords of a policy, which a file may give as numbers, and one of torch's activations.
+
+    :raises InputError: naming the first that is something else.
     """
     for name, value in fields.content.items():
-        if any(isinstance(leaf, str) for leaf in _leaves(value)):
+        if name == "activation_fn":
+            if fields.text(name) not in _ACTIVATIONS:
+                raise fields.error(name, "the name of an activation of torch.nn")
+        elif any(isinstance(leaf, str) for leaf in _leaves(value)):
             raise fields.error(name, "numbers")
     return fields.content
 
