@@ -126,7 +126,7 @@ def test_what_cannot_be_made_is_refused():
     tokenizer = letter_tokenizer()
     with pytest.raises(UnknownNameError, match=r"architecture 'ltsm'.*did you mean 'lstm'"):
         CausalLM.new(tokenizer, architecture="ltsm")
-    with pytest.raises(InputError, match="num_attention_heads is no field of an lstm"):
+    with pytest.raises(InputError, match="heads is no field of an lstm, which has vocab_size, hid"):
         CausalLM.new(tokenizer, architecture="lstm", num_attention_heads=2)
     with pytest.raises(InputError, match="hidden_size must be a whole number from 1"):
         CausalLM.new(tokenizer, architecture="lstm", hidden_size=0)

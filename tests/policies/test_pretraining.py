@@ -162,6 +162,19 @@ def test_an_interrupt_inside_the_corpus_saves_too(tmp_path):
     assert_same_weights(lm, CausalLM.from_pretrained(tmp_path / "last"))
 
 
+@pytest.mark.parametrize("held", [(), DOCUMENTS[:3]])
+def test_resuming_what_is_done_records_nothing(tmp_path, held):
+    options = {"steps": 14, "evaluate_every": 4, "heldout": held, "checkpoints": tmp_path}
+    rows = []
+    whole = train(tiny_lm(), record=rows.append, **options)
+    assert [row["step"] for row in rows] == [4, 8, 12, 14]
+    lm = tiny_lm(seed=9)
+    report = train(lm, record=rows.append, resume=True, **options)
+    assert len(rows) == 4  # no fifth one of no steps, with a loss of 0
+    assert (report.steps, report.losses, report.heldout) == (14, whole.losses, whole.heldout)
+    assert_same_weights(lm, CausalLM.from_pretrained(tmp_path / "best"))
+
+
 @pytest.mark.parametrize("architecture", ["transformer", "lstm"])
 def test_dropout_acts_and_does_not_touch_the_global_generator(architecture):
     plain, dropped = (tiny_lm(spread=1.0, architecture=architecture) for _ in range(2))

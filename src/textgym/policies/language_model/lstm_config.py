@@ -1,6 +1,6 @@
 """The shape of a recurrent language model, and its `config.json`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ class LSTMConfig(ModelSize):
 
         :raises InputError: for a field that only a transformer has.
         """
-        known = cls.__dataclass_fields__
+        known = [field.name for field in fields(cls)]
         for name in config:
             if name not in known:
                 raise InputError(f"{name} is no field of an lstm, which has {', '.join(known)}")

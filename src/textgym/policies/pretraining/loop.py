@@ -165,7 +165,7 @@ def train_language_model(
         except KeyboardInterrupt:
             loop.report.interrupted = True
         loop.report.interrupted |= is_interrupted()
-        loop.finish(interval)
+        loop.finish()
     return loop.report
 
 
@@ -246,8 +246,8 @@ class _Loop:
         if time.monotonic() - self.saved_at >= seconds:
             self._save(LAST, self.optimizer)
 
-    def finish(self, interval: int) -> None:
-        if self.report.steps % interval or not self.report.losses:
+    def finish(self) -> None:
+        if self.interval_tokens or not self.report.losses:
             self.evaluate(None)
         if self.best is not None and not self.report.interrupted:
             self.objective.model.load_state_dict(self.best)
