@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 _MOMENTUM = 0.1
-_EPSILON = 1e-5
+# Below any variance that an encoder of fresh weights has (1e-7 in a narrow one): a larger number
+# would let it close z by making its numbers small.
+_EPSILON = 1e-12
 
 
 class FixedScale(nn.Module):
@@ -12,7 +14,8 @@ class FixedScale(nn.Module):
 
     Zhu et al. 2020, "A Batch Normalized Inference Network Keeps the KL Vanishing Away": with
     variance `scale`² over texts, the KL term is at least `scale`² / 2 nats a dimension, whatever
-    the encoder does. In evaluation mode the statistics are running means of the training's.
+    the encoder does. In evaluation mode the statistics are running means of the training's, which
+    begin as those of the first batch.
 
     :param size: dimensions.
     :param scale: standard deviation of the means over texts, above 0.
@@ -38,6 +41,11 @@ class FixedScale(nn.Module):
         if self.training and len(values) > 1:
             mean, variance = values.mean(0), values.var(0, correction=0)
             with torch.no_grad():
-                self.running_mean.lerp_(mean, _MOMENTUM)
-                self.running_variance.lerp_(variance, _MOMENTUM)
+                share = 1.0 if self._saw_none() else _MOMENTUM
+                self.running_mean.lerp_(mean, share)
+                self.running_variance.lerp_(variance, share)
         return self.scale * (values - mean) * (variance + _EPSILON).rsqrt()
+
+    def _saw_none(self) -> bool:
+        """Whether the statistics are still those of `reset`."""
+        return bool((self.running_mean == 0).all() and (self.running_variance == 1).all())
