@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 
+import gymnasium
 import pytest
 import yaml
 from rich.console import Console
@@ -74,6 +75,14 @@ def test_after_resume_the_runs_own_settings_are_named(tmp_path):
     assert train[2:4] == ["--policy", "runs/lm"]
     evaluate = commands("train", out, resume=True)[1]
     assert evaluate == ["evaluate", "x/Y-v0", "--policy", str(out), "--reward", "runs/rm"]
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "pretrain-vae"])
+def test_a_task_that_the_model_has_no_room_for_is_not_proposed(verb):
+    width = gymnasium.make("textgym/MovieReview-v0").observation_space.shape[0]
+    assert commands(verb, "a", context=width)[-1][1] == "textgym/MovieReview-v0"
+    assert commands(verb, "a")[-1][1] == "textgym/MovieReview-v0"
+    assert commands(verb, "a", context=width - 1)[-1][1] == "ENV"
 
 
 def test_what_python_opens_has_no_tilde():

@@ -23,7 +23,7 @@ from textgym.envs.task import Task, check_fields
 from textgym.envs.text_env import ACTIONS, TextEnv
 from textgym.envs.vector_env import TextVectorEnv
 from textgym.errors import InputError, UnknownNameError, unknown_name
-from textgym.latent_decoders import LatentDecoder
+from textgym.latent_decoders import LatentDecoder, check_is_decoder
 from textgym.rewards_by_name import resolve_reward
 from textgym.tokenizer import Tokenizer
 
@@ -263,12 +263,13 @@ def _latent_parts(
 def open_decoder(decoder: LatentDecoder | str | Path) -> LatentDecoder:
     """The decoder that is meant: the text VAE of a directory, or the object itself.
 
-    :raises InputError: for a directory that holds none.
+    :raises InputError: for a directory that holds none, or an object that is none.
     """
     if isinstance(decoder, str | Path):
         from textgym.policies.vae.text_vae import TextVAE
 
         return TextVAE.from_pretrained(decoder)
+    check_is_decoder(decoder)
     return decoder
 
 

@@ -51,12 +51,30 @@ class LatentDecoder(Protocol):
         """
 
 
+FACE = ("latent_size", "observation_size", "tokenizer", "encode_prompts", "decode_latents")
+
+
+def check_is_decoder(decoder: object) -> None:
+    """Raises unless an object has what a decoder of latents has.
+
+    :raises InputError: saying what it lacks.
+    """
+    lacking = [name for name in FACE if not hasattr(decoder, name)]
+    if lacking:
+        raise InputError(
+            "decoder must be the directory of a text VAE, or an object with "
+            f"{', '.join(FACE)}; {type(decoder).__name__} has no {lacking[0]}"
+        )
+
+
 def check_latents(latents: object, size: int, rows: int | None = None) -> np.ndarray:
     """Latents as a float32 array `[b, size]`.
 
     :param rows: how many there must be; None: any number.
     :raises InputError: for another shape, or for numbers that are not finite.
     """
+    if np.iscomplexobj(latents):  # type: ignore[arg-type]
+        raise InputError("latents must be real numbers, got complex ones")
     try:
         array = np.asarray(latents, dtype=np.float32)
     except (TypeError, ValueError):

@@ -16,3 +16,4 @@ HELD_OUT_PROMPTS, HELD_OUT_SCORES = "held_out_prompts.jsonl", "held_out_scores.j
 CELLS = "cells"  # of a comparison: the folder of its runs
 LATENT_HELD_OUT = "latent_held_out.jsonl"  # the texts of a training with latent actions
 LATENT_AGENT = "latent_agent.json"  # of the checkpoint of one
+AUTOENCODER = "vae.json"  # of the checkpoint of a text VAE

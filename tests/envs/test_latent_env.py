@@ -177,7 +177,7 @@ def test_texts_that_exceed_the_decoders_context_are_refused_when_it_is_made():
         ({"prompts": ["a", "aaaa"], "max_new_tokens": 6}, "prompt and budget together take 10 tok"),
         (
             {"prompts": ["a"], "max_new_tokens": 4, "max_context": 6, "reply": lambda p, t: None},
-            "max_context and a turn together take 10 tokens, but the decoder's context is 9",
+            "take 10 tokens, but the decoder's context is 9: lower max_context or max_new_tokens",
         ),
     ):
         register(**fields)
@@ -247,6 +247,8 @@ def test_making_it_for_stable_baselines3():
         ({"decoder": LetterDecoder()}, "decoder goes with action=\"latent\", got action='token'"),
         ({"prior_coef": 0.1, "action": "text"}, 'prior_coef goes with action="latent"'),
         ({"action": "vector"}, "unknown action 'vector'"),
+        ({"action": "latent", "decoder": 5}, "decode_latents; int has no latent_size"),
+        ({"action": "latent", "decoder": textgym}, "decode_latents; module has no latent_size"),
         ({"action": "latent", "decoder": LetterDecoder(), "latent_limit": 0.0}, "latent_limit"),
         ({"action": "latent", "decoder": LetterDecoder(), "decoding": "greed"}, "greedy"),
         ({"action": "latent", "decoder": LetterDecoder(), "prior_coef": -1.0}, "prior_coef"),
@@ -272,6 +274,7 @@ def test_what_does_not_go_together_is_one_line(keywords, message):
         (np.array([np.nan, 0.0]), "finite numbers"),
         (np.zeros(3), r"shape \[1, 2\], got \(1, 3\)"),
         ("aaa", "latents must be numbers"),
+        (np.zeros(2, complex), "latents must be real numbers, got complex ones"),
     ],
 )
 def test_a_wrong_action_is_refused_and_changes_nothing(action, message):

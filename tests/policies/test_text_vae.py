@@ -197,7 +197,10 @@ def test_directories_that_are_none_are_refused(tmp_path):
         TextVAE.from_pretrained(tmp_path / "lm")
     vae = tiny_vae()
     vae.save_pretrained(tmp_path / "vae")
-    with pytest.raises(InputError, match="so it is no checkpoint of a language model"):
+    message = (
+        "no checkpoint of a language model: it holds a text autoencoder, which goes with decoder"
+    )
+    with pytest.raises(InputError, match=message):
         CausalLM.from_pretrained(tmp_path / "vae")
     with pytest.raises(InputError, match=r"another vocabulary \(7 tokens\) than .* \(259\)"):
         TextVAE.from_pretrained(tmp_path / "vae", tokenizer=Tokenizer.byte())

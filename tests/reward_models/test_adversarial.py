@@ -94,8 +94,17 @@ def test_a_fit_needs_texts_of_both_kinds():
 
 
 def test_before_the_policy_has_written_nothing_is_paid():
-    answer = reward_of()(["", ""], ["aab", "cc"])
+    judge = reward_of()
+    judge.begin_rollout(0)
+    answer = judge(["", ""], ["aab", "cc"])
     assert answer.scores == [0.0, 0.0] and answer.components["is_real"] == [0.5, 0.5]
+
+
+def test_one_that_knows_nothing_says_so_once_where_no_policy_plays():
+    judge = reward_of()
+    with pytest.warns(UserWarning, match="no text of a policy yet, so every text earns 0: it lear"):
+        assert judge([""], ["aab"]).scores == [0.0]
+    assert judge([""], ["aab"]).scores == [0.0]
 
 
 def test_what_reads_like_the_corpus_is_paid_more():
@@ -151,7 +160,8 @@ def test_refits_come_every_so_many_rollouts():
 
 def test_an_empty_rollout_and_texts_of_an_evaluation_leave_it_as_it_is():
     reward = reward_of()
-    reward(["p"], ["scored outside of a rollout"])
+    with pytest.warns(UserWarning, match="has read no text of a policy"):
+        reward(["p"], ["scored outside of a rollout"])
     assert reward.end_rollout(1).figures == {} and reward.refits == 0
     assert play(reward, 2, ["", "  "])[1] == {}
 
@@ -218,9 +228,9 @@ def test_weights_that_are_no_numbers_are_refused():
         ({"corpus": ["a", "b"]}, "a corpus needs 20 different texts, got 2"),
         ({"corpus": ["a"] * 99}, "a corpus needs 20 different texts, got 1"),
         ({"every": 0}, "every must be at least 1, got 0"),
-        ({"smoothing": 0.5}, "smoothing in"),
-        ({"learning_rate": 0.0}, "learning_rate must be in"),
-        ({"lipschitz": 0.0}, "lipschitz > 0"),
+        ({"smoothing": 0.5}, r"^adversarial: smoothing must be in \[0, .5\), got 0.5$"),
+        ({"learning_rate": 0.0}, r"^adversarial: learning_rate must be in \(0, 1\], got 0.0$"),
+        ({"lipschitz": 0.0}, "lipschitz must be a finite number above 0, got 0.0"),
     ],
 )
 def test_bad_arguments_are_one_line(keywords, message):

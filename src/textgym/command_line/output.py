@@ -22,6 +22,8 @@ from textgym.reporting import Report
 from textgym.storage import json_text, read_json
 from textgym.terminal import for_output, visible
 
+MOVIE_REVIEW, ITS_TOKENS = "textgym/MovieReview-v0", 81  # of a prompt and the budget
+
 
 def show_result(verb: str, result: Any, values: dict[str, Any], extra: dict[str, Any]) -> None:
     """Print the outcome of a verb, or where to look next.
@@ -68,9 +70,7 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
     if verb == "pretrain-vae":
         here, beside = shlex.quote(out), shlex.quote(str(Path(out).parent / "sac"))
         opened = f"TextVAE.from_pretrained({os.path.expanduser(out)!r})"
-        train = (
-            f"  textgym train textgym/MovieReview-v0 --decoder {here} --agent sac --out {beside}"
-        )
+        train = f"  textgym train {_task(values)} --decoder {here} --agent sac --out {beside}"
         return ["go on with:", f"  textgym tensorboard {here}", train, f"  in Python: {opened}"]
     if verb not in ("pretrain", "sft", "fit-reward", "train"):
         return []
@@ -87,7 +87,7 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
     if verb == "fit-reward":
         policy = shlex.quote(str(values.get("policy") or "POLICY"))  # an object in Python has none
         rest = f"--policy {policy} --reward {here} --out {beside}"
-        return [*lines, f"  textgym train textgym/MovieReview-v0 {rest}"]
+        return [*lines, f"  textgym train {MOVIE_REVIEW} {rest}"]
     lines.append(f"  textgym tensorboard {here}")
     if verb == "train" and values.get("decoder") is not None:
         env, flags = shlex.quote(str(values.get("env") or "ENV")), _task_flags(values)
@@ -96,8 +96,14 @@ def next_steps(verb: str, out: str, values: dict[str, Any]) -> list[str]:
         env, flags = shlex.quote(str(values.get("env") or "ENV")), _task_flags(values)
         evaluate = " ".join([f"  textgym evaluate {env} --policy {here}", *flags, *chat])
         return [*lines, evaluate, " ".join([generate, *chat]), transformers]
-    train = f"  textgym train textgym/MovieReview-v0 --policy {here} --out {beside}"
+    train = f"  textgym train {_task(values)} --policy {here} --out {beside}"
     return [*lines, *(" ".join([words, *chat]) for words in (generate, train)), transformers]
+
+
+def _task(values: dict[str, Any]) -> str:
+    """A task to begin with, which a model has room for."""
+    context = values.get("context")
+    return "ENV" if context is not None and context < ITS_TOKENS else MOVIE_REVIEW
 
 
 def _chat_flags(values: dict[str, Any]) -> list[str]:

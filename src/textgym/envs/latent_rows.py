@@ -171,10 +171,12 @@ def _check_context(episodes: EpisodeRows, decoder: LatentDecoder) -> None:
     # Each turn of a dialogue may ask for the whole budget, wherever it begins.
     longest = episodes.width + (task.max_new_tokens if task.reply is not None else 0)
     if context is not None and longest > context:
-        what = "max_context and a turn" if task.reply is not None else "prompt and budget"
+        what, advice = "prompt and budget", "max_new_tokens or the prompts' length"
+        if task.reply is not None:
+            what, advice = "max_context and a turn", "max_context or max_new_tokens"
         raise InputError(
             f"{what} together take {longest} tokens, but the decoder's context is {context}: lower "
-            "max_new_tokens or the prompts' length"
+            f"{advice}"
         )
 
 

@@ -34,7 +34,7 @@ from textgym.policies.language_model.run_checkpoints import (
 )
 from textgym.policies.language_model.transformers_config import is_ours, otherwise_tied
 from textgym.policies.language_model.weight_sources import weight_source
-from textgym.run_files import LAST, PREVIOUS
+from textgym.run_files import AUTOENCODER, LAST, LATENT_AGENT, PREVIOUS
 from textgym.storage import json_text, read_json
 from textgym.tensor_files import read_tensors, write_tensors
 
@@ -182,7 +182,14 @@ def _model_directories(path: str | Path) -> list[Path]:
             f"{path}: no such directory; expected a checkpoint or run directory, or 'start', the "
             "model that comes along"
         )
-    raise InputError(f"{path}: holds no config.json, so it is no checkpoint of a language model")
+    what = ""
+    if checkpoints_of(path, AUTOENCODER):
+        what = ": it holds a text autoencoder, which goes with decoder (and a latent agent)"
+    elif checkpoints_of(path, LATENT_AGENT):
+        what = ": it holds an agent with latent actions, for `textgym evaluate` and load_agent"
+    raise InputError(
+        f"{path}: holds no config.json, so it is no checkpoint of a language model{what}"
+    )
 
 
 def from_pretrained(

@@ -21,6 +21,7 @@ from textgym.policies.language_model.checkpoint import (
 from textgym.policies.language_model.run_checkpoints import checkpoints_of, read_first_whole
 from textgym.policies.language_model.transformers_config import from_transformers, to_transformers
 from textgym.policies.vae.config import TextVAEConfig
+from textgym.run_files import AUTOENCODER
 from textgym.saved_fields import SavedFields
 from textgym.storage import json_text, read_json
 from textgym.tensor_files import floating, read_tensors, tensor_shapes, write_tensors
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from textgym.policies.vae.text_vae import TextVAE
 
 V = TypeVar("V", bound="TextVAE")
-SHAPE = "vae.json"
+SHAPE = AUTOENCODER
 WEIGHTS = "model.safetensors"
 
 

@@ -7,6 +7,7 @@ against one another, so the reward's own curve says little: look at the accuracy
 that neither has seen.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -67,11 +68,13 @@ class AdversarialReward:
         for key, value in {"every": every, "replay": replay, "steps": steps}.items():
             if value < 1:
                 raise InputError(f"{name}: {key} must be at least 1, got {value}")
-        if not (0 < learning_rate <= 1 and 0 <= smoothing < 0.5):
-            raise InputError(
-                f"{name}: learning_rate must be in (0, 1] and smoothing in [0, .5), got "
-                f"{learning_rate} and {smoothing}"
-            )
+        for key, rate, is_right, wanted in (
+            ("learning_rate", learning_rate, 0 < learning_rate <= 1, "in (0, 1]"),
+            ("smoothing", smoothing, 0 <= smoothing < 0.5, "in [0, .5)"),
+            ("lipschitz", lipschitz, 0 < lipschitz < math.inf, "a finite number above 0"),
+        ):
+            if not is_right:
+                raise InputError(f"{name}: {key} must be {wanted}, got {rate}")
         texts = sorted(
             {text for text in corpus if text.strip()}, key=lambda text: (len(text), text)
         )
@@ -89,7 +92,7 @@ class AdversarialReward:
         self._accuracies: list[float] = []  # of the last refits
         self._texts: list[str] = []
         self._rollouts = 0
-        self._is_playing = self._is_told = False
+        self._is_playing = self._is_told = self._is_new_told = False
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]
@@ -99,10 +102,22 @@ class AdversarialReward:
         if self._is_playing:
             self._texts += texts
         if not self.refits:
+            self._say_that_it_knows_nothing()
             return RewardOutput([0.0] * len(texts), {"is_real": [0.5] * len(texts)})
         scores = self.discriminator.scores(self.features(texts))
         is_real = 1 / (1 + np.exp(-scores))
         return RewardOutput(np.clip(scores, -LIMIT, LIMIT).tolist(), {"is_real": is_real.tolist()})
+
+    def _say_that_it_knows_nothing(self) -> None:
+        """One warning where a text is judged before any was learned from, outside a rollout."""
+        if self._is_playing or self._is_new_told:
+            return
+        self._is_new_told = True
+        warnings.warn(
+            f"reward model {self.name!r} has read no text of a policy yet, so every text earns 0: "
+            "it learns only while a policy is trained on it",
+            stacklevel=3,
+        )
 
     def begin_rollout(self, step: int) -> None:
         """A rollout begins; what is scored from here to its end is the policy's."""
