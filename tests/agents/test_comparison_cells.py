@@ -50,6 +50,10 @@ def test_a_label_says_only_what_differs():
     assert [cell.label for cell in both] == ["fresh", "a"]
     alike = cells_of(["one/best", "two/best"], [PPO], ["crowd"])
     assert [cell.label for cell in alike] == ["one/best", "two/best"]
+    functions = cells_of([None], [PPO], ["my.rewards:short,most=9", "my.rewards:polite", "length"])
+    assert [cell.label for cell in functions] == ["short", "polite", "length"]
+    namesakes = cells_of([None], [PPO], ["my:short,most=9", "my:short,most=5"])
+    assert [cell.label for cell in namesakes] == ["my:short,most=9", "my:short,most=5"]
     # What stands in every study says nothing of a policy.
     runs = cells_of(["c/cells/ppo/seed-0", "c/lm/checkpoints/last", "seed-1", "/"], [PPO], [None])
     assert [cell.label for cell in runs] == ["ppo/seed-0", "lm/checkpoints/last", "seed-1", "/"]

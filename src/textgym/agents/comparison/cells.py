@@ -123,8 +123,9 @@ def _digest(texts: Sequence[str | None]) -> str:
 
 
 def _short_names(paths: Sequence[str]) -> dict[str, str]:
-    """The last part of each path that says something; the whole of those that share one, and of
-    what is no path. What every study has, such as seed-0, says nothing by itself.
+    """The last part of each path that says something, and the function of `module:function,...`;
+    the whole of those that share one, and of what is neither. What every study has, such as seed-0,
+    says nothing by itself.
     """
     last = {path: _last_part(path) for path in paths}
     counts = Counter(last.values())
@@ -132,6 +133,9 @@ def _short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _last_part(path: str) -> str:
+    function = re.fullmatch(r"[\w.]+:(\w+)(,.*)?", path)
+    if function:
+        return function[1]
     parts = path.rstrip("/").split("/")
     count = 1
     while count < len(parts) and re.fullmatch(_SAYS_NOTHING, parts[-count]):
