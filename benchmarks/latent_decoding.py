@@ -2,7 +2,7 @@
 
     python benchmarks/latent_decoding.py [--rows 32] [--new-tokens 48] [--repeats 15]
 
-Bar: at most 1.1 times (issue 14). Both are untrained, greedy, and interleaved in one process; no
+Bar: at most 1.1 times. Both are untrained, greedy, and interleaved in one process; no
 text ends before its budget.
 """
 
