@@ -51,7 +51,7 @@ class LatentDecoder(Protocol):
         """
 
 
-FACE = ("latent_size", "observation_size", "tokenizer", "encode_prompts", "decode_latents")
+_FACE = ("latent_size", "observation_size", "tokenizer", "encode_prompts", "decode_latents")
 
 
 def check_is_decoder(decoder: object) -> None:
@@ -59,11 +59,11 @@ def check_is_decoder(decoder: object) -> None:
 
     :raises InputError: saying what it lacks.
     """
-    lacking = [name for name in FACE if not hasattr(decoder, name)]
+    lacking = [name for name in _FACE if not hasattr(decoder, name)]
     if lacking:
         raise InputError(
             "decoder must be the directory of a text VAE, or an object with "
-            f"{', '.join(FACE)}; {type(decoder).__name__} has no {lacking[0]}"
+            f"{', '.join(_FACE)}; {type(decoder).__name__} has no {lacking[0]}"
         )
 
 

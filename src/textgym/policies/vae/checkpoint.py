@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from textgym.policies.vae.text_vae import TextVAE
 
 V = TypeVar("V", bound="TextVAE")
-SHAPE = AUTOENCODER
 WEIGHTS = "model.safetensors"
 
 
@@ -50,7 +49,7 @@ def save_vae(
     """
     with atomic_directory(expand(directory), keep_old_as=keep_old_as) as temporary:
         text = json_text(_shape_to_json(vae), indent=2) + "\n"
-        (temporary / SHAPE).write_text(text, encoding="utf-8")
+        (temporary / AUTOENCODER).write_text(text, encoding="utf-8")
         tensors = {k: v.detach().cpu().contiguous() for k, v in vae.state_dict().items()}
         write_tensors(tensors, temporary / WEIGHTS)
         vae.tokenizer.write_files(temporary)
@@ -64,10 +63,12 @@ def read_vae(cls: "type[V]", directory: str | Path) -> "V":
     :raises InputError: naming the file and what is wrong with it.
     """
     path = expand(directory)
-    places = checkpoints_of(path, SHAPE)
+    places = checkpoints_of(path, AUTOENCODER)
     if not places:
         what = (
-            f"holds no {SHAPE}, so it is no text autoencoder" if path.exists() else "is not there"
+            f"holds no {AUTOENCODER}, so it is no text autoencoder"
+            if path.exists()
+            else "is not there"
         )
         raise InputError(f"{path}: {what}; `textgym pretrain-vae` makes one")
     return read_first_whole(places, lambda place: _read(cls, place))
@@ -98,12 +99,12 @@ def open_last_vae(cls: "type[V]", directory: Path) -> "V":
 
 def _read(cls: "type[V]", directory: Path) -> "V":
     tokenizer = Tokenizer.load(directory)
-    config = _read_config(directory / SHAPE)
+    config = _read_config(directory / AUTOENCODER)
     stored = (directory / WEIGHTS).stat().st_size if (directory / WEIGHTS).is_file() else 0
     if config.parameter_count > stored:  # a byte for each is the least
         raise InputError(
-            f"{directory / SHAPE}: calls for {config.parameter_count:,} weights, but their file "
-            f"has {stored:,} bytes"
+            f"{directory / AUTOENCODER}: calls for {config.parameter_count:,} weights, but their "
+            f"file has {stored:,} bytes"
         )
     with torch.device("meta"):
         vae = cls(config, tokenizer)
@@ -112,8 +113,8 @@ def _read(cls: "type[V]", directory: Path) -> "V":
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise InputError(
-                f"{directory / WEIGHTS}: {name!r} has shape {found.get(name)}, but {SHAPE} calls "
-                f"for {expected.get(name)}"
+                f"{directory / WEIGHTS}: {name!r} has shape {found.get(name)}, but {AUTOENCODER} "
+                f"calls for {expected.get(name)}"
             )
     tensors = floating(read_tensors(directory / WEIGHTS), directory / WEIGHTS)
     for name, tensor in tensors.items():
