@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--policy", default="smollm2")
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--timesteps", type=int, default=PolicySettings().timesteps)
+    parser.add_argument("--kl-coef", type=float, default=PolicySettings().kl_coef)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/demo_smollm2.md"))
     parser.add_argument("--pairs", type=Path, help="run whose texts are shown")
     parser.add_argument("--pairs-out", type=Path, default=Path("docs/demo-smollm2-texts.md"))
@@ -62,6 +63,7 @@ def main() -> int:
         PolicySettings(),
         prompts=arguments.prompts,
         timesteps=arguments.timesteps,
+        kl_coef=arguments.kl_coef,
         small_kl_coef=None,
     )
     reports = run_or_read(arguments, policy=arguments.policy, settings=asdict(settings))
