@@ -4,9 +4,9 @@
     python benchmarks/gpu_iteration.py --paths
 
 Random weights of SmolLM2-135M's shape, bfloat16 by autocast unless `--float32`, one epoch of one
-optimizer step. `--paths` runs each way to train on the card once, on a tiny model, and holds its
-log-probabilities against the processor's. Where torch finds no card it says so in one line; with
-`--device cpu` the floor takes the same steps without a graph. Writes
+optimizer step; ours with `cuda_graphs=True` and without. `--paths` runs each way to train on the
+card once, on a tiny model, and holds its log-probabilities against the processor's. Where torch
+finds no card it says so in one line; with `--device cpu` the steps run without a graph. Writes
 `benchmarks/results/gpu_iteration.md`.
 """
 
@@ -226,18 +226,21 @@ def main() -> int:
     else:
         half, completion = not arguments.float32, arguments.completion
         floor = GraphFloor(shape, prompts.to(arguments.device), 1, completion, half=half)
-        agent = make_agent(
-            GRPO,
-            shape,
-            1,
-            0.0,
-            device=arguments.device,
-            half=half,
-            rows=arguments.rows,
-            completion=completion,
-        )
         weights = sum(p.numel() for p in floor.parameters)
-        cases = {"floor": floor.iteration, "textgym": agent_iteration(agent)}
+        cases = {"floor": floor.iteration}
+        for name, is_static in (("textgym", True), ("textgym, kernel by kernel", False)):
+            agent = make_agent(
+                GRPO,
+                shape,
+                1,
+                0.0,
+                device=arguments.device,
+                half=half,
+                rows=arguments.rows,
+                completion=completion,
+                cuda_graphs=is_static,
+            )
+            cases[name] = agent_iteration(agent)
         seconds, memory = measured(cases, arguments, shape)
         header.append(
             f"- model: {shape}, random weights; prompt {PROMPT}, {arguments.rows} rows, completion "

@@ -2,7 +2,8 @@
 
 A way's model gives the same log-probabilities of the same tokens on the card and on the processor,
 then its agent plays and learns one rollout there: with all weights and with an adapter, in float32
-and bfloat16, with layers computed again, in parts, with a KL term, on our decoder, an LSTM and
+and bfloat16, with layers computed again, in parts, with a KL term, by
+CUDA graphs, on our decoder, an LSTM and
 models that transformers runs. The same runs with the device `cpu` in a test.
 """
 
@@ -37,6 +38,12 @@ WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "an adapter, bfloat16": ("decoder", "ppo", {"lora_rank": 4, "dtype": "bfloat16"}),
     "layers again": ("decoder", "ppo", {"gradient_checkpointing": True}),
     "parts": ("decoder", "ppo", {"micro_batch_tokens": 32}),
+    "graphs": ("decoder", "grpo", {"num_generations": 4, "cuda_graphs": True}),
+    "graphs, an adapter, bfloat16": (
+        "decoder",
+        "ppo",
+        {"lora_rank": 4, "dtype": "bfloat16", "cuda_graphs": True},
+    ),
     "dqn": ("decoder", "dqn", {}),
     "lstm": ("lstm", "ppo", {}),
     "gpt2": ("gpt2", "ppo", {}),

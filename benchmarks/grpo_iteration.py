@@ -112,10 +112,12 @@ def make_agent(
     rows: int = ENVS,
     completion: int = COMPLETION,
     minibatches: int = 1,
+    cuda_graphs: bool = False,
 ) -> CriticFreeAlgorithm:
     """Ours on the benchmark's world; with `kl_coef=0` no reference pass.
 
     :param half: bfloat16 by autocast.
+    :param cuda_graphs: decode by steps of one shape.
     """
     task = make_task(completion, shape.vocabulary)
     env = TextVecEnv(TextVectorEnv(task, rows, num_generations=GENERATIONS))
@@ -123,7 +125,11 @@ def make_agent(
     agent = algorithm(
         TextActorCriticPolicy,
         env,
-        policy_kwargs={"model": model, "dtype": "bfloat16" if half else "float32"},
+        policy_kwargs={
+            "model": model,
+            "dtype": "bfloat16" if half else "float32",
+            "cuda_graphs": cuda_graphs,
+        },
         num_generations=GENERATIONS,
         n_epochs=epochs,
         batch_size=rows * completion // minibatches,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-EACH_WAY = 12
+EACH_WAY = 14
 
 
 def test_the_static_steps_of_the_floor_write_what_the_plain_floor_writes(load_benchmark):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from textgym_families import FAMILY_SHAPES, LLAMA3
 from textgym_testing import letter_tokenizer, tiny_lm
 
 from textgym.errors import InputError
@@ -18,13 +19,6 @@ from textgym.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
 
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
 THEIRS = {
     "llama": ("LlamaConfig", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
     "llama untied, grouped": ("LlamaConfig", {"tie_word_embeddings": False}),
@@ -47,23 +41,6 @@ THEIRS = {
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         },
     ),
-}
-OURS = {
-    "llama": {},
-    "llama untied": {"tie_word_embeddings": False, "rope_theta": 300.0},
-    "llama 3 rope": {"rope_scaling": LLAMA3, "max_position_embeddings": 128},
-    "mistral": {"model_type": "mistral", "num_key_value_heads": 2},
-    "qwen2": {"attention_bias": True, "tie_word_embeddings": False},
-    "qwen3": {"qk_norm": True, "rms_norm_eps": 1e-6},
-    "smollm3": {"model_type": "smollm3", "layer_rope_thetas": (700.0, None), "rope_theta": 700.0},
-    "gemma": {"model_type": "gemma", "tie_word_embeddings": False},
-    "gemma3_text": {
-        "model_type": "gemma3_text",
-        "qk_norm": True,
-        "layer_rope_thetas": (300.0, 2e4),
-        "rope_theta": 2e4,
-        "query_pre_attn_scalar": 20,
-    },
 }
 
 
@@ -146,9 +123,9 @@ def test_a_checkpoint_of_transformers_gives_the_same_logits(theirs, name):
     assert_equal_logits(lm, model)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", FAMILY_SHAPES)
 def test_transformers_opens_ours_with_the_same_logits(name, tmp_path):
-    lm = tiny_lm(Tokenizer.byte(), hidden_size=32, num_attention_heads=4, **OURS[name])
+    lm = tiny_lm(Tokenizer.byte(), hidden_size=32, num_attention_heads=4, **FAMILY_SHAPES[name])
     with torch.no_grad():
         for key, parameter in lm.named_parameters():
             if key.endswith("bias"):

@@ -17,7 +17,7 @@ from textgym.registry import agents
 from textgym.signatures import check_table, constructors, load_attribute
 
 SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p")
-MEMORY_KEYWORDS = ("dtype", "gradient_checkpointing", "micro_batch_tokens")
+MEMORY_KEYWORDS = ("dtype", "gradient_checkpointing", "micro_batch_tokens", "cuda_graphs")
 LORA_KEYWORDS = ("lora_rank", "lora_alpha", "lora_targets", "use_dora")
 VALUE_KEYWORDS = ("value_trunk", "value_lr_scale")
 KL_KEYWORDS = ("kl_coef", "kl_estimator", "kl_target")

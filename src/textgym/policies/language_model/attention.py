@@ -154,10 +154,7 @@ class CachedAttention:
                 bias = torch.zeros(is_future.shape, dtype=cache.keys[0].dtype, device=slots.device)
                 self.bias = bias.masked_fill_(is_future, float("-inf"))[:, None, None, :]
         if not is_level or self.segments is not None:
-            # Where each token's heads go in a cache seen as `[slots * heads * capacity, head_dim]`.
-            heads = torch.arange(cache.heads, device=slots.device)
-            start = (slots[:, None] * cache.heads + heads) * cache.capacity
-            self.write_index = (start + self.write_positions[:, None]).flatten()
+            self.write_index = write_index_of(cache, slots, self.write_positions)
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
@@ -171,7 +168,7 @@ class CachedAttention:
             width = query.shape[-1]
             rows = query[: self.new].view(self.new, self.cache.heads, -1, width)
             past = keys[:, :, : self.end], values[:, :, : self.end]
-            out = _attend(rows, *past, attn_mask=self.bias)
+            out = attend(rows, *past, attn_mask=self.bias)
             parts.append(out.reshape(self.new, -1, width))
         if self.segments is not None:
             # A prefix stands in its slot from position 0: its own keys are all that it looks at.
@@ -188,17 +185,29 @@ class CachedAttention:
         cached.view(-1, flat.shape[-1]).index_copy_(0, self.write_index, rows)
 
 
+def write_index_of(cache: KVCache, slots: Tensor, positions: Tensor) -> Tensor:
+    """Where the heads of tokens go in a cache that is seen as `[slots * heads * capacity, D]`.
+
+    :param slots: `[N]` int64, of each token.
+    :param positions: `[N]` int64, in their slots.
+    :return: `[N * heads]` int64.
+    """
+    heads = torch.arange(cache.heads, device=slots.device)
+    start = (slots[:, None] * cache.heads + heads) * cache.capacity
+    return (start + positions[:, None]).flatten()
+
+
 def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention `[B, H, T, D]` over `[B, K, T, D]`; query heads share those of the keys."""
     group = query.shape[1] // key.shape[1]
     if query.device.type == "cpu":
-        return _attend(query, key, value, is_causal=True, enable_gqa=group > 1)
+        return attend(query, key, value, is_causal=True, enable_gqa=group > 1)
     if group > 1:  # not every kernel of a GPU takes fewer heads of keys
         key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
-    return _attend(query, key, value, is_causal=True)
+    return attend(query, key, value, is_causal=True)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, **keywords: Any) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, **keywords: Any) -> Tensor:
     """torch's attention; under autocast in float32 on a CPU, whose bfloat16 kernels are slower."""
     if not (query.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
         return scaled_dot_product_attention(query, key, value, **keywords)

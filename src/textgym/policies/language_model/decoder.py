@@ -11,6 +11,7 @@ Legend: `N` flat tokens, `d` hidden size.
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from textgym.policies.language_model.attention import (
 )
 from textgym.policies.language_model.decoder_config import CausalLMConfig
 from textgym.policies.language_model.packing import PackedSegments, positions_of
+from textgym.policies.language_model.static_step import Capture, StaticCache
 from textgym.policies.language_model.trunk import TokenTrunk
 
 Rotation = tuple[Tensor, Tensor]  # cosines, and sines of which the first half is negated
@@ -172,6 +174,7 @@ class Decoder(TokenTrunk):
         # Keep what goes into each layer for the backward pass, and compute the rest again: Chen et
         # al. (2016), "Training Deep Nets with Sublinear Memory Cost".
         self.gradient_checkpointing = False
+        self.capture: Capture | None = None  # of the steps on a cache; None: they run as they are
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Decoder":
         """torch's, behind `to`; the rotary frequencies stay in float32 whatever the weights are in.
@@ -200,7 +203,7 @@ class Decoder(TokenTrunk):
         """
         x = self.embed_tokens(tokens)
         if self.embedding_scale != 1.0:
-            x = x * torch.tensor(self.embedding_scale, dtype=x.dtype, device=x.device)
+            x = x * x.new_full((), self.embedding_scale)  # rounded as the weights are
         if added is not None:
             x = x + added
         thetas = self.config.rope_thetas
@@ -257,7 +260,11 @@ class Decoder(TokenTrunk):
         fresh: Tensor,
         prefixes: PackedSegments | None,
     ) -> Tensor:
-        """See `Trunk`; the prefixes come along in the same pass."""
+        """See `Trunk`; the prefixes come along in the same pass, where steps are not captured."""
+        if isinstance(cache, StaticCache):
+            if prefixes is not None:
+                self.fill(cache, fresh, prefixes)
+            return cache.step(tokens, positions)
         lengths = fresh if prefixes is None else prefixes.lengths
         attention = CachedAttention(cache, positions, fresh, lengths)
         if prefixes is None:
@@ -278,7 +285,8 @@ class Decoder(TokenTrunk):
         dtype, kind = weight.dtype, weight.device.type
         if torch.is_autocast_enabled(kind):  # what attention reads: each step would convert it all
             dtype = torch.float32 if kind == "cpu" else torch.get_autocast_dtype(kind)
-        return KVCache(
+        make = KVCache if self.capture is None else partial(StaticCache, self, self.capture)
+        return make(
             self.config.num_hidden_layers,
             slots,
             self.config.num_key_value_heads,

@@ -21,6 +21,7 @@ from textgym.policies.language_model import adapters
 from textgym.policies.language_model.checkpoint import save_pretrained
 from textgym.policies.language_model.generation import generate
 from textgym.policies.language_model.lstm_config import LSTMConfig
+from textgym.policies.language_model.static_step import Capture, cuda_graph
 from textgym.policies.language_model.trunk import Trunk
 from textgym.tokenizer import Tokenizer
 
@@ -143,6 +144,20 @@ class LanguageModel(Trunk):
                 f"this {type(self).__name__} has no such layers: leave it out"
             )
         trunk.gradient_checkpointing = True
+
+    def capture_steps(self, capture: Capture = cuda_graph) -> None:
+        """Decode by steps that are captured once a cache: on a GPU by replaying a CUDA graph.
+
+        :param capture: what does it; see `StaticCache`.
+        :raises InputError: for a model that is no transformer of ours.
+        """
+        trunk: Any = getattr(self, "model", None)
+        if not hasattr(trunk, "capture"):
+            raise InputError(
+                "cuda_graphs is of the transformer, whose step has one shape; this "
+                f"{type(self).__name__} has no such step: leave it out"
+            )
+        trunk.capture = capture
 
     @property
     def is_recurrent(self) -> bool:

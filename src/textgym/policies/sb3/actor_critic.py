@@ -48,6 +48,8 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         compute the rest again: less memory, and a third more time.
     :param micro_batch_tokens: read a minibatch in parts of so many tokens, prompts included, and
         each again in the backward pass; gradients are those of the whole. None: at once.
+    :param cuda_graphs: decode with steps of one shape, each of which a GPU replays as one CUDA
+        graph instead of launching hundreds of kernels; a processor runs them as they are.
     :param keywords: those of `TextPolicy`.
     :raises InputError: if spaces and model do not fit, or a number makes no sense.
     """
@@ -65,6 +67,7 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         dtype: str = "float32",
         gradient_checkpointing: bool = False,
         micro_batch_tokens: int | None = None,
+        cuda_graphs: bool = False,
         use_sde: bool = False,
         **keywords: Any,
     ) -> None:
@@ -78,11 +81,11 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
                 "one of them out"
             )
         check_numbers({"micro_batch_tokens": micro_batch_tokens})
-        if not isinstance(gradient_checkpointing, bool):
-            raise InputError(
-                f"gradient_checkpointing must be True or False, got {gradient_checkpointing!r:.60}"
-            )
-        self.gradient_checkpointing = gradient_checkpointing
+        switches = {"gradient_checkpointing": gradient_checkpointing, "cuda_graphs": cuda_graphs}
+        for name, value in switches.items():
+            if not isinstance(value, bool):
+                raise InputError(f"{name} must be True or False, got {value!r:.60}")
+        self.gradient_checkpointing, self.cuda_graphs = gradient_checkpointing, cuda_graphs
         self.micro_batch_tokens = micro_batch_tokens
         self.value_trunk = value_trunk
         self.dtype = dtype_of(dtype)
@@ -92,6 +95,8 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
         self.lm, excluded_ids = self._open_model()
         if self.gradient_checkpointing:
             self.lm.compute_layers_again()
+        if self.cuda_graphs:
+            self.lm.capture_steps()
         self.value_decoder = self.lm.value_trunk() if self.value_trunk == "own" else None
         self.value_net = nn.Linear(self.lm.config.hidden_size, 1)
         nn.init.zeros_(self.value_net.weight)  # the first values are 0, whatever the trunk says
@@ -218,6 +223,7 @@ class TextActorCriticPolicy(TextPolicy, ActorCriticPolicy):
             "dtype": str(self.dtype).removeprefix("torch."),
             "gradient_checkpointing": self.gradient_checkpointing,
             "micro_batch_tokens": self.micro_batch_tokens,
+            "cuda_graphs": self.cuda_graphs,
         }
         return {**super()._get_constructor_parameters(), **own}
 
