@@ -1,9 +1,11 @@
 """`dtype="bfloat16"`: the first ratio is one, what learns is float32, the sampler's distance."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from front_door import ENV, byte_lm, read_lines
+from front_door import ENV, byte_lm, read_lines, small_agent
 
 import textgym
 from textgym.agents.building.checkpoint import kl_penalty, save_agent
@@ -208,3 +210,15 @@ def test_only_the_linear_layers_are_converted_and_anew_after_an_update():
         policy.lm.lm_head.weight.mul_(1.5)
     policy.set_training_mode(True)
     assert policy._decoders["rollout"].decoding is policy.lm  # no third copy during an update
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_a_processor_without_bfloat16_is_named_once(monkeypatch, is_slow):
+    monkeypatch.setattr("textgym.agents.building.build.has_slow_bfloat16", lambda device: is_slow)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        small_agent(dtype="bfloat16")
+        small_agent()
+    said = [str(w.message) for w in heard]
+    assert len(said) == is_slow
+    assert not is_slow or "leave dtype out" in said[0]

@@ -4,10 +4,12 @@ Whatever Stable-Baselines3 has is used as it is. `build_agent` takes objects; `t
 resolves the names and calls it.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -36,6 +38,7 @@ from textgym.agents.runs.run import Run
 from textgym.agents.runs.settings import is_json, to_json
 from textgym.checks import check_numbers
 from textgym.errors import InputError, TextGymError
+from textgym.float32_muon import has_slow_bfloat16
 from textgym.optimization import ScaledAdam
 from textgym.paths import absolute
 from textgym.policies.language_model.language_model import LanguageModel
@@ -114,6 +117,7 @@ def build_agent(
     with open_to_write(directory) as run:
         settings |= _tensorboard(settings, run)
         agent = _construct(name, spec, heard_env, seed, policy_kwargs, settings)
+    _warn_of_slow_products(agent)
     # SB3 pickles these two into its zip: shapes instead of weights keep that small.
     agent.policy_kwargs["model"] = shape_of(lm)
     recorder = Recorder(
@@ -139,6 +143,17 @@ def _keep(agent: BaseAlgorithm, settings: dict[str, Any], environment: dict[str,
     files = named_files(environment, settings["keywords"])
     kept = {"text_settings": settings, "text_environment": environment, "text_files": files}
     vars(agent).update(kept)
+
+
+def _warn_of_slow_products(agent: BaseAlgorithm) -> None:
+    """Say so where `dtype="bfloat16"` costs time instead of saving it."""
+    dtype = getattr(agent.policy, "dtype", torch.float32)
+    if dtype == torch.bfloat16 and has_slow_bfloat16(agent.device):
+        warnings.warn(
+            "dtype='bfloat16': this processor has no instructions for bfloat16, and takes many "
+            "times as long as with float32: leave dtype out, unless memory is what is short",
+            stacklevel=2,
+        )
 
 
 def _tensorboard(settings: Mapping[str, Any], run: Run | None) -> dict[str, str]:
