@@ -91,7 +91,7 @@ def real(word, budget, n_envs):
     found |= {k: policys[k] for k in algorithm.policy_keywords}
     if isinstance(algorithm, OffPolicySpec):
         found["n_steps"] = None  # handed to our buffer, whose default it is
-    wanted = ["final_learning_rate"]
+    wanted = ["final_learning_rate", "optimizer"]
     if algorithm.has_kl:
         wanted += ["kl_coef", "kl_estimator", "kl_target"]
         builder["kl_coef"] = 0.0

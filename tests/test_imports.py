@@ -39,6 +39,7 @@ LEAVES = {
     "tokenizer_gguf",
     "tokenizer_sentencepiece",
     "tokenizer_words",
+    "adam_8bit",
     "float32_muon",
     "optimization",
     "starting",

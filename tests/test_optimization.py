@@ -52,7 +52,7 @@ def test_muon_gets_the_block_matrices_and_adamw_the_rest():
 def test_frozen_parameters_are_left_out_and_wrong_options_refused():
     lm = tiny_lm().requires_grad_(False)
     assert build_optimizer(lm.named_parameters()).optimizers == []
-    with pytest.raises(InputError, match="'muon' or 'adamw', got 'sgd'"):
+    with pytest.raises(InputError, match="'muon', 'adamw' or 'adamw_8bit', got 'sgd'"):
         build_optimizer([], optimizer="sgd")
     with pytest.raises(InputError, match=r"learning_rate must be a finite number above 0, got -1"):
         build_optimizer([], learning_rate=-1)

@@ -83,9 +83,9 @@ def make_agent(
         `reward`, `n_envs`, `seed` and `env_kwargs` count, which also takes `latent_limit`,
         `decoding` and `prior_coef`.
     :param keywords: `kl_coef`, `kl_estimator`, `kl_target`, `temperature`, `top_k`, `top_p`,
-        `value_trunk`, `value_lr_scale`, `value_warmup_rollouts`, `final_learning_rate`, and every
-        keyword of the algorithm itself. Where `learning_rate` or `kl_coef` is not said, it fits a
-        policy that was trained before (docs/agents.md).
+        `value_trunk`, `value_lr_scale`, `value_warmup_rollouts`, `final_learning_rate`,
+        `optimizer`, and every keyword of the algorithm itself. Where `learning_rate` or `kl_coef`
+        is not said, it fits a policy that was trained before (docs/agents.md).
     :raises UnknownNameError: for a name or keyword that does not exist, with the nearest known.
     """
     from textgym.agents.building.build import build_agent, record_agent

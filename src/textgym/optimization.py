@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textgym.adam_8bit import Adam8bit
 from textgym.checks import check_numbers, check_positive
 from textgym.errors import InputError
 from textgym.float32_muon import Float32Muon, has_slow_bfloat16
@@ -85,6 +86,9 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, state: Any) -> None:
     for index, moments in state["state"].items():
         if not (isinstance(index, int) and 0 <= index < len(parameters)):
             raise ValueError(f"the optimizer has no parameter {index!r:.40}")
+        if isinstance(optimizer, Adam8bit):
+            optimizer.check_moments(parameters[index], moments)
+            continue
         for name, value in moments.items():
             is_tensor = isinstance(value, Tensor) and value.is_floating_point()
             if is_tensor and value.shape not in ((), parameters[index].shape):
@@ -112,12 +116,13 @@ def build_optimizer(
 
     :param named_parameters: as `module.named_parameters()` gives them; matrices whose name contains
         `.layers.` count as block matrices.
-    :param optimizer: `"muon"` or `"adamw"`.
+    :param optimizer: `"muon"`, `"adamw"`, or `"adamw_8bit"`: AdamW whose two moments take 2 bytes
+        a weight instead of 8, of the library bitsandbytes; slow on a processor.
     :param muon_learning_rate: for the block matrices.
     :raises InputError: for any other `optimizer`, or a rate that is not positive.
     """
-    if optimizer not in ("muon", "adamw"):
-        raise InputError(f"optimizer must be 'muon' or 'adamw', got {optimizer!r}")
+    if optimizer not in ("muon", "adamw", "adamw_8bit"):
+        raise InputError(f"optimizer must be 'muon', 'adamw' or 'adamw_8bit', got {optimizer!r}")
     check_positive("learning_rate", learning_rate)
     check_numbers(
         {
@@ -135,11 +140,12 @@ def build_optimizer(
         (matrices if is_matrix else others).append(parameter)
     parts: list[torch.optim.Optimizer] = []
     if others:
-        parts.append(
-            torch.optim.AdamW(
-                others, lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True
-            )
-        )
+        adam: dict[str, Any] = {"lr": learning_rate, "betas": (0.9, 0.95)}
+        adam["weight_decay"] = weight_decay
+        if optimizer == "adamw_8bit":
+            parts.append(Adam8bit(others, **adam))
+        else:
+            parts.append(torch.optim.AdamW(others, fused=True, **adam))
     if matrices:
         muon = Float32Muon if has_slow_bfloat16(matrices[0].device) else torch.optim.Muon
         parts.append(muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay))
@@ -222,8 +228,8 @@ def to_arrays(state: Any) -> Any:
     return [to_arrays(value) for value in state] if isinstance(state, list | tuple) else state
 
 
-class ScaledAdam(torch.optim.Adam):
-    """Adam whose groups may carry `lr_scale`, `start_step` and `start_update`.
+class Scaled(torch.optim.Optimizer):
+    """Stands before an optimizer in the list of bases: `lr_scale`, `start_step`, `start_update`.
 
     Stable-Baselines3 sets one learning rate on all groups before every update; a group's is
     multiplied by `lr_scale` (a value head that learns faster than its trunk), and is zero for the
@@ -232,8 +238,8 @@ class ScaledAdam(torch.optim.Adam):
     calls `begin_update`, however many steps follow.
     """
 
-    def __init__(self, params: Any, lr: float = 3e-4, **keywords: Any) -> None:
-        super().__init__(params, lr=lr, **{"fused": True, **keywords})
+    def __init__(self, params: Any, **keywords: Any) -> None:
+        super().__init__(params, **keywords)
         for group in self.param_groups:
             group.setdefault("lr_scale", 1.0)
             group.setdefault("start_step", 0)
@@ -261,3 +267,17 @@ class ScaledAdam(torch.optim.Adam):
         finally:
             for group, learning_rate in zip(self.param_groups, plain, strict=True):
                 group["lr"] = learning_rate
+
+
+class ScaledAdam(Scaled, torch.optim.Adam):
+    """Adam whose groups may carry `lr_scale`, `start_step` and `start_update` (`Scaled`)."""
+
+    def __init__(self, params: Any, lr: float = 3e-4, **keywords: Any) -> None:
+        super().__init__(params, lr=lr, **{"fused": True, **keywords})
+
+
+class ScaledAdam8bit(Scaled, Adam8bit):
+    """`ScaledAdam` whose two moments are kept in 8 bits (`textgym.adam_8bit`)."""
+
+    def __init__(self, params: Any, lr: float = 3e-4, **keywords: Any) -> None:
+        super().__init__(params, lr=lr, **keywords)

@@ -39,7 +39,7 @@ from textgym.agents.runs.settings import is_json, to_json
 from textgym.checks import check_numbers
 from textgym.errors import InputError, TextGymError
 from textgym.float32_muon import has_slow_bfloat16
-from textgym.optimization import ScaledAdam
+from textgym.optimization import ScaledAdam, ScaledAdam8bit
 from textgym.paths import absolute
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.language_model.token_masks import TokenMasks
@@ -47,6 +47,7 @@ from textgym.policies.sb3.model_and_spaces import shape_of
 from textgym.signatures import check_table, constructors
 
 VALUE_LR_SCALE = 10.0
+OPTIMIZERS = ("adam", "adam_8bit")
 
 
 def build_agent(
@@ -60,6 +61,7 @@ def build_agent(
     kl_estimator: str = "k1",
     kl_target: float | None = None,
     final_learning_rate: float | None = None,
+    optimizer: str = "adam",
     value_warmup_rollouts: int | None = None,
     directory: str | Path | Run | None = None,
     sample_prompts: Sequence[str] = (),
@@ -78,6 +80,8 @@ def build_agent(
     :param kl_coef: β; 0 means no reference pass at all. Unsaid, `make_agent` takes .2 for a policy
         that was trained before, and 0 for another.
     :param final_learning_rate: if given, the rate falls linearly to it over `learn`.
+    :param optimizer: "adam", or "adam_8bit": Adam whose two moments take 2 bytes a weight instead
+        of 8, of the library bitsandbytes; slow on a processor, made for a GPU.
     :param value_warmup_rollouts: rollouts after which the trunk begins to learn (a value head that
         knows nothing gives advantages that mean nothing); 1 unless said. TRPO's policy does not
         wait: its step is not the optimizer's.
@@ -96,6 +100,8 @@ def build_agent(
     schedule |= {"value_warmup_rollouts": value_warmup_rollouts}
     check_numbers({**keywords, **schedule, "seed": seed})
     check_estimator(kl_estimator)
+    if optimizer not in OPTIMIZERS:
+        raise InputError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r:.60}")
     of_policy = {k: keywords.pop(k) for k in spec.policy_keywords if k in keywords}
     settings = spec.settings(name, keywords, task.max_new_tokens, n_envs)
     check_rollout_memory(settings, env, lm, is_off_policy=isinstance(spec, OffPolicySpec))
@@ -105,9 +111,11 @@ def build_agent(
     saved = {**settings, **of_policy}  # what a checkpoint needs to build the agent again
     if warmup is not None:
         saved = {"value_lr_scale": VALUE_LR_SCALE, **saved, "value_warmup_rollouts": warmup}
+    if optimizer != "adam":
+        saved["optimizer"] = optimizer
     if final_learning_rate is not None:
         settings["learning_rate"] = _falling(settings["learning_rate"], final_learning_rate)
-    policy_kwargs = _policy_kwargs(spec, settings, env, lm, of_policy, warmup)
+    policy_kwargs = _policy_kwargs(spec, settings, env, lm, of_policy, warmup, optimizer)
     kl_settings: dict[str, Any] = dict(
         zip(KL_KEYWORDS, (kl_coef, kl_estimator, kl_target), strict=True)
     )
@@ -192,6 +200,7 @@ def _policy_kwargs(
     lm: LanguageModel,
     given: Mapping[str, Any],
     warmup: int | None,
+    optimizer: str,
 ) -> dict[str, Any]:
     """The policy's keywords; those of a table `policy_kwargs` among the settings win.
 
@@ -209,6 +218,10 @@ def _policy_kwargs(
             "optimizer_class": ScaledAdam,
             **policy_kwargs,
         }
+    if optimizer == "adam_8bit":
+        if "optimizer_class" not in policy_kwargs:  # SB3's ε for the Adam that it would take
+            policy_kwargs["optimizer_kwargs"] = {"eps": 1e-5}
+        policy_kwargs["optimizer_class"] = ScaledAdam8bit
     table = settings.pop("policy_kwargs", None) or {}
     check_table("policy_kwargs", table, constructors(spec.policy_class))
     return policy_kwargs | table

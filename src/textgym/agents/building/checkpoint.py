@@ -272,7 +272,7 @@ def _restore_optimizer(
     """Moments and counts come from the checkpoint, and of the settings those not given anew."""
     made = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     is_another = state.get("optimizer_class", type(optimizer).__name__) != type(optimizer).__name__
-    if is_another and "policy_kwargs" in given:
+    if is_another and {"policy_kwargs", "optimizer"} & {*given}:
         return  # its moments mean nothing to this one
     check_optimizer_state(optimizer, state["optimizer"])
     optimizer.load_state_dict(state["optimizer"])

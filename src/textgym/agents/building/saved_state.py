@@ -91,7 +91,7 @@ def check_saved_keywords(keywords: dict[str, Any], spec: AgentSpec, path: object
 
 
 def _keywords_with_words(spec: AgentSpec) -> set[str]:
-    """The keywords of an algorithm and its policy that are words unless something else is given."""
+    """The keywords of an agent that are words unless something else is given."""
     classes = spec.algorithm_class, spec.policy_class
     owners = [owner for cls in classes for owner in constructors(cls)]
     parameters = (
@@ -99,7 +99,8 @@ def _keywords_with_words(spec: AgentSpec) -> set[str]:
         for owner in owners
         for parameter in inspect.signature(vars(owner)["__init__"]).parameters.values()
     )
-    return {parameter.name for parameter in parameters if isinstance(parameter.default, str)}
+    named = {parameter.name for parameter in parameters if isinstance(parameter.default, str)}
+    return {*named, "optimizer"}
 
 
 def _is_numbers(value: Any) -> bool:

@@ -60,7 +60,7 @@ class AgentSpec(ABC):
     @property
     def builder_keywords(self) -> tuple[str, ...]:
         """Keywords of `build_agent` itself that make sense for it."""
-        return ("final_learning_rate", *(KL_KEYWORDS if self.has_kl else ()))
+        return ("final_learning_rate", "optimizer", *(KL_KEYWORDS if self.has_kl else ()))
 
     def num_generations(self, n_envs: int, keywords: Mapping[str, Any]) -> int:
         """Episodes of a prompt that the vector environment has to deal."""

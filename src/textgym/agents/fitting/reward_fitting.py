@@ -105,7 +105,8 @@ def fit_reward(
     :param ngrams: an n-gram model stands beside the trunk, weighed by judgements that neither saw.
     :param lexicon: so does the word list of the reward model `lexicon` (English), with `ngrams`.
     :param separator: what ends a step, for "process".
-    :param optimizer: "muon" or "adamw"; default: "muon", "adamw" for transformers' models.
+    :param optimizer: "muon", "adamw" or "adamw_8bit" (its moments in 8 bits, of bitsandbytes);
+        default: "muon", "adamw" for transformers' models.
     :param learning_rate: of AdamW, highest value; 1e-3 unless said, 5e-5 for transformers' models.
     :param muon_learning_rate: of Muon, for the block matrices; 0.01 unless said.
     :param dropout: on the mean hidden state while fitting.

@@ -107,10 +107,10 @@ def check_optimizer(
 ) -> None:
     """Raises unless an optimizer honours the rates that are asked for.
 
-    :raises InputError: if it is one of torch's own, which know no `lr_scale` and no `start_step`.
+    :raises InputError: if it is one of torch's own or bitsandbytes', which know no `lr_scale`.
     """
     is_scaled = value_lr_scale != 1.0 or trunk_start_step > 0 or trunk_start_update > 0
-    if is_scaled and optimizer_class.__module__.startswith("torch."):
+    if is_scaled and optimizer_class.__module__.startswith(("torch.", "bitsandbytes.")):
         raise InputError(
             "value_lr_scale, trunk_start_step and trunk_start_update mean nothing to "
             f"{optimizer_class.__name__}: "

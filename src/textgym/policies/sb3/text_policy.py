@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from textgym.divergence import refuse_bad_gradients
 from textgym.errors import InputError
-from textgym.optimization import ScaledAdam
+from textgym.optimization import Scaled
 from textgym.policies.language_model.adapters import ALL_LINEAR, LoRA, add_adapter
 from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.generation import never_sampled
@@ -42,7 +42,8 @@ class TextPolicy:
     :param temperature, top_k, top_p: the distribution that is sampled from, and whose
         log-probabilities are learned (see `Sampling`).
     :param value_lr_scale: learning rate of the value head relative to the trunk's; needs an
-        `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`).
+        `optimizer_class` that honours `lr_scale` (`textgym.optimization.ScaledAdam`, or
+        `ScaledAdam8bit`, whose moments take a quarter of the memory).
     :param trunk_start_step: optimizer steps before the trunk begins to learn (same optimizer).
     :param trunk_start_update: updates before the trunk begins to learn (same optimizer); an update
         is what the algorithm learns from one rollout, in however many steps.
@@ -199,7 +200,7 @@ class TextPolicy:
         Not every call with False does: SB3's `predict` makes one each time. With True an update
         begins, in every algorithm.
         """
-        if mode and isinstance(self.optimizer, ScaledAdam):
+        if mode and isinstance(self.optimizer, Scaled):
             self.optimizer.begin_update()
         if mode or self.training:
             self.drop_caches()
