@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from textgym.policies.language_model.language_model import LanguageModel
     from textgym.tokenizer import Tokenizer
 
+HEAD = "lm_head.weight"
 M = TypeVar("M", bound="LanguageModel")
 
 
@@ -331,6 +332,8 @@ def _check_shapes(
     expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], directory: Path
 ) -> None:
     for name, shape in expected.items():
+        if name == HEAD and name not in found:
+            raise InputError(f"{directory}: {otherwise_tied(is_tied=True)}")
         if name not in found:
             raise InputError(
                 f"{directory}: the weights lack {name!r}, which its configuration calls for"

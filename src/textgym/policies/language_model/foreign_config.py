@@ -13,13 +13,31 @@ import torch
 from textgym.errors import InputError
 from textgym.extras import import_extra
 from textgym.policies.language_model.model_size import ModelSize
-from textgym.policies.language_model.transformers_config import check_not_quantized
+from textgym.policies.language_model.transformers_config import check_not_quantized, otherwise_tied
 from textgym.transformers_files import read_model
 
 _NO_SHAPE = ("model_type", "written_by", "attn_implementation")
 _MOST_LAYERS = 1024
 _WINDOWS = ("sliding_window", "window_size", "attention_window")
+_FLOAT, _NO_NUMBERS = "__float__", ("Infinity", "-Infinity", "NaN")  # JSON has none of these
 _DEFAULT_CONTEXT = 2048  # of a model without learned positions whose config.json names none
+
+
+def _with_floats(value: Any) -> Any:
+    """A value of a `config.json` with the infinities that transformers writes as objects."""
+    if isinstance(value, list):
+        return [_with_floats(item) for item in value]
+    if isinstance(value, dict):
+        if set(value) == {_FLOAT} and value[_FLOAT] in _NO_NUMBERS:
+            return float(value[_FLOAT])
+        return {key: _with_floats(item) for key, item in value.items()}
+    return value
+
+
+def _head_names(model: Any) -> set[str]:
+    """What transformers calls the weights of a model's head."""
+    weight = model.get_output_embeddings().weight
+    return {name for name, parameter in model.named_parameters() if parameter is weight}
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,11 @@ class ForeignConfig(ModelSize):
                 f"{transformers.__version__} has a language model of that family"
             )
         # Keys with an underscore choose code (kernels of attention), not a shape.
-        known = {k: v for k, v in self.content.items() if k[:1] != "_" and k not in _NO_SHAPE}
+        known = {
+            k: _with_floats(v)
+            for k, v in self.content.items()
+            if k[:1] != "_" and k not in _NO_SHAPE
+        }
         try:
             config = transformers.AutoConfig.for_model(kind, **known)
             depths = self._depths(config)
@@ -100,7 +122,9 @@ class ForeignConfig(ModelSize):
         initialization = import_extra("transformers.initialization", extra=extra, what=what)
         try:
             with torch.device("meta"), initialization.no_init_weights():
-                return getattr(transformers, self.opener).from_config(config).eval()
+                model = getattr(transformers, self.opener).from_config(config).eval()
+                model.base_model.get_input_embeddings()  # decoders of pairs have none to ask for
+                return model
         except Exception as error:  # each family checks its sizes in its own way
             reason = " ".join(str(error).split())
             raise InputError(f"transformers cannot make such a model ({reason:.200})") from None
@@ -198,6 +222,8 @@ class ForeignConfig(ModelSize):
                     f"{directory}: {name!r:.100} has shape {tuple(found)}, but its configuration "
                     f"calls for {tuple(expected)}"
                 )
+            if kind == "missing_keys" and set(told[kind]) == _head_names(model):
+                raise InputError(f"{directory}: {otherwise_tied(is_tied=True)}")
             if told[kind]:
                 first = min(map(str, told[kind]))
                 what = kind.replace("_keys", "")

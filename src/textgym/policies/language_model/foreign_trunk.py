@@ -148,19 +148,29 @@ class ForeignTrunk(TokenTrunk):
         """The weights of transformers' whole model; returns its head.
 
         :raises InputError: where logits are more than the head of the hidden states, as where they
-            are capped or scaled, where it cannot be run, or where the head is tied otherwise than
-            `config.json` says.
+            are capped or scaled, where it cannot be run or looks ahead, or where the head is tied
+            otherwise than `config.json` says.
         """
         head = self._head_of(whole)
         self.body = whole.base_model
         tokens = torch.arange(1, 4, device=head.weight.device)[None] % self.config.vocab_size
         try:
-            expected = whole(input_ids=tokens, use_cache=False).logits
-            found = head(self._rows(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+            is_token = torch.ones_like(tokens)
+            expected = whole(input_ids=tokens, attention_mask=is_token, use_cache=False).logits
+            hidden = self._rows(tokens, is_token)
+            shorter = self._rows(tokens[:, :2], is_token[:, :2])
+            found = head(hidden)
         except Exception as error:  # whatever a family makes of its sizes
             reason = " ".join(str(error).split())
             family = self.config.content["model_type"]
             raise InputError(f"a {family} model cannot be run here ({reason:.200})") from None
+        scale = 1e-4 + TOLERANCE * float(hidden.std())
+        if not torch.allclose(hidden[:, :2], shorter, atol=scale):
+            raise InputError(
+                f"this {self.config.content['model_type']} model looks at the tokens that come "
+                "after (its attention is not causal), so it cannot write: take one that was "
+                "trained to"
+            )
         if not torch.allclose(found, expected, atol=1e-4 + TOLERANCE * float(expected.std())):
             raise InputError(
                 f"a {self.config.content['model_type']} model does more to its logits than its "

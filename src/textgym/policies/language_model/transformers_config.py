@@ -16,6 +16,7 @@ GELU = "gelu_pytorch_tanh"
 FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' kinds of layers
 # Bases of rotary positions where config.json leaves them out.
 _THETAS = {"smollm3": 2_000_000.0, "gemma3_text": 1_000_000.0}
+_WINDOW = 4096  # of Mistral and Gemma 3, where config.json leaves it out
 # Our name → the default of transformers where config.json leaves the key out.
 _FIELDS: dict[str, Any] = {
     "vocab_size": None,
@@ -97,7 +98,7 @@ def otherwise_tied(is_tied: bool) -> str:
 
     :param is_tied: whether the head is the table of embeddings, as the weights have it.
     """
-    found = "the embeddings" if is_tied else "a head of its own"
+    found = "no head of their own" if is_tied else "a head of its own"
     return (
         f"its weights hold {found}, but config.json says tie_word_embeddings="
         f"{str(not is_tied).lower()}: set it to {str(is_tied).lower()}"
@@ -166,6 +167,10 @@ def from_transformers(content: Any, path: Path) -> CausalLMConfig:
     for key in ("mlp_bias", "attention_bias"):
         if content.get(key):
             raise InputError(f"{path}: {key}=true is not supported")
+    if content.get("is_causal") is False:
+        raise InputError(
+            f"{path}: is_causal=false (it looks at the tokens that come after) is not supported"
+        )
     rope = fields.table("rope_parameters") if fields.has("rope_parameters") else None
     local = None
     if rope is not None and FULL in rope.content:  # a table for each kind of layer
@@ -179,16 +184,15 @@ def from_transformers(content: Any, path: Path) -> CausalLMConfig:
     values["rope_scaling"] = None if scaling is None else _rope_scaling(scaling)
     for name in ("num_key_value_heads", "head_dim"):
         values[name] = fields.whole(name, 1) if fields.has(name) else None
-    window = content.get("sliding_window")
     is_always = model_type in ("mistral", "gemma3_text")
+    window = content.get("sliding_window", _WINDOW if is_always else None)
     if window and (is_always or content.get("use_sliding_window")):
         # Inside one window sliding attention is plain attention, so the context stops there.
-        seen = (
-            fields.whole("max_position_embeddings")
-            if "max_position_embeddings" in content
-            else 2048
-        )
-        values["max_position_embeddings"] = min(seen, fields.whole("sliding_window", 1))
+        key = "max_position_embeddings"
+        seen = fields.whole(key) if key in content else 2048
+        if "sliding_window" in content:
+            window = fields.whole("sliding_window", 1)
+        values[key] = min(seen, window)
     heads = fields.whole("num_attention_heads", 1)
     values["num_key_value_heads"] = values["num_key_value_heads"] or heads
     values["head_dim"] = values["head_dim"] or fields.whole("hidden_size", 1) // heads

@@ -91,14 +91,23 @@ def _weight_files(directory: Path) -> list[Path]:
     index = directory / INDEX
     if not index.is_file():
         single = directory / "model.safetensors"
-        pickled = sorted(directory.glob("*.bin")) if not single.exists() else []
-        if pickled:
+        if single.exists():
+            return [single]
+        if pickled := sorted(directory.glob("*.bin")):
             raise InputError(
                 f"{directory}: holds pickled weights only ({pickled[0].name}), which are never "
                 "opened, as that may run code: save_pretrained of transformers writes "
                 "model.safetensors"
             )
-        return [single]
+        if parts := sorted(directory.glob("model-*-of-*.safetensors")):
+            raise InputError(
+                f"{directory}: holds shards ({parts[0].name} among {len(parts)}), but not "
+                f"{INDEX}, which says what stands in which: copy it here, or download the "
+                "checkpoint again"
+            )
+        raise InputError(
+            f"{directory}: holds no weights: expected {single.name}, or shards with their {INDEX}"
+        )
     content = read_json(index)
     names = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):

@@ -1,0 +1,119 @@
+"""Directories of transformers' that are read otherwise than they seem, or say too little."""
+
+import json
+import warnings
+
+import pytest
+import torch
+import transformers
+
+from textgym.errors import InputError
+from textgym.policies import CausalLM
+from textgym.tokenizer import Tokenizer
+
+SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+GPT2 = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+MAMBA2 = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_heads": 8,
+    "head_dim": 8,
+    "state_size": 8,
+    "n_groups": 1,
+}
+
+
+def saved(directory, family, *, shards="1GB", **config):
+    """A small random checkpoint as transformers writes it, with bytes as tokens."""
+    config = transformers.AutoConfig.for_model(family, **config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(directory, max_shard_size=shards)
+    Tokenizer.byte().write_files(directory)
+    return model
+
+
+def changed(directory, **changes):
+    """Change keys of `config.json`; None takes one out."""
+    path = directory / "config.json"
+    config = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+
+def refused(directory, text):
+    with pytest.raises(InputError) as caught:
+        CausalLM.from_pretrained(directory)
+    assert text in str(caught.value) and "\n" not in str(caught.value)
+    assert str(directory) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "text"),
+    [
+        ("llama", SMALL, "is_causal=false (it looks at the tokens that come after)"),
+        ("gpt2", GPT2, "this gpt2 model looks at the tokens that come after"),
+    ],
+)
+def test_a_model_that_looks_ahead_writes_nothing(family, config, text, tmp_path):
+    saved(tmp_path, family, **config)
+    CausalLM.from_pretrained(tmp_path)
+    changed(tmp_path, is_causal=False)
+    refused(tmp_path, text)
+
+
+def test_infinity_in_a_configuration_is_what_transformers_writes_for_it(tmp_path):
+    model = saved(tmp_path, "mamba2", **MAMBA2)
+    assert "__float__" in (tmp_path / "config.json").read_text()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*there is no cache")
+        lm = CausalLM.from_pretrained(tmp_path)
+    tokens = torch.arange(5, 25)[None]
+    torch.testing.assert_close(lm(tokens), model(tokens).logits, atol=1e-4, rtol=1e-4)
+    lm.save_pretrained(tmp_path / "out")
+    assert "__float__" in (tmp_path / "out" / "config.json").read_text()
+
+
+def test_the_decoder_of_a_pair_alone_is_refused(tmp_path):
+    sizes = {f"{part}_{key}": n for part in ("encoder", "decoder") for key, n in (("layers", 1),)}
+    saved(tmp_path, "bart", vocab_size=300, d_model=32, **sizes, is_decoder=True)
+    changed(tmp_path, is_encoder_decoder=False)
+    refused(tmp_path, "transformers cannot make such a model")
+
+
+def test_mistral_that_names_no_window_has_that_of_transformers(tmp_path):
+    model = saved(
+        tmp_path, "mistral", **{**SMALL, "num_key_value_heads": 4, "max_position_embeddings": 8192}
+    )
+    assert model.config.sliding_window == 4096
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["sliding_window"]
+    path.write_text(json.dumps(config))
+    assert CausalLM.from_pretrained(tmp_path).config.max_position_embeddings == 4096
+    path.write_text(json.dumps({**config, "sliding_window": None}))
+    assert CausalLM.from_pretrained(tmp_path).config.max_position_embeddings == 8192
+
+
+def test_weights_that_are_not_there_say_what_to_bring(tmp_path):
+    saved(tmp_path, "llama", shards="20KB", **SMALL)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    refused(tmp_path, "but not model.safetensors.index.json, which says what stands in which")
+    for shard in tmp_path.glob("model-*"):
+        shard.unlink()
+    refused(tmp_path, "holds no weights: expected model.safetensors, or shards with their")
+
+
+@pytest.mark.parametrize(("family", "config"), [("llama", SMALL), ("gpt2", GPT2)])
+def test_a_head_that_the_weights_lack_is_tied(family, config, tmp_path):
+    saved(tmp_path, family, **config, tie_word_embeddings=True)
+    changed(tmp_path, tie_word_embeddings=False)
+    refused(tmp_path, "hold no head of their own, but config.json says tie_word_embeddings=false")
