@@ -114,6 +114,7 @@ def test_where_a_template_may_stand():
         (LOOP + LOOP.replace(" %}", " if j %}") + "{% endfor %}{% endfor %}", "2,000,000 steps"),
         (DOUBLING, "2,000,000 steps"),
         ("{% include 'other' %}", "fails: .*"),
+        ("{{ '\\ud800' }}", "fails: a lone surrogate at character 0"),
         ("{% for m in messages %}{{ m.content + 1 }}{% endfor %}", "fails: can only concatenate"),
     ],
 )

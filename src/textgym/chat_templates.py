@@ -160,9 +160,9 @@ class ChatTemplate:
                 size += len(part)
                 if size > _MOST_CHARACTERS:
                     raise InputError(f"writes more than {_MOST_CHARACTERS:,} characters")
+            return clean_unicode("".join(parts))
         except Exception as error:  # whatever a program may raise
             raise _failure(error) from None
-        return "".join(parts)
 
     def _tokens(self) -> dict[str, str]:
         """The special tokens that there are, by their roles; one that is not is undefined."""
