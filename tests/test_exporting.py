@@ -83,3 +83,15 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(run, tmp_path):
     with pytest.raises(InputError, match="no such directory"):
         textgym.export(tmp_path / "nowhere", out=tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
+
+
+def test_an_adapter_on_a_gguf_file_says_that_peft_does_not_open_its_base(tmp_path):
+    from textgym_gguf import model_of, write_gguf
+
+    base = tmp_path / "m.gguf"
+    write_gguf(base, model_of("llama"))
+    keywords = {"n_envs": 2, "n_steps": 4, "seed": 0, "lora_rank": 2, "out": tmp_path / "run"}
+    textgym.train("textgym/Keyword-v0", policy=str(base), timesteps=8, **keywords)
+    with pytest.warns(UserWarning, match=r"a GGUF file, .* `textgym export .*m\.gguf --out DIR`"):
+        textgym.export(tmp_path / "run", out=tmp_path / "adapter", adapter=True)
+    CausalLM.from_pretrained(tmp_path / "adapter")

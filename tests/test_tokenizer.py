@@ -211,7 +211,7 @@ def test_files_that_cannot_be_used_name_themselves(tmp_path):
     with pytest.raises(InputError, match=r"tokenizer_config\.json: not valid JSON"):
         Tokenizer.load(tmp_path)
     config.write_text(json.dumps({"pad_token": "<|pad|>"}))
-    with pytest.raises(InputError, match="names no eos token: pass eos_token="):
+    with pytest.raises(InputError, match="names no eos token, which ends texts: add"):
         Tokenizer.load(tmp_path)
     assert Tokenizer.load(tmp_path, eos_token="<|eos|>").eos_token_id == 2
     config.write_text("[]")

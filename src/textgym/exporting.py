@@ -1,11 +1,13 @@
 """`textgym.export`: a run's best model as a directory to give away, with a card that says whose."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 from textgym.directories import atomic_directory
 from textgym.errors import InputError
+from textgym.gguf_files import is_gguf
 from textgym.hub_models import cached_hub_directory, is_hub_name
 from textgym.json_lines import read_metrics, read_rows
 from textgym.paths import absolute, model_directory
@@ -91,6 +93,13 @@ def _export_adapter(run: Path, place: Path, card: str) -> Path:
         raise InputError(
             f"{run}: began as {base}, an adapter itself, and an adapter names a whole model as its "
             "base: leave adapter out, and the whole model is written"
+        )
+    if is_gguf(directory):
+        warnings.warn(
+            f"{run}: began as {base}, a GGUF file, which textgym opens as an adapter's base and "
+            f"peft does not: for peft, write it with `textgym export {base} --out DIR`, and DIR as "
+            f"{BASE_NAME} in {ADAPTER_CONFIG}",
+            stacklevel=3,
         )
     content = read_json(best / ADAPTER / ADAPTER_CONFIG)
     content[BASE_NAME] = base if is_of_hub else str(absolute(directory))

@@ -144,8 +144,11 @@ class SpecialTokens:
             stops = [i for i in listed if i in added or (listed[i] and _token(backend, i))]
             eos = files.named("eos_token") or next((_token(backend, i) for i in stops), None)
             if eos is None:
-                where = f", or add it to its {_CONFIG}" if directory.is_dir() else ""
-                raise InputError(f"{directory}: names no eos token: pass eos_token=...{where}")
+                where = f'add "eos_token" to its {_CONFIG}, or ' if directory.is_dir() else ""
+                raise InputError(
+                    f"{directory}: names no eos token, which ends texts: {where}open it with "
+                    "Tokenizer.load(..., eos_token=...)"
+                )
         stop_tokens = {eos, *(_token(backend, i) for i in stops)}
         bos = bos or files.named("bos_token")
         if pad is None:

@@ -213,6 +213,9 @@ def test_what_cannot_be_is_one_line(tmp_path):
         save_file({name: tensor.clone() for name, tensor in changed.items()}, weights)
         refused(text)
     weights.unlink()
+    refused("holds no weights of the adapter: expected adapter_model.safetensors")
+    (adapter / "adapter_model.bin").touch()
+    refused("holds pickled weights only (adapter_model.bin)")
     refused("adapter_model.safetensors")
 
 

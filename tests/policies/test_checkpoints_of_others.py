@@ -3,12 +3,14 @@
 import json
 import warnings
 
+import peft
 import pytest
 import torch
 import transformers
 
 from textgym.errors import InputError
 from textgym.policies import CausalLM
+from textgym.policies.language_model.adapters import LoRA, add_adapter, write_adapter
 from textgym.tokenizer import Tokenizer
 
 SMALL = {
@@ -117,3 +119,41 @@ def test_a_head_that_the_weights_lack_is_tied(family, config, tmp_path):
     saved(tmp_path, family, **config, tie_word_embeddings=True)
     changed(tmp_path, tie_word_embeddings=False)
     refused(tmp_path, "hold no head of their own, but config.json says tie_word_embeddings=false")
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's
+def test_an_adapter_of_mamba_is_one_that_peft_opens(tmp_path):
+    """peft refuses `out_proj`, whose weights kernels read past an adapter."""
+    saved(tmp_path / "base", "mamba", **SMALL, state_size=4, eos_token_id=None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*there is no cache")
+        lm = CausalLM.from_pretrained(tmp_path / "base")
+    with pytest.raises(InputError, match=r"'out_proj' of a mamba model takes no adapter.*in_proj"):
+        add_adapter(lm, LoRA.of(2, lora_targets="out_proj"), seed=0)
+    add_adapter(lm, LoRA.of(2), seed=0)
+    with torch.no_grad():
+        for name, weight in lm.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    write_adapter(lm, tmp_path / "adapter")
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    tokens = torch.arange(5, 15)[None]
+    torch.testing.assert_close(lm(tokens), model(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_of_a_model_that_transformers_runs_are_not_computed_again(tmp_path):
+    saved(tmp_path, "gpt2", **GPT2)
+    with pytest.raises(InputError, match=r"a gpt2 model, which transformers runs, .*micro_batch_t"):
+        CausalLM.from_pretrained(tmp_path).compute_layers_again()
+
+
+def test_a_tokenizer_that_names_no_stop_token_says_where_to_write_one(tmp_path):
+    saved(tmp_path, "llama", **SMALL, eos_token_id=None)
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["eos_token"]
+    path.write_text(json.dumps(config))
+    (tmp_path / "special_tokens_map.json").unlink(missing_ok=True)
+    changed(tmp_path, eos_token_id=None)
+    refused(tmp_path, 'add "eos_token" to its tokenizer_config.json, or open it with Tokenizer')

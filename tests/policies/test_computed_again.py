@@ -119,7 +119,7 @@ def test_refused_in_one_line():
     lstm = CausalLM.new(
         Tokenizer.byte(), architecture="lstm", hidden_size=16, max_position_embeddings=96
     )
-    with pytest.raises(InputError, match="gradient_checkpointing is of the transformer"):
+    with pytest.raises(InputError, match="gradient_checkpointing is of our own transformer"):
         small_agent(lm=lstm, gradient_checkpointing=True)
     with pytest.raises(InputError, match="dtype='bfloat16' is of the transformer"):
         small_agent(lm=lstm, dtype="bfloat16")

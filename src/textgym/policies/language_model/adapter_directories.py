@@ -67,6 +67,14 @@ def merge_adapter(lm: "LanguageModel", directory: Path) -> None:
     """
     scale_of, use_dora = _settings(directory)
     file = directory / ADAPTER_WEIGHTS
+    pickled = sorted(directory.glob("*.bin"))
+    if pickled and not file.exists():
+        raise InputError(
+            f"{directory}: holds pickled weights only ({pickled[0].name}), which are never opened, "
+            f"as that may run code: save_pretrained of peft writes {ADAPTER_WEIGHTS}"
+        )
+    if not file.exists():
+        raise InputError(f"{directory}: holds no weights of the adapter: expected {file.name}")
     layers = {lm.name_in_transformers(name): part for name, part in lm.named_modules()}
     for name, parts in _by_layer(floating(read_tensors(file), file), file, use_dora).items():
         layer = layers.get(name)

@@ -29,6 +29,9 @@ M = TypeVar("M", bound="LanguageModel")
 ALL_LINEAR = "all-linear"
 ADAPTER = "adapter"  # the folder of a checkpoint that holds one alone
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# Kernels of these families read the layer's weights past its adapter, so peft refuses it there.
+_PASSED_BY = "out_proj"
+_WITH_KERNELS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 _NAME, PREFIX = "default", "base_model.model."  # peft's: of the one adapter, and in its files
 
 
@@ -121,6 +124,12 @@ def _targets(lm: "LanguageModel", wanted: tuple[str, ...]) -> tuple[str, ...]:
     for name, module in lm.named_modules():
         if is_linear(module) and module is not lm.lm_head:
             known[name.rpartition(".")[2]] = None
+    family = getattr(lm.config, "content", {}).get("model_type")
+    if family in _WITH_KERNELS and known.pop(_PASSED_BY, known) is None and _PASSED_BY in wanted:
+        raise InputError(
+            f"lora_targets: {_PASSED_BY!r} of a {family} model takes no adapter, which its kernels "
+            f"would pass by; there are: {', '.join(known)}"
+        )
     if wanted == (ALL_LINEAR,) and known:
         return tuple(known)
     if not known:

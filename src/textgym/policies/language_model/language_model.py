@@ -139,9 +139,12 @@ class LanguageModel(Trunk):
         """
         trunk: Any = getattr(self, "model", None)
         if not hasattr(trunk, "gradient_checkpointing"):
+            family = getattr(self.config, "content", {}).get("model_type")
+            what = f"a {family} model, which transformers runs," if family else "this one"
             raise InputError(
-                "gradient_checkpointing is of the transformer, whose layers can be computed again; "
-                f"this {type(self).__name__} has no such layers: leave it out"
+                "gradient_checkpointing is of our own transformer, whose layers can be computed "
+                f"again; {what} has no such layers: leave it out, and give micro_batch_tokens=512 "
+                "instead"
             )
         trunk.gradient_checkpointing = True
 
