@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from front_door import byte_lm, run_cli
 from rich.console import Console
+from tokenizers import decoders, models
 
 import textgym
 from textgym.agents.evaluation.bundled_rewards import crowd
-from textgym.demonstration import shipped
+from textgym.demonstration import reviews, shipped
+from textgym.demonstration.any_policy import PolicyDemo
 from textgym.demonstration.reward import (
     BOTH,
     LAYERS,
@@ -26,12 +29,14 @@ from textgym.demonstration.reward import (
 from textgym.demonstration.run import run_demo
 from textgym.demonstration.settings import PolicySettings, seconds_of_a_pass
 from textgym.demonstration.shipped import Shipped, shipped_for, weights_digest, write_shipped
+from textgym.envs.tasks import movie_reviews
 from textgym.errors import InputError
 from textgym.policies.language_model.adapters import LoRA, adapter_state, add_adapter
 from textgym.policies.language_model.causal_lm import CausalLM
 from textgym.policies.language_model.shallow import first_layers
 from textgym.reward_models.learned.bradley_terry import BradleyTerryRewardModel
 from textgym.reward_models.learned.ensemble import Ensemble
+from textgym.tokenizer import Tokenizer
 
 TEXTS = ["A funny and moving film.", "A dull, stupid mess of a film.", "Film."]
 
@@ -221,3 +226,46 @@ def test_what_comes_along_for_smollm2_is_whole_and_small():
     place = shipped.FOLDERS["smollm2"]
     assert len(Shipped.open(place).base) == 64
     assert sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) <= 10_000_000
+
+
+def tokenizer_of(characters):
+    """A token each, and an unknown one for all others."""
+    names = ("<|pad|>", "<|bos|>", "<|eos|>", "<unk>")
+    vocabulary = {token: i for i, token in enumerate((*names, *sorted(characters)))}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, [], unk_token=names[3]))
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens(list(names))
+    return Tokenizer(backend, pad_token=names[0], bos_token=names[1], eos_token=names[2])
+
+
+def test_a_tokenizer_without_all_characters_leaves_out_prompts(tmp_path, monkeypatch):
+    """Those of the task and of the report, instead of ending the demo at the first of them."""
+    every = movie_reviews.training_prompts()
+    plain = [prompt for prompt in every if prompt.isascii()]
+    tokenizer_of(set("".join(plain))).save(tmp_path / "start")
+    given = {}
+    monkeypatch.setattr(reviews, "compare", lambda *_, **keywords: given.update(keywords))
+    monkeypatch.setattr(reviews, "whole_study", lambda *_: None)
+    settings, console = PolicySettings.quick(), Console(file=io.StringIO())
+    demo = PolicyDemo(tmp_path, settings, False, 0, False, console, None)
+    demo.compare("test")
+    own = given["env_kwargs"]
+    assert Path(own["prompts"]).read_text(encoding="utf-8").splitlines() == plain
+    assert len(plain) < len(every) and own["heldout_prompts"] == str(given["prompts"])
+    assert own["max_new_tokens"] == settings.max_new_tokens
+    tokenizer_of("Ω").save(tmp_path / "start")
+    with pytest.raises(InputError, match="its tokenizer lacks characters of every prompt, such as"):
+        demo.compare("test")
+
+
+def test_what_the_demo_cannot_take_is_one_line_before_anything_is_trained(tmp_path, monkeypatch):
+    byte_lm(max_position_embeddings=32).save_pretrained(tmp_path / "short")
+    demo = {"out": tmp_path / "run", "settings": PolicySettings.quick(), "progress_bar": False}
+    demo["console"] = Console(file=io.StringIO())
+    with pytest.raises(InputError, match=r"context of 32 tokens holds \d+ of \d+ reviews"):
+        run_demo(policy=tmp_path / "short", **demo)
+    lm = byte_lm()
+    lm.tokenizer.ends_prompts = True
+    monkeypatch.setattr(CausalLM, "from_pretrained", lambda *_, **__: lm)
+    with pytest.raises(InputError, match="is an encoder with a decoder, and the demo"):
+        run_demo(policy=tmp_path / "pair", **demo)

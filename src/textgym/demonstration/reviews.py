@@ -4,6 +4,7 @@
 language model of your own choice.
 """
 
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,9 +29,12 @@ from textgym.demonstration.report import (
 from textgym.demonstration.reward import Crowd
 from textgym.demonstration.settings import ENVIRONMENT, PolicySettings, Settings
 from textgym.envs.tasks import movie_reviews
+from textgym.envs.texts.prompts import written_whole
+from textgym.errors import InputError
 from textgym.policies.language_model.language_model import LanguageModel
 from textgym.policies.pretraining.documents import Document, pair_documents
 from textgym.storage import read_json, write_json_atomically, write_text_atomically
+from textgym.tokenizer import Tokenizer
 
 COMPARISON = "comparison"
 REWARD = "textgym.demonstration.reward:crowd_with_a_floor"
@@ -130,10 +134,13 @@ class ReviewDemo(Demo):
         """
         settings, out = self.settings, self.directory / COMPARISON
         self.say_what_trains()
-        prompts = self.directory / "prompts.txt"
-        write_text_atomically(
-            prompts, "".join(f"{p}\n" for p in held_out_prompts(split, settings.prompts))
-        )
+        prompts = self._prompts_file("prompts.txt", held_out_prompts(split, settings.prompts))
+        training = self.training()
+        learned = movie_reviews.training_prompts()
+        if len(written_whole(self._tokenizer(), learned)) < len(learned):
+            own = self._prompts_file("training_prompts.txt", learned)
+            own_prompts = {"prompts": str(own), "heldout_prompts": str(prompts)}
+            training["env_kwargs"] = {**training.get("env_kwargs", {}), **own_prompts}
         ended = compare(
             ENVIRONMENT,
             policy=self.directory / "start",
@@ -148,9 +155,27 @@ class ReviewDemo(Demo):
             temperature=settings.temperature,
             progress_bar=self.progress_bar,
             report=lambda line: self.console.print(line, highlight=False, markup=False),
-            **self.training(),
+            **training,
         )
         return whole_study(ended, out)
+
+    def _tokenizer(self) -> Tokenizer:
+        """That of the start."""
+        return Tokenizer.load(self.directory / "start")
+
+    def _prompts_file(self, name: str, prompts: Sequence[str]) -> Path:
+        """A file with the prompts that the start's tokenizer has the characters of.
+
+        :raises InputError: if it has those of none.
+        """
+        known, place = written_whole(self._tokenizer(), prompts), self.directory / name
+        if not known:
+            raise InputError(
+                f"{self.directory / 'start'}: its tokenizer lacks characters of every prompt, such "
+                f"as {prompts[0]!r}: take a model that reads English"
+            )
+        write_text_atomically(place, "".join(f"{prompt}\n" for prompt in known))
+        return place
 
     def read(self, runs: Sequence[StudyRun]) -> dict[str, EvaluationReport]:
         """What stood on the held-out prompts before, and after each of the runs."""
@@ -171,14 +196,27 @@ class ReviewDemo(Demo):
 def review_pairs(lm: LanguageModel, share: float) -> tuple[list[Document], list[Document]]:
     """First words and the rest of each review: to learn from, and held out.
 
+    Reviews that are longer than the model's context are left out.
+
     :param share: of the reviews that are read, the first ones.
+    :raises InputError: if next to none fits.
     """
     texts = movie_reviews.review_texts("reward_model") + movie_reviews.review_texts("judge")
     parts = (part_of(texts, share), part_of(movie_reviews.review_texts("validation"), share))
     context = lm.config.max_position_embeddings
     learned, held = (
-        list(pair_documents(map(_pair, part), lm.tokenizer, context=context)) for part in parts
+        [
+            document
+            for document in pair_documents(map(_pair, part), lm.tokenizer, context=sys.maxsize)
+            if len(document.tokens) <= context
+        ]
+        for part in parts
     )
+    if not held or 2 * len(learned) < len(parts[0]):
+        raise InputError(
+            f"the model's context of {context} tokens holds {len(learned)} of {len(parts[0])} "
+            "reviews, fewer than half: take one with a longer context, 512 say"
+        )
     return learned, held
 
 

@@ -158,8 +158,14 @@ def _check_beside_chinese(given: Mapping[str, bool]) -> None:
 def _opened(policy: str | Path) -> CausalLM:
     """The language model to begin with, before anything is written.
 
-    :raises InputError: if there is none, or it writes no English.
+    :raises InputError: if there is none, it writes no English, or it is no causal one.
     """
     if str(policy) == CHINESE_START:
         raise InputError(f"policy: {CHINESE_START!r} writes Chinese; give --chinese instead")
-    return CausalLM.from_pretrained(policy)
+    lm = CausalLM.from_pretrained(policy)
+    if lm.tokenizer.ends_prompts:
+        raise InputError(
+            f"policy: {str(policy)!r} is an encoder with a decoder, and the demo goes on with the "
+            "beginnings of reviews: take a causal model"
+        )
+    return lm

@@ -342,6 +342,17 @@ def _check_unicode(text: str, where: str) -> None:
         ) from None
 
 
+def written_whole(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    """Those of the texts that a tokenizer has all characters of, as a prompt has to be."""
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=True)
+    decoded = tokenizer.decode_batch(encoded)
+    return [
+        text
+        for text, ids, back in zip(texts, encoded, decoded, strict=True)
+        if ids and (text == back or not _is_lossy(tokenizer, text, ids, back))
+    ]
+
+
 def _is_lossy(tokenizer: Tokenizer, text: str, ids: list[int], decoded: str) -> bool:
     """Whether characters were lost, not only normalized (case, accents, spaces)."""
     unknown = getattr(tokenizer.backend.model, "unk_token", None)
