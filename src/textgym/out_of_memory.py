@@ -6,8 +6,8 @@ from textgym.errors import OutOfMemoryError
 
 _IN_ROLLOUT = "lower n_envs, the prompts' length or max_new_tokens"
 _IN_UPDATE = (
-    "give micro_batch_tokens=512, gradient_checkpointing=True or lora_rank=16 (docs/memory.md), or "
-    "lower batch_size"
+    "give micro_batch_tokens=512 or gradient_checkpointing=True (docs/memory.md), or lower "
+    "batch_size (or begin anew with lora_rank=16)"
 )
 
 
@@ -30,5 +30,5 @@ def explained(error: BaseException, *, in_update: bool) -> BaseException:
     traceback.clear_frames(error.__traceback__)  # which hold what was being computed
     where, advice = ("update", _IN_UPDATE) if in_update else ("rollout", _IN_ROLLOUT)
     return OutOfMemoryError(
-        f"out of memory in the {where}: {advice}; then go on with --resume --force-resume"
+        f"out of memory in the {where}: {advice}; go on with that and --resume --force-resume"
     )

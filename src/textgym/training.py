@@ -17,7 +17,7 @@ from textgym.agents.runs.callbacks import ProgressBar, StopWhen
 from textgym.agents.runs.directory import run_for_verb
 from textgym.agents.runs.guards import Guards, guards_of
 from textgym.agents.runs.resuming import resumable
-from textgym.agents.runs.settings import is_json, to_json
+from textgym.agents.runs.settings import is_json, read_config, to_json
 from textgym.agents_by_name import DEFAULT_N_ENVS, make_agent
 from textgym.chat_templates import with_chat
 from textgym.checks import check_numbers
@@ -30,9 +30,11 @@ from textgym.rewards import Reward
 from textgym.saved_agents import load_agent
 
 BUDGETS = ("timesteps", "checkpoint_seconds", "checkpoint_tokens", "keep", "guards")
+# What to lower where memory ran out; going on so is not exact, so it takes force_resume.
+MEMORY = ("n_envs", "batch_size", "micro_batch_tokens", "gradient_checkpointing")
 
 
-@resumable(may_change=BUDGETS)
+@resumable(may_change=BUDGETS, when_forced=(*MEMORY, "env_kwargs"))
 def train(
     env: str,
     *,
@@ -146,6 +148,7 @@ def train(
             keywords=keywords,
         )
     watch = guards_of(guards, report)
+    smaller = _changed(out, kept) if resume and force_resume else {}
     with run_for_verb(out, kept, resume=resume) as run:
         if resume:
             import_environment(env)
@@ -165,7 +168,7 @@ def train(
                 checkpoint_tokens=checkpoint_tokens,
                 keep=keep,
                 exact=not force_resume,
-                **again,
+                **{**again, **smaller},
             )
         else:
             trained = make_agent(
@@ -240,6 +243,12 @@ def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in settings.items() if is_json(v) and k != "callback"}
     lost = [name for name, value in settings.items() if not is_json(value)]
     return {"verb": "train", **kept} | ({"not_saved": lost} if lost else {})
+
+
+def _changed(out: str | Path, kept: dict[str, Any]) -> dict[str, Any]:
+    """What of `MEMORY` is now otherwise than the run in `out` has it."""
+    before = read_config(out)
+    return {name: kept[name] for name in MEMORY if name in kept and kept[name] != before.get(name)}
 
 
 def _learn(

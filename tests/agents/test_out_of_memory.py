@@ -67,5 +67,14 @@ def test_at_the_command_line_it_is_one_line_and_exit_2(tmp_path, monkeypatch):
         code, _, said = run_cli(*words)
     assert code == 2
     assert re.search(r"error: out of memory in the update: .* saved in .*last$", said.strip())
-    code, _, said = run_cli(*words, "--resume", "--force-resume")
+    smaller = ["--micro-batch-tokens", 64, "--batch-size", 32]
+    code, _, said = run_cli(*words, *smaller, "--resume")
+    assert code == 2 and "or go on all the same with --force-resume" in said
+    words[words.index("--n-envs") + 1] = "2"
+    words[words.index("256")] = "512"
+    code, _, said = run_cli(*words, *smaller, "--resume", "--force-resume")
+    assert code == 0, said
+    agent = textgym.load_agent(tmp_path / "run")
+    assert (agent.n_envs, agent.batch_size, agent.policy.micro_batch_tokens) == (2, 32, 64)
+    code, _, said = run_cli(*words, *smaller, "--resume")  # the record has them now
     assert code == 0, said

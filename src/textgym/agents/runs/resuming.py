@@ -25,13 +25,16 @@ _EVERY_TIME = frozenset(
 _IN_THE_CHECKPOINT = frozenset({"policy", "reference"})
 
 
-def resumable(*, may_change: Collection[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def resumable(
+    *, may_change: Collection[str], when_forced: Collection[str] = ()
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator for a verb with the keywords `out` and `resume`.
 
     With `resume=True`, arguments that are not given are read from the run's `config.yaml`, and
     those that are given again must be as they were.
 
     :param may_change: names that may differ from the run's, such as the budget.
+    :param when_forced: those that may with `force_resume`.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -54,7 +57,11 @@ def resumable(*, may_change: Collection[str]) -> Callable[[Callable[P, R]], Call
                 given = _with_chat(given)
             known = _known_names(signature)
             settings: dict[str, Any] = resumed_settings(
-                given["out"], given, verb=function.__name__, may_change=may_change
+                given["out"],
+                given,
+                verb=function.__name__,
+                may_change=may_change,
+                when_forced=when_forced,
             )
             settings["resume"] = True
             if not given.get("force_resume"):
@@ -82,7 +89,12 @@ def _with_chat(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def resumed_settings(
-    out: str | Path, given: Mapping[str, Any], *, verb: str, may_change: Collection[str]
+    out: str | Path,
+    given: Mapping[str, Any],
+    *,
+    verb: str,
+    may_change: Collection[str],
+    when_forced: Collection[str] = (),
 ) -> dict[str, Any]:
     """The arguments to go on with: those of the run in `out`, and those given now.
 
@@ -96,6 +108,7 @@ def resumed_settings(
     made_by = saved.get("verb", verb)
     if made_by != verb:
         raise InputError(f"{out}: holds a run of {made_by!r}, not of {verb!r}")
+    may_change = {*may_change, *(when_forced if given.get("force_resume") else ())}
     for name, value in given.items():
         if name in _EVERY_TIME or name in may_change or not is_json(to_json(value)):
             continue
@@ -103,9 +116,10 @@ def resumed_settings(
             continue  # rows given in Python, which no file holds
         if name not in saved or to_json(value) != saved[name]:
             was = f"{name}={saved[name]!r}" if name in saved else f"no {name}"
+            forced = ", or go on all the same with force_resume" if name in when_forced else ""
             raise InputError(
                 f"{out}: the run has {was}, but {name}={to_json(value)!r} was given: leave it "
-                "out to go on as before, or choose another out"
+                f"out to go on as before, or choose another out{forced}"
             )
     for name in saved.get("not_saved") or ():
         if name not in given and name not in _IN_THE_CHECKPOINT:
