@@ -42,7 +42,6 @@ GRPO = {
     "final_learning_rate": 1e-4,
     "kl_coef": 0.0,  # an answer is right or not: nothing to game
     "lora_rank": 8,
-    "dtype": "bfloat16",
 }
 Make = Callable[[Path], None]  # fills a run's folder
 SHOWN = 24  # words whose answers the page shows
@@ -136,7 +135,8 @@ class Runs:
 
         def make(out: Path) -> None:
             register(self.words["rl"], shuffled(seed) if is_shuffled else graded)
-            reinforced(start, out, seed=seed, timesteps=timesteps)
+            dtype = self.arguments.dtype
+            reinforced(start, out, seed=seed, timesteps=timesteps, dtype=dtype)
 
         return self._figures(f"{'shuffled' if is_shuffled else 'grpo'}-{seed}", make, start)
 
@@ -244,6 +244,7 @@ def main() -> int:
     parser.add_argument("--sft", type=int, nargs="*", default=[], help="seeds of more fine-tuning")
     parser.add_argument("--shuffled", type=int, nargs="*", default=[], help="seeds of the control")
     parser.add_argument("--timesteps", type=int, default=7_000, help="completion tokens of GRPO")
+    parser.add_argument("--dtype", default="bfloat16", help="of GRPO; see docs/memory.md")
     parser.add_argument("--start-steps", type=int, default=32, help="of 16 words")
     parser.add_argument("--sft-steps", type=int, default=120, help="of 16 words: of more")
     parser.add_argument("--split", choices=["test", "validation"], default="test")

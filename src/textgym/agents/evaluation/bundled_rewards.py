@@ -60,9 +60,12 @@ def with_a_floor(reward_model: Reward, words: float = 11) -> WeightedSum:
     return WeightedSum(parts, name="crowd with a floor")
 
 
-def floored_crowd() -> WeightedSum:
-    """`crowd`, squashed, with a floor under the length: what `textgym/MovieReview-v0` pays."""
-    return with_a_floor(crowd())
+def floored_crowd(words: float = 11) -> WeightedSum:
+    """`crowd`, squashed, with a floor under the length: what `textgym/MovieReview-v0` pays.
+
+    :param words: see `with_a_floor`.
+    """
+    return with_a_floor(crowd(), words)
 
 
 @lru_cache(maxsize=1)
