@@ -52,7 +52,7 @@ def drawn(policy: str, prompts: Sequence[str], n: int) -> tuple[list[Episode], C
 def scored(reward: Reward, texts: Sequence[Episode]) -> Any:
     """What a reward model says of each text, float64."""
     prompts, completions = [t.prompt for t in texts], [t.completion for t in texts]
-    return call_reward(reward, prompts, completions).scores
+    return call_reward(reward, prompts, completions, {}).scores
 
 
 def best_of(columns: Columns, n: int) -> Columns:

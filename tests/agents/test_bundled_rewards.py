@@ -10,7 +10,8 @@ from textgym.reward_models.learned.comparisons import RatedTexts
 from textgym.reward_models.learned.ngrams import NgramModel
 from textgym.reward_models.learned.pairs import mean_ratings, pair_accuracy
 from textgym.reward_models.rules.rules import Length
-from textgym.rewards import reward_name
+from textgym.rewards import call_reward, reward_name
+from textgym.rewards_by_name import resolve_reward
 from textgym.text_metrics.metrics import pearson
 
 
@@ -64,3 +65,15 @@ def test_held_out_reviews_show_that_length_is_no_taste():
     result = agreement_on_reviews(Length(10_000), texts=400)
     assert result.low < 0.5 < result.high
     assert result.accuracy < result.baseline < result.rater_vs_rater < result.rater_vs_rest
+
+
+def test_the_floor_under_the_length_is_where_it_is_said_to_be() -> None:
+    nine = "a moving and funny film about two old friends."
+    paid = {}
+    for name in ("floored_crowd", "floored_crowd,words=11", "floored_crowd,words=8"):
+        answer = call_reward(resolve_reward(name), [""], [nine], {})
+        paid[name] = float(answer.components["shortness"][0]), float(answer.scores[0])
+    assert paid["floored_crowd"] == paid["floored_crowd,words=11"]
+    assert paid["floored_crowd"][0] == pytest.approx(-2 / 7)
+    assert paid["floored_crowd,words=8"][0] == 0
+    assert paid["floored_crowd,words=8"][1] == pytest.approx(paid["floored_crowd"][1] + 2 / 7)
