@@ -7,21 +7,13 @@ import peft
 import pytest
 import torch
 import transformers
+from textgym_families import GPT2, SMALL
 
 from textgym.errors import InputError
 from textgym.policies import CausalLM
 from textgym.policies.language_model.adapters import LoRA, add_adapter, write_adapter
 from textgym.tokenizer import Tokenizer
 
-SMALL = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
-GPT2 = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 MAMBA2 = {
     "vocab_size": 300,
     "hidden_size": 32,

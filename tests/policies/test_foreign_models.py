@@ -10,6 +10,7 @@ import torch
 import transformers
 import yaml
 from safetensors.torch import load_file, save_file
+from textgym_families import GPT2, SMALL
 from textgym_testing import rollout, set_up
 
 import textgym
@@ -20,15 +21,6 @@ from textgym.policies.language_model.cached_decoder import CachedDecoder
 from textgym.policies.language_model.packing import pack_sequences
 from textgym.tokenizer import Tokenizer
 
-SMALL = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
-GPT2 = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 FAMILIES = {
     "gpt2": GPT2,
     "gpt_neox": SMALL,

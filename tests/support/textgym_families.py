@@ -1,4 +1,5 @@
-"""Shapes of tiny models of each family that our decoder runs, as `CausalLM.new` takes them."""
+"""Shapes of tiny models: of each family that our decoder runs, as `CausalLM.new` takes them, and
+`SMALL` and `GPT2`, as transformers' configurations do."""
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -24,3 +25,12 @@ FAMILY_SHAPES = {
         "query_pre_attn_scalar": 20,
     },
 }
+SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+GPT2 = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}

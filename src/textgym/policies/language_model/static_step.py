@@ -8,18 +8,16 @@ key-value heads, `D` width of a head.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from textgym.policies.language_model.attention import KVCache, attend, write_index_of
-
-if TYPE_CHECKING:
-    from textgym.policies.language_model.decoder import Decoder
+from textgym.policies.language_model.attention import Attention, KVCache, attend, write_index_of
 
 Step = Callable[[], None]
 Capture = Callable[[Step, torch.device], Step]
+Decode = Callable[[Tensor, Tensor, Attention], Tensor]
 
 
 class StaticAttention:
@@ -54,12 +52,12 @@ class StaticCache(KVCache):
     There is a new one after every update: what was captured holds the addresses of the weights that
     it was captured with.
 
-    :param decoder: whose cache it is.
+    :param decoder: whose cache it is: from tokens, positions and attention to hidden states.
     :param capture: makes of a step what is called instead of it, again and again.
     :param shape, places: those of `KVCache`.
     """
 
-    def __init__(self, decoder: "Decoder", capture: Capture, *shape: int, **places: Any) -> None:
+    def __init__(self, decoder: Decode, capture: Capture, *shape: int, **places: Any) -> None:
         super().__init__(*shape, **places)
         self.decoder, self.capture = decoder, capture
         self.device = self.keys[0].device
