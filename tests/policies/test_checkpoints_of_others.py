@@ -1,17 +1,21 @@
 """Directories of transformers' that are read otherwise than they seem, or say too little."""
 
 import json
+import sys
 import warnings
 
 import peft
 import pytest
 import torch
 import transformers
+from front_door import small_agent
 from textgym_families import GPT2, SMALL
 
 from textgym.errors import InputError
 from textgym.policies import CausalLM
 from textgym.policies.language_model.adapters import LoRA, add_adapter, write_adapter
+from textgym.policies.language_model.cached_decoder import CachedDecoder
+from textgym.policies.language_model.foreign_config import ForeignConfig
 from textgym.tokenizer import Tokenizer
 
 MAMBA2 = {
@@ -149,3 +153,57 @@ def test_a_tokenizer_that_names_no_stop_token_says_where_to_write_one(tmp_path):
     (tmp_path / "special_tokens_map.json").unlink(missing_ok=True)
     changed(tmp_path, eos_token_id=None)
     refused(tmp_path, 'add "eos_token" to its tokenizer_config.json, or open it with Tokenizer')
+
+
+YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "rope_theta": 1e4,
+    "original_max_position_embeddings": 16,
+}
+LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+PAIRS = {**SMALL, "num_key_value_heads": 2}
+BEYOND = {
+    "biases of attention": ("llama", {"attention_bias": True}, "attention_bias=true"),
+    "biases of the MLP": ("llama", {"mlp_bias": True}, "mlp_bias=true"),
+    "another activation": ("mistral", {"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+    "yarn": ("qwen2", {"rope_parameters": YARN}, "rope type 'yarn'"),
+    "linear": ("llama", {"rope_parameters": LINEAR}, "rope type 'linear'"),
+    "dynamic": ("qwen3", {"rope_parameters": {**LINEAR, "rope_type": "dynamic"}}, "'dynamic'"),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_our_decoder_does_not_compute_transformers_runs(name, tmp_path, monkeypatch):
+    family, changes, said = BEYOND[name]
+    model = saved(tmp_path / "in", family, **PAIRS, **changes)
+    lm = CausalLM.from_pretrained(tmp_path / "in")
+    assert isinstance(lm.config, ForeignConfig)
+    tokens = torch.arange(3, 63)[None]
+    torch.testing.assert_close(lm(tokens), model(tokens).logits, atol=1e-4, rtol=1e-4)
+    decoder = CachedDecoder(lm, lm.tokenizer.pad_token_id)
+    pad = lm.tokenizer.pad_token_id
+    for length in range(1, 64, 9):  # token by token over the whole context
+        row = torch.full((1, 64), pad)
+        row[0, :length] = tokens[0, :length]
+        hidden = decoder(row)
+        expected = lm.packed(tokens[0, :length], torch.tensor([length]))[-1:]
+        torch.testing.assert_close(hidden, expected, atol=1e-4, rtol=1e-4)
+    lm.save_pretrained(tmp_path / "out")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    assert type(again) is type(model)
+    torch.testing.assert_close(again(tokens).logits, model(tokens).logits)
+
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    refused(tmp_path / "in", f"{said} is not supported")
+    refused(tmp_path / "in", "pip install 'textgym[transformers]'")
+
+
+def test_an_agent_learns_with_a_llama_that_has_biases(tmp_path):
+    saved(tmp_path, "llama", **PAIRS, attention_bias=True)
+    agent = small_agent(lm=CausalLM.from_pretrained(tmp_path), learning_rate=1e-3)
+    bias = next(w for n, w in agent.policy.lm.named_parameters() if n.endswith("q_proj.bias"))
+    before = bias.detach().clone()
+    agent.learn(2 * 128)
+    assert not torch.equal(before, bias.detach())

@@ -17,8 +17,10 @@ from textgym.policies.language_model.lstm_trunk import LSTMTrunk
 from textgym.policies.language_model.seq2seq_config import FixedBiasHead, Seq2SeqConfig
 from textgym.policies.language_model.seq2seq_trunk import Seq2SeqTrunk
 from textgym.policies.language_model.transformers_config import (
+    BeyondDecoderError,
     from_transformers,
     is_family_of_ours,
+    is_ours,
     saved_with,
     to_transformers,
 )
@@ -104,7 +106,17 @@ def config_from_json(content: Any, path: Path) -> ModelConfig:
     if is_named and content["model_type"] not in (*FAMILIES, *LEFT_OUT):
         is_pair = content.get("is_encoder_decoder") is True
         return (Seq2SeqConfig if is_pair else ForeignConfig).from_json(content, path)
-    return from_transformers(content, path)
+    try:
+        return from_transformers(content, path)
+    except BeyondDecoderError as error:
+        if is_ours(content):
+            raise
+        beyond = error
+    try:
+        return ForeignConfig.from_json(content, path)  # slower, and the same
+    except InputError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"{beyond} by our decoder; {why}") from None
 
 
 def is_known_family(content: Any) -> bool:

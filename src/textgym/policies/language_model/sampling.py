@@ -89,18 +89,20 @@ def draw(log_probs: Tensor, numbers: torch.Generator | Tensor) -> Tensor:
     """
     cumulative = log_probs.exp().cumsum(-1)  # [n, v]
     total = cumulative[:, -1:]
-    if not math.isfinite(float(total.detach().sum())):
-        raise DivergenceError(
-            "the probabilities of the next token are not finite, so the weights of the language "
-            "model have diverged: go on from an earlier checkpoint, with a lower learning_rate"
-        )
     if isinstance(numbers, torch.Generator):
         uniform = torch.rand(total.shape, generator=numbers, device=total.device, dtype=total.dtype)
     else:
         uniform = numbers.to(total)[:, None]
     # Rounding must not carry u to the total, past the last token that has any probability.
     point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, point, right=True)[:, 0]
+    drawn = torch.searchsorted(cumulative, point, right=True)[:, 0]
+    # Asked last: a GPU has all of the draw in its queue by then.
+    if not math.isfinite(float(total.detach().sum())):
+        raise DivergenceError(
+            "the probabilities of the next token are not finite, so the weights of the language "
+            "model have diverged: go on from an earlier checkpoint, with a lower learning_rate"
+        )
+    return drawn
 
 
 class LogProbAndEntropy(torch.autograd.Function):

@@ -30,6 +30,10 @@ _FIELDS: dict[str, Any] = {
 }
 
 
+class BeyondDecoderError(InputError):
+    """A member of a family of ours with something that our decoder does not compute."""
+
+
 def is_family_of_ours(config: dict[str, Any]) -> bool:
     """Whether our decoder has the family that a `config.json` names."""
     kind = config.get("model_type")
@@ -132,6 +136,7 @@ def from_transformers(content: Any, path: Path) -> CausalLMConfig:
     """Our configuration from transformers' `config.json`; refuses what the decoder cannot do.
 
     :param content: of the file `path`, as JSON has it.
+    :raises BeyondDecoderError: for a member of a family of ours that transformers may run.
     :raises InputError: naming the file and the key.
     """
     fields = SavedFields(content, path)
@@ -158,7 +163,7 @@ def from_transformers(content: Any, path: Path) -> CausalLMConfig:
     activation = GELU if family.is_gemma else "silu"
     for key in ("hidden_act", "hidden_activation"):
         if (content.get(key) or activation) != activation:
-            raise InputError(
+            raise BeyondDecoderError(
                 f"{path}: {key} {content[key]!r:.60} is not supported, only {activation}"
             )
     for key in ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention"):
@@ -166,7 +171,7 @@ def from_transformers(content: Any, path: Path) -> CausalLMConfig:
             raise InputError(f"{path}: {key} is not supported")
     for key in ("mlp_bias", "attention_bias"):
         if content.get(key):
-            raise InputError(f"{path}: {key}=true is not supported")
+            raise BeyondDecoderError(f"{path}: {key}=true is not supported")
     if content.get("is_causal") is False:
         raise InputError(
             f"{path}: is_causal=false (it looks at the tokens that come after) is not supported"
@@ -252,11 +257,13 @@ def _rope_scaling(rope: SavedFields) -> dict[str, Any] | None:
     """The `llama3` stretching of rotary frequencies, or None for plain ones; others are refused."""
     kind = rope.content.get("rope_type", rope.content.get("type", "default"))
     if kind not in ("default", "llama3"):
-        raise InputError(
+        # Positions that change with the length of a text (longrope) would change what is cached.
+        error = BeyondDecoderError if kind in ("linear", "dynamic", "yarn") else InputError
+        raise error(
             f"{rope.path}: rope type {kind!r:.60} is not supported; expected default or llama3"
         )
     if rope.content.get("partial_rotary_factor", 1.0) != 1.0:
-        raise InputError(f"{rope.path}: partial rotary positions are not supported")
+        raise BeyondDecoderError(f"{rope.path}: partial rotary positions are not supported")
     if kind == "default":
         return None
     names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
