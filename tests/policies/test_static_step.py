@@ -76,13 +76,17 @@ def test_every_family_steps_as_a_full_pass_does(family, capture):
     rows = torch.full((3, 12), PAD)
     for i, row in enumerate([[3], [4, 5, 6, 3], [5, 5]]):
         rows[i, : len(row)] = torch.tensor(row)
-    ends = torch.tensor([1, 4, 2])
+    ends, given = torch.tensor([1, 4, 2]), []
     for i in range(7):
-        torch.testing.assert_close(decoder(rows), plain(rows), rtol=1e-4, atol=1e-5)
+        hidden = decoder(rows)
+        torch.testing.assert_close(hidden, plain(rows), rtol=1e-4, atol=1e-5)
+        given.append((hidden, hidden.clone()))
         rows[torch.arange(3), ends] = torch.tensor([3 + i % 4, 6 - i % 4, 4])
         ends += 1
         if i == 3:  # one row begins anew
             rows[1], ends[1] = torch.tensor([6, 4, *[PAD] * 10]), 2
+    # What was given stays: the buffers that a replay writes are nobody else's.
+    assert all(torch.equal(hidden, then) for hidden, then in given)
 
 
 @pytest.mark.parametrize(
