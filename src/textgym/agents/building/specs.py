@@ -17,7 +17,7 @@ from textgym.registry import agents
 from textgym.signatures import check_table, constructors, load_attribute
 
 SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p")
-MEMORY_KEYWORDS = ("dtype", "gradient_checkpointing", "micro_batch_tokens", "cuda_graphs")
+COMPUTE_KEYWORDS = ("dtype", "gradient_checkpointing", "micro_batch_tokens", "cuda_graphs")
 LORA_KEYWORDS = ("lora_rank", "lora_alpha", "lora_targets", "use_dora")
 VALUE_KEYWORDS = ("value_trunk", "value_lr_scale")
 KL_KEYWORDS = ("kl_coef", "kl_estimator", "kl_target")
@@ -42,7 +42,7 @@ class AgentSpec(ABC):
     defaults: Defaults
     _: KW_ONLY
     policy: str = "textgym.policies.sb3.actor_critic:TextActorCriticPolicy"
-    policy_keywords: tuple[str, ...] = (*SAMPLING_KEYWORDS, *LORA_KEYWORDS, *MEMORY_KEYWORDS)
+    policy_keywords: tuple[str, ...] = (*SAMPLING_KEYWORDS, *LORA_KEYWORDS, *COMPUTE_KEYWORDS)
     has_kl: bool = True
     fits_model: bool = False
     description: str = ""
@@ -96,7 +96,7 @@ class CriticSpec(AgentSpec):
         *SAMPLING_KEYWORDS,
         *VALUE_KEYWORDS,
         *LORA_KEYWORDS,
-        *MEMORY_KEYWORDS,
+        *COMPUTE_KEYWORDS,
     )
 
     @property

@@ -9,8 +9,8 @@ from typing import Any
 
 from textgym.agents.building.sizes import group_size, minibatch_size
 from textgym.agents.building.specs import (
+    COMPUTE_KEYWORDS,
     LORA_KEYWORDS,
-    MEMORY_KEYWORDS,
     SAMPLING_KEYWORDS,
     VALUE_KEYWORDS,
     CriticFreeSpec,
@@ -158,7 +158,7 @@ NLPO = OnPolicySpec(
         *VALUE_KEYWORDS,
         "mask_top_p",
         *LORA_KEYWORDS,
-        *MEMORY_KEYWORDS,
+        *COMPUTE_KEYWORDS,
     ),
 )
 DQN = OffPolicySpec("stable_baselines3:DQN", _dqn, fits_model=True)
