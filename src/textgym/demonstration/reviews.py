@@ -134,11 +134,13 @@ class ReviewDemo(Demo):
         """
         settings, out = self.settings, self.directory / COMPARISON
         self.say_what_trains()
-        prompts = self._prompts_file("prompts.txt", held_out_prompts(split, settings.prompts))
+        tokenizer = Tokenizer.load(self.directory / "start")
+        held_out = held_out_prompts(split, settings.prompts)
+        prompts = self._prompts_file("prompts.txt", held_out, tokenizer)
         training = self.training()
         learned = movie_reviews.training_prompts()
-        if len(written_whole(self._tokenizer(), learned)) < len(learned):
-            own = self._prompts_file("training_prompts.txt", learned)
+        if len(written_whole(tokenizer, learned)) < len(learned):
+            own = self._prompts_file("training_prompts.txt", learned, tokenizer)
             own_prompts = {"prompts": str(own), "heldout_prompts": str(prompts)}
             training["env_kwargs"] = {**training.get("env_kwargs", {}), **own_prompts}
         ended = compare(
@@ -159,16 +161,12 @@ class ReviewDemo(Demo):
         )
         return whole_study(ended, out)
 
-    def _tokenizer(self) -> Tokenizer:
-        """That of the start."""
-        return Tokenizer.load(self.directory / "start")
-
-    def _prompts_file(self, name: str, prompts: Sequence[str]) -> Path:
+    def _prompts_file(self, name: str, prompts: Sequence[str], tokenizer: Tokenizer) -> Path:
         """A file with the prompts that the start's tokenizer has the characters of.
 
         :raises InputError: if it has those of none.
         """
-        known, place = written_whole(self._tokenizer(), prompts), self.directory / name
+        known, place = written_whole(tokenizer, prompts), self.directory / name
         if not known:
             raise InputError(
                 f"{self.directory / 'start'}: its tokenizer lacks characters of every prompt, such "

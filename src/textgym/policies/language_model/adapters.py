@@ -125,11 +125,13 @@ def _targets(lm: "LanguageModel", wanted: tuple[str, ...]) -> tuple[str, ...]:
         if is_linear(module) and module is not lm.lm_head:
             known[name.rpartition(".")[2]] = None
     family = getattr(lm.config, "content", {}).get("model_type")
-    if family in _WITH_KERNELS and known.pop(_PASSED_BY, known) is None and _PASSED_BY in wanted:
-        raise InputError(
-            f"lora_targets: {_PASSED_BY!r} of a {family} model takes no adapter, which its kernels "
-            f"would pass by; there are: {', '.join(known)}"
-        )
+    if family in _WITH_KERNELS and _PASSED_BY in known:
+        del known[_PASSED_BY]
+        if _PASSED_BY in wanted:
+            raise InputError(
+                f"lora_targets: {_PASSED_BY!r} of a {family} model takes no adapter, which its "
+                f"kernels would pass by; there are: {', '.join(known)}"
+            )
     if wanted == (ALL_LINEAR,) and known:
         return tuple(known)
     if not known:

@@ -120,6 +120,8 @@ class CachedAttention:
     :param prefix_slots: `[k]` int64, slots whose first tokens come along; each at most once.
     :param prefix_lengths: `[k]` int64, how many.
     :param steps: False if only prefixes come.
+    :param is_static: the new tokens look at all positions of the cache, under a bias: no shape and
+        no branch then depends on a number that stands on the device.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class CachedAttention:
         prefix_lengths: Tensor,
         *,
         steps: bool = True,
+        is_static: bool = False,
     ) -> None:
         self.cache, self.steps = cache, steps
         self.new = cache.slots if steps else 0
@@ -145,16 +148,21 @@ class CachedAttention:
         self.write_index: Tensor | None = None  # None: all rows at one position, a plain slice
         is_level = False
         if steps:
-            lowest, highest = positions.aminmax()
-            self.end = int(highest) + 1
-            is_level = int(lowest) + 1 == self.end
+            self.end = cache.capacity
+            if not is_static:
+                lowest, highest = positions.aminmax()
+                self.end = int(highest) + 1
+                is_level = int(lowest) + 1 == self.end
             if not is_level:
                 is_future = torch.arange(self.end, device=positions.device) > positions[:, None]
                 # a float bias is faster than a bool mask in the CPU kernel
                 bias = torch.zeros(is_future.shape, dtype=cache.keys[0].dtype, device=slots.device)
                 self.bias = bias.masked_fill_(is_future, float("-inf"))[:, None, None, :]
         if not is_level or self.segments is not None:
-            self.write_index = write_index_of(cache, slots, self.write_positions)
+            # Where each token's heads go in a cache seen as `[slots * heads * capacity, head_dim]`.
+            heads = torch.arange(cache.heads, device=slots.device)
+            start = (slots[:, None] * cache.heads + heads) * cache.capacity
+            self.write_index = (start + self.write_positions[:, None]).flatten()
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
@@ -168,7 +176,7 @@ class CachedAttention:
             width = query.shape[-1]
             rows = query[: self.new].view(self.new, self.cache.heads, -1, width)
             past = keys[:, :, : self.end], values[:, :, : self.end]
-            out = attend(rows, *past, attn_mask=self.bias)
+            out = _attend(rows, *past, attn_mask=self.bias)
             parts.append(out.reshape(self.new, -1, width))
         if self.segments is not None:
             # A prefix stands in its slot from position 0: its own keys are all that it looks at.
@@ -185,29 +193,17 @@ class CachedAttention:
         cached.view(-1, flat.shape[-1]).index_copy_(0, self.write_index, rows)
 
 
-def write_index_of(cache: KVCache, slots: Tensor, positions: Tensor) -> Tensor:
-    """Where the heads of tokens go in a cache that is seen as `[slots * heads * capacity, D]`.
-
-    :param slots: `[N]` int64, of each token.
-    :param positions: `[N]` int64, in their slots.
-    :return: `[N * heads]` int64.
-    """
-    heads = torch.arange(cache.heads, device=slots.device)
-    start = (slots[:, None] * cache.heads + heads) * cache.capacity
-    return (start + positions[:, None]).flatten()
-
-
 def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention `[B, H, T, D]` over `[B, K, T, D]`; query heads share those of the keys."""
     group = query.shape[1] // key.shape[1]
     if query.device.type == "cpu":
-        return attend(query, key, value, is_causal=True, enable_gqa=group > 1)
+        return _attend(query, key, value, is_causal=True, enable_gqa=group > 1)
     if group > 1:  # not every kernel of a GPU takes fewer heads of keys
         key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
-    return attend(query, key, value, is_causal=True)
+    return _attend(query, key, value, is_causal=True)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, **keywords: Any) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, **keywords: Any) -> Tensor:
     """torch's attention; under autocast in float32 on a CPU, whose bfloat16 kernels are slower."""
     if not (query.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
         return scaled_dot_product_attention(query, key, value, **keywords)

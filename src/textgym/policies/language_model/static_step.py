@@ -3,8 +3,7 @@
 A small model's step on a GPU is some hundreds of kernels that take longer to launch than to run. A
 CUDA graph launches all of them at once, if no shape, address or branch depends on a number: so the
 step attends to every position of the cache under a bias, and writes where a tensor says. On a
-processor the same step runs as it is. Legend: `n` slots, `d` hidden size, `H` query heads, `K`
-key-value heads, `D` width of a head.
+processor the same step runs as it is. Legend: `n` slots, `d` hidden size.
 """
 
 from collections.abc import Callable
@@ -13,37 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textgym.policies.language_model.attention import Attention, KVCache, attend, write_index_of
+from textgym.policies.language_model.attention import Attention, CachedAttention, KVCache
 
 Step = Callable[[], None]
 Capture = Callable[[Step, torch.device], Step]
 Decode = Callable[[Tensor, Tensor, Attention], Tensor]
-
-
-class StaticAttention:
-    """One new token for every slot of a cache, against all of its positions.
-
-    :param cache: written in place.
-    :param positions: `[n]` int64, where each slot's new token stands.
-    """
-
-    def __init__(self, cache: KVCache, positions: Tensor) -> None:
-        self.cache = cache
-        slots = torch.arange(cache.slots, device=positions.device)
-        self.write_index = write_index_of(cache, slots, positions)
-        is_future = torch.arange(cache.capacity, device=positions.device) > positions[:, None]
-        bias = torch.zeros(is_future.shape, dtype=cache.keys[0].dtype, device=positions.device)
-        self.bias = bias.masked_fill_(is_future, float("-inf"))[:, None, None, :]
-
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """`query [n, H, D]`, `key [n, K, D]`, `value [n, K, D]` → `[n, H, D]`"""
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        width = query.shape[-1]
-        for cached, flat in ((keys, key), (values, value)):
-            rows = flat.reshape(-1, width).to(cached.dtype)
-            cached.view(-1, width).index_copy_(0, self.write_index, rows)
-        rows = query.view(self.cache.slots, self.cache.heads, -1, width).to(keys.dtype)
-        return attend(rows, keys, values, attn_mask=self.bias).reshape(query.shape)
 
 
 class StaticCache(KVCache):
@@ -78,7 +51,8 @@ class StaticCache(KVCache):
 
     def _step(self) -> None:
         kind = self.device.type
-        attention = StaticAttention(self, self.positions)
+        nothing = self.positions[:0]
+        attention = CachedAttention(self, self.positions, nothing, nothing, is_static=True)
         # Weights that autocast keeps converted would be gone when the graph is replayed.
         with torch.autocast(
             kind,
